@@ -1,0 +1,161 @@
+"""One axis of one layer: where the windows lie, how many there are, and what they never read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from stridelab.geometry.padding import explicit_pads
+from stridelab.geometry.plan import AxisPadding
+
+
+@dataclass(frozen=True, slots=True)
+class AxisGeometry:
+    """The windows of one layer along one axis; all sizes in columns of the layer's input.
+
+    Every real column is read by some window, or is exactly one of unread, skipped or a hole. (Positions only: with
+    padding_mode circular, reflect or replicate a pad repeats a real column.)
+    """
+
+    input_size: int
+    kernel_size: int
+    stride: int
+    dilation: int
+    pad_before: int
+    pad_after: int
+    output_size: int
+    unread_padding: int
+    """Padding columns behind the last window."""
+    unread_pixels: int
+    """Real columns behind the last window: dropped silently by the floor in the size formula."""
+    skipped_pixels: int
+    """Real columns between two windows, where the stride exceeds the effective kernel."""
+    hole_pixels: int
+    """Real columns inside windows that no tap reads, because of dilation."""
+    uneven: bool
+    """Windows reach past the input on one side only."""
+    regular: bool = True
+    """False where windows are not all alike, or unknown: kernel and stride then say little."""
+
+    @property
+    def span(self) -> int:
+        """The effective kernel: how many columns a window stretches over."""
+        return self.dilation * (self.kernel_size - 1) + 1
+
+
+def conv_axis(
+    input_size: int, *, kernel_size: int, stride: int = 1, dilation: int = 1, padding: AxisPadding = 0
+) -> AxisGeometry:
+    """The windows of a convolution: floor((n + before + after - span) / stride) + 1 of them (Dumoulin & Visin 2016).
+
+    Here a pair of ints is (before, after), since there is one axis only.
+
+    >>> conv_axis(28, kernel_size=3, stride=2, padding=1).output_size
+    14
+
+    Raises ValueError when nothing is left, and for sizes below 1 or pads below 0.
+    """
+    return _axis(input_size, kernel_size, stride, dilation, _hashable(padding), False)
+
+
+def pool_axis(
+    input_size: int,
+    *,
+    kernel_size: int,
+    stride: int | None = None,
+    dilation: int = 1,
+    padding: AxisPadding = 0,
+    ceil_mode: bool = False,
+) -> AxisGeometry:
+    """The windows of a pooling; the stride is the kernel size unless given.
+
+    `ceil_mode` follows PyTorch: the division rounds up, then a last window that would start in the padding behind the
+    input is dropped. A window may overhang the padding; pads may not exceed half the kernel.
+
+    >>> pool_axis(5, kernel_size=2, ceil_mode=True).output_size, pool_axis(6, kernel_size=2, stride=3, ceil_mode=True).output_size
+    (3, 2)
+    """
+    step = kernel_size if stride is None else stride
+    axis = _axis(input_size, kernel_size, step, dilation, _hashable(padding), ceil_mode)
+    if max(axis.pad_before, axis.pad_after) > kernel_size // 2:
+        raise ValueError(
+            f"padding {axis.pad_before} + {axis.pad_after} is too much for a pooling of kernel_size {kernel_size}; "
+            "each side may have at most half the kernel"
+        )
+    return axis
+
+
+def whole_axis(input_size: int) -> AxisGeometry:
+    """One window over everything, as of a global pool."""
+    return _axis(input_size, input_size, 1, 1, 0, False)
+
+
+def irregular_axis(input_size: int, output_size: int, *, kernel_size: int = 1) -> AxisGeometry:
+    """An axis whose windows have no common size and step."""
+    return AxisGeometry(
+        input_size=input_size,
+        kernel_size=kernel_size,
+        stride=1,
+        dilation=1,
+        pad_before=0,
+        pad_after=0,
+        output_size=output_size,
+        unread_padding=0,
+        unread_pixels=0,
+        skipped_pixels=0,
+        hole_pixels=0,
+        uneven=False,
+        regular=False,
+    )
+
+
+def _hashable(padding: AxisPadding) -> AxisPadding:
+    return tuple(padding) if isinstance(padding, list) else padding
+
+
+@lru_cache(maxsize=1 << 14, typed=True)
+def _axis(
+    input_size: int, kernel_size: int, stride: int, dilation: int, padding: AxisPadding, ceil_mode: bool
+) -> AxisGeometry:
+    sizes = {"input_size": input_size, "kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+    for name, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}={value!r} is not allowed; it must be an integer of 1 or more")
+    span = dilation * (kernel_size - 1) + 1
+    before, after = explicit_pads(padding, input_size=input_size, span=span, stride=stride)
+    padded = before + input_size + after
+    count = (padded - span + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (count - 1) * stride >= input_size + before:
+        count -= 1
+    if count < 1:
+        raise ValueError(
+            f"a window of {span} (kernel_size {kernel_size}, dilation {dilation}) does not fit into "
+            f"{before} + {input_size} + {after} columns (padding, input, padding); nothing is left"
+        )
+    end = (count - 1) * stride + span
+    trailing = max(0, padded - end)
+    unread = min(max(0, trailing - after), input_size)
+    real = range(before, min(end, before + input_size))
+    skipped, holes = _lost(real, count=count, kernel_size=kernel_size, stride=stride, dilation=dilation)
+    return AxisGeometry(
+        **sizes,
+        pad_before=before,
+        pad_after=after,
+        output_size=count,
+        unread_padding=trailing - unread,
+        unread_pixels=unread,
+        skipped_pixels=skipped,
+        hole_pixels=holes,
+        uneven=(before > 0) != (end > before + input_size),
+    )
+
+
+def _lost(real: range, *, count: int, kernel_size: int, stride: int, dilation: int) -> tuple[int, int]:
+    """How many columns of `real` lie between windows, and how many inside windows but under no tap."""
+    span = dilation * (kernel_size - 1) + 1
+    if dilation == 1 and stride <= span:
+        return 0, 0
+    read = {i * stride + j * dilation for i in range(count) for j in range(kernel_size)}
+    lost = [column for column in real if column not in read]
+    skipped = sum(column % stride >= span for column in lost)
+    return skipped, len(lost) - skipped
