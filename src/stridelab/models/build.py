@@ -1,0 +1,268 @@
+"""From a layer plan to the network that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stridelab.geometry import IMAGE, Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
+
+Pads = tuple[int, int, int, int]
+"""(left, right, top, bottom): the order of `F.pad`."""
+
+FRESH = frozenset({"conv", "norm", "add", "concat", "linear", "max_pool", "avg_pool", "global_avg_pool"})
+"""Kinds whose output is a new tensor that their own backward does not need: a ReLU may overwrite it."""
+
+
+def build(plan: LayerPlan) -> Network:
+    """The network of `plan`; each layer is a sub-module of that name, so parameter names follow the plan.
+
+    >>> from stridelab.models import ModelConfig, layer_plan
+    >>> net = build(layer_plan(ModelConfig(), input_channels=1, input_size=(28, 28), num_classes=10))
+    >>> net(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    return Network(plan)
+
+
+class Step(NamedTuple):
+    """Call sub-module `name` on the values in slots `reads`, and put the result into slot `write`."""
+
+    name: str
+    reads: tuple[int, ...]
+    write: int
+    drop: tuple[int, ...]
+
+
+class Network(nn.Module):
+    """Executes a layer plan; the output is that of the last layer."""
+
+    def __init__(self, plan: LayerPlan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.conv_layers = tuple(layer.name for layer in plan.layers if layer.kind == "conv")
+        for layer, geometry in zip(plan.layers, measure(plan), strict=True):
+            assert layer.kind in BUILDERS, f"layer {layer.name!r}: no builder for kind {layer.kind!r}"
+            assert "." not in layer.name, f"layer {layer.name!r}: a sub-module's name cannot hold a dot"
+            self.add_module(layer.name, BUILDERS[layer.kind](layer, geometry))
+        for name in overwritable(plan):
+            relu = self.get_submodule(name)
+            assert isinstance(relu, nn.ReLU)
+            relu.inplace = True
+        self._steps, self._num_slots = schedule(plan)
+
+    def forward(self, images: Tensor) -> Tensor:  # (batch, channels, height, width) -> (batch, classes)
+        slots: list[Tensor | None] = [None] * self._num_slots
+        slots[0] = images
+        modules = self._modules
+        for name, reads, write, drop in self._steps:
+            slots[write] = modules[name](*[slots[read] for read in reads])  # type: ignore[misc]
+            for slot in drop:
+                slots[slot] = None
+        output = slots[self._steps[-1].write]
+        assert output is not None
+        return output
+
+    def feature_maps(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Copies of the outputs of `layers`, in the plan's order, each (batch, channels, height, width).
+
+        Runs no further than the last of them. Raises ValueError for a name that is no layer.
+        """
+        wanted = set(layers)
+        if unknown := sorted(wanted - set(self._modules)):
+            known = ", ".join(self._modules)
+            raise ValueError(f"layers={unknown} are not in this network; choose from {known}.")
+        maps: dict[str, Tensor] = {}
+        slots: dict[int, Tensor] = {0: images}
+        for name, reads, write, _ in self._steps:
+            if len(maps) == len(wanted):
+                break
+            slots[write] = self.get_submodule(name)(*[slots[read] for read in reads])
+            if name in wanted:
+                maps[name] = slots[write].clone()  # a later in-place ReLU would overwrite it
+        return maps
+
+
+def schedule(plan: LayerPlan) -> tuple[tuple[Step, ...], int]:
+    """The layers as steps over slots, and how many slots: a value's slot is free after its last reader."""
+    last_reader = {source: index for index, layer in enumerate(plan.layers) for source in layer.inputs}
+    slot_of, free, steps, num_slots = {IMAGE: 0}, list[int](), list[Step](), 1
+    for index, layer in enumerate(plan.layers):
+        reads = tuple(slot_of[source] for source in layer.inputs)
+        free += dict.fromkeys(slot_of[source] for source in layer.inputs if last_reader[source] == index)
+        if not free:
+            free, num_slots = [num_slots], num_slots + 1
+        write = free.pop(0)
+        slot_of[layer.name] = write
+        dead = [slot for slot in dict.fromkeys(reads) if slot in free]
+        steps.append(Step(layer.name, reads, write, tuple(dead)))
+    return tuple(steps), num_slots
+
+
+def overwritable(plan: LayerPlan) -> list[str]:
+    """The activations that may work in place: sole readers of a fresh tensor that no backward needs."""
+    kinds = {layer.name: layer.kind for layer in plan.layers}
+    readers = [source for layer in plan.layers for source in layer.inputs]
+    return [
+        layer.name
+        for layer in plan.layers
+        if layer.kind == "activation"
+        and layer.function in {"", "relu"}
+        and kinds.get(layer.inputs[0]) in FRESH
+        and readers.count(layer.inputs[0]) == 1
+    ]
+
+
+class PaddedConv2d(nn.Conv2d):
+    """A convolution with explicit pads, which may differ on the two sides of an axis."""
+
+    def __init__(self, *args: int, pads: Pads, pad_mode: str, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self.pads = pads
+        self.pad_mode = pad_mode
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(F.pad(images, self.pads, mode=self.pad_mode))
+
+    def extra_repr(self) -> str:
+        inherited = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{inherited}, pads={self.pads}, pad_mode={self.pad_mode}"
+
+
+class Pad(nn.Module):
+    """Explicit pads ahead of a pooling layer; a negative pad crops what no window reads."""
+
+    def __init__(self, pads: Pads, *, mode: str = "constant", value: float | None = None) -> None:
+        super().__init__()
+        self.pads, self.mode, self.value = pads, mode, value
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.pad(images, self.pads, mode=self.mode, value=self.value)
+
+    def extra_repr(self) -> str:
+        return f"pads={self.pads}, mode={self.mode}, value={self.value}"
+
+
+class GlobalAvgPool(nn.Module):
+    """(batch, channels, height, width) -> (batch, channels); a mean saves nothing for backward."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
+class Add(nn.Module):
+    def forward(self, first: Tensor, *others: Tensor) -> Tensor:
+        for other in others:
+            first = first + other
+        return first
+
+
+class Concat(nn.Module):
+    """Joins feature maps along the channels."""
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return torch.cat(maps, dim=1)
+
+
+def build_conv(layer: Layer, geometry: LayerGeometry) -> nn.Module:
+    assert layer.out_channels is not None
+    channels = (geometry.in_channels, layer.out_channels)
+    options = {
+        "kernel_size": layer.kernel_size,
+        "stride": layer.stride,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+        "bias": layer.bias,
+    }
+    (top, bottom), (left, right) = geometry.pad
+    if not pads_explicitly(geometry.pad, layer.padding_mode):
+        return nn.Conv2d(*channels, padding=(top, left), **options)  # type: ignore[arg-type]
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return PaddedConv2d(*channels, pads=(left, right, top, bottom), pad_mode=mode, **options)
+
+
+def build_max_pool(layer: Layer, geometry: LayerGeometry) -> nn.Module:
+    def pool(padding: tuple[int, int], *, ceil_mode: bool) -> nn.Module:
+        return nn.MaxPool2d(layer.kernel_size, layer.stride, padding, layer.dilation, ceil_mode=ceil_mode)
+
+    return padded_pool(layer, geometry, pool=pool, fill=float("-inf"))
+
+
+def build_avg_pool(layer: Layer, geometry: LayerGeometry) -> nn.Module:
+    def pool(padding: tuple[int, int], *, ceil_mode: bool) -> nn.Module:
+        return nn.AvgPool2d(layer.kernel_size, layer.stride, padding, ceil_mode=ceil_mode)
+
+    return padded_pool(layer, geometry, pool=pool, fill=0.0)
+
+
+def padded_pool(
+    layer: Layer, geometry: LayerGeometry, *, pool: Callable[..., nn.Module], fill: float
+) -> nn.Module:
+    """PyTorch's pool when it can take these pads itself, else explicit pads and a pool without padding."""
+    (top, bottom), (left, right) = geometry.pad
+    if not pads_explicitly(geometry.pad, layer.padding_mode):
+        return pool((top, left), ceil_mode=layer.ceil_mode)
+    if layer.ceil_mode:  # let the pads alone decide how many windows there are
+        bottom, right = (
+            (out - 1) * stride + dilation * (kernel - 1) + 1 - size - before
+            for out, stride, dilation, kernel, size, before in zip(
+                geometry.output_size,
+                layer.stride,
+                layer.dilation,
+                layer.kernel_size,
+                geometry.input_size,
+                (top, left),
+                strict=True,
+            )
+        )
+    pads = (left, right, top, bottom)
+    if layer.padding_mode == "zeros":
+        return nn.Sequential(Pad(pads, value=fill), pool((0, 0), ceil_mode=False))
+    return nn.Sequential(Pad(pads, mode=layer.padding_mode), pool((0, 0), ceil_mode=False))
+
+
+def build_norm(layer: Layer, geometry: LayerGeometry) -> nn.Module:
+    assert layer.function in {"", "batch"}, f"layer {layer.name!r}: no builder for {layer.function!r} norm"
+    return nn.BatchNorm2d(geometry.out_channels)
+
+
+def build_activation(layer: Layer, geometry: LayerGeometry) -> nn.Module:
+    return ACTIVATIONS[layer.function]()
+
+
+def build_linear(layer: Layer, geometry: LayerGeometry) -> nn.Module:
+    return nn.Linear(geometry.in_channels, geometry.out_channels, bias=layer.bias)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "": nn.ReLU,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+BUILDERS: dict[str, Callable[[Layer, LayerGeometry], nn.Module]] = {
+    "conv": build_conv,
+    "norm": build_norm,
+    "activation": build_activation,
+    "max_pool": build_max_pool,
+    "avg_pool": build_avg_pool,
+    "adaptive_avg_pool": lambda layer, geometry: nn.AdaptiveAvgPool2d(geometry.output_size),
+    "global_avg_pool": lambda layer, geometry: GlobalAvgPool(),
+    "add": lambda layer, geometry: Add(),
+    "concat": lambda layer, geometry: Concat(),
+    "flatten": lambda layer, geometry: nn.Flatten(),
+    "linear": build_linear,
+    "dropout": lambda layer, geometry: nn.Dropout(),
+    "identity": lambda layer, geometry: nn.Identity(),
+}
+"""Every kind of layer that can be trained: add one function and one line."""
