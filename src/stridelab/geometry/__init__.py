@@ -1,28 +1,39 @@
-"""Exact geometry and cost of convolutional networks: integers, one axis at a time, the standard library only."""
+"""Exact geometry and cost of convolutional networks: integers, one axis at a time, standard library only."""
 
 from stridelab.geometry.axis import AxisGeometry, conv_axis, pool_axis
-from stridelab.geometry.compose import LayerGeometry, compose, measure
-from stridelab.geometry.kinds import ACTIVATIONS, KINDS, NORMS
+from stridelab.geometry.compose import compose, measure
+from stridelab.geometry.figures import LayerGeometry
+from stridelab.geometry.kinds import KINDS
+from stridelab.geometry.memory import OPTIMIZERS, LayerMemory, TrainingMemory, training_memory
 from stridelab.geometry.padding import PADDINGS, parse_padding
-from stridelab.geometry.plan import IMAGE, AxisPadding, Layer, LayerPlan, Pair
-from stridelab.geometry.saved import pads_explicitly
+from stridelab.geometry.plan import IMAGE, AxisPadding, Layer, LayerPlan, Pair, layer, parse_pair
+from stridelab.geometry.saved import ACTIVATIONS, NORMS, pads_explicitly
+from stridelab.geometry.totals import Totals, totals
 
 __all__ = [
     "ACTIVATIONS",
     "IMAGE",
     "KINDS",
     "NORMS",
+    "OPTIMIZERS",
     "PADDINGS",
     "AxisGeometry",
     "AxisPadding",
     "Layer",
     "LayerGeometry",
+    "LayerMemory",
     "LayerPlan",
     "Pair",
+    "Totals",
+    "TrainingMemory",
     "compose",
     "conv_axis",
+    "layer",
     "measure",
     "pads_explicitly",
     "parse_padding",
+    "parse_pair",
     "pool_axis",
+    "totals",
+    "training_memory",
 ]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from stridelab.geometry.padding import explicit_pads
-from stridelab.geometry.plan import AxisPadding
+from stridelab.geometry.padding import AxisPadding, explicit_pads
 
 
 @dataclass(frozen=True, slots=True)
 class AxisGeometry:
     """The windows of one layer along one axis; all sizes in columns of the layer's input.
 
-    Every real column is read by some window, or is exactly one of unread, skipped or a hole. (Positions only: with
-    padding_mode circular, reflect or replicate a pad repeats a real column.)
+    Every real column is read by some window, or else is unread, skipped or a hole. These count positions:
+    where a pad repeats a real column (circular, reflect, replicate), that column may be read there after
+    all.
     """
 
     input_size: int
@@ -37,6 +37,9 @@ class AxisGeometry:
     regular: bool = True
     """False where windows are not all alike, or unknown: kernel and stride then say little."""
 
+    def __hash__(self) -> int:  # a cache key, so cheap
+        return hash((self.input_size, self.output_size, self.kernel_size, self.stride, self.pad_before))
+
     @property
     def span(self) -> int:
         """The effective kernel: how many columns a window stretches over."""
@@ -46,9 +49,9 @@ class AxisGeometry:
 def conv_axis(
     input_size: int, *, kernel_size: int, stride: int = 1, dilation: int = 1, padding: AxisPadding = 0
 ) -> AxisGeometry:
-    """The windows of a convolution: floor((n + before + after - span) / stride) + 1 of them (Dumoulin & Visin 2016).
+    """The windows of a convolution along one axis, so that a pair of pads is (before, after).
 
-    Here a pair of ints is (before, after), since there is one axis only.
+    There are floor((input_size + before + after - span) / stride) + 1 (Dumoulin & Visin 2016).
 
     >>> conv_axis(28, kernel_size=3, stride=2, padding=1).output_size
     14
@@ -69,18 +72,20 @@ def pool_axis(
 ) -> AxisGeometry:
     """The windows of a pooling; the stride is the kernel size unless given.
 
-    `ceil_mode` follows PyTorch: the division rounds up, then a last window that would start in the padding behind the
-    input is dropped. A window may overhang the padding; pads may not exceed half the kernel.
+    `ceil_mode` follows PyTorch: the division rounds up, so that the last window may overhang, then a last
+    window that would start behind the input is dropped. Pads may be half the kernel at most.
 
-    >>> pool_axis(5, kernel_size=2, ceil_mode=True).output_size, pool_axis(6, kernel_size=2, stride=3, ceil_mode=True).output_size
-    (3, 2)
+    >>> pool_axis(5, kernel_size=2, ceil_mode=True).output_size
+    3
+    >>> pool_axis(6, kernel_size=2, stride=3, ceil_mode=True).output_size
+    2
     """
     step = kernel_size if stride is None else stride
     axis = _axis(input_size, kernel_size, step, dilation, _hashable(padding), ceil_mode)
     if max(axis.pad_before, axis.pad_after) > kernel_size // 2:
         raise ValueError(
-            f"padding {axis.pad_before} + {axis.pad_after} is too much for a pooling of kernel_size {kernel_size}; "
-            "each side may have at most half the kernel"
+            f"padding {axis.pad_before} + {axis.pad_after} is too much for a window of {kernel_size}; "
+            "each side of a pooling may have half the kernel at most"
         )
     return axis
 
@@ -138,7 +143,10 @@ def _axis(
     real = range(before, min(end, before + input_size))
     skipped, holes = _lost(real, count=count, kernel_size=kernel_size, stride=stride, dilation=dilation)
     return AxisGeometry(
-        **sizes,
+        input_size=input_size,
+        kernel_size=kernel_size,
+        stride=stride,
+        dilation=dilation,
         pad_before=before,
         pad_after=after,
         output_size=count,

@@ -1,18 +1,18 @@
 """What the units of a map see of the image, along one axis.
 
-Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019: unit i of a map sees
-the columns [first + i * stride, last + i * stride], where `stride` is the effective stride (the jump), `first` is minus
-the effective padding, and last - first + 1 is the receptive field. Through one layer with stride s, pad p before, and
-effective kernel k = dilation * (kernel_size - 1) + 1:
+Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019: unit i
+of a map sees the columns [first + i * stride, last + i * stride]. Here `stride` is the effective stride
+(the jump), `first` is minus the effective padding, and last - first + 1 is the receptive field. Through one
+more layer with stride s, padding p before, and effective kernel k = dilation * (kernel_size - 1) + 1:
 
     stride' = stride * s        first' = first - p * stride        last' = last + (k - 1 - p) * stride
 
-That is where the units *could* look. `reads` holds where they really do: for each unit, a bit for each image column.
+That is where a unit may look. `reads` says where it does: a bit for each column of the image, for each unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
@@ -22,24 +22,25 @@ from stridelab.geometry.axis import AxisGeometry
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AxisField:
-    """The fields of all units of a map along one axis (compared by identity, so that they are cheap cache keys)."""
+    """The fields of all units of a map (compared by identity, so that they are cheap cache keys)."""
 
     image_size: int
     first: int
-    """First column of unit 0's field; negative where it reaches into padding."""
+    """First column of unit 0's field, negative where that lies in padding."""
     last: int
     stride: int
     reads: tuple[int, ...]
-    """For each unit, the image columns that it truly reads, as bits."""
-    seen: int
-    """How many image columns at least one unit reads."""
-    whole: bool = False
-    """One unit that looks at the whole map: a global pool, flatten, and what follows them."""
+    """For each unit, the columns of the image that it reads, as bits."""
 
     @property
     def size(self) -> int:
         """The receptive field."""
         return self.last - self.first + 1
+
+    @property
+    def seen(self) -> int:
+        """How many columns of the image at least one unit reads."""
+        return _union(self.reads).bit_count()
 
     @property
     def clear_units(self) -> int:
@@ -55,73 +56,65 @@ PADDING_MODES: dict[str, Callable[[int, int], int | None]] = {
     "replicate": lambda column, size: min(max(column, 0), size - 1),
     "zeros": lambda column, size: None,
 }
-"""Mode -> (column outside the map, size of the map) -> the real column that the padding repeats there, if any."""
+"""Mode -> (column outside the map, size of the map) -> the real column that is repeated there, if any."""
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)
 def image_field(size: int) -> AxisField:
-    return AxisField(size, 0, 0, 1, tuple(1 << column for column in range(size)), size)
+    return AxisField(size, 0, 0, 1, tuple(1 << column for column in range(size)))
 
 
-@lru_cache(maxsize=128)
-def through(
-    field: AxisField, axis: AxisGeometry, padding_mode: str = "zeros", *, whole: bool = False
-) -> AxisField | None:
+def through(field: AxisField, axis: AxisGeometry, padding_mode: str = "zeros") -> AxisField | None:
     """The fields behind one more layer; None where its windows are not all alike."""
     if not axis.regular:
         return None
-    if not whole and axis.kernel_size == axis.stride == 1 and axis.output_size == axis.input_size:
+    if axis.kernel_size == axis.stride == 1 and axis.output_size == axis.input_size:
         return field
-    reads = _reads(field.reads, axis, padding_mode)
     return AxisField(
         image_size=field.image_size,
         first=field.first - axis.pad_before * field.stride,
         last=field.last + (axis.span - 1 - axis.pad_before) * field.stride,
         stride=field.stride * axis.stride,
-        reads=reads,
-        seen=reduce(or_, reads).bit_count(),
-        whole=field.whole or whole,
+        reads=_reads(field.reads, axis, PADDING_MODES[padding_mode]),
     )
 
 
-def _reads(below: tuple[int, ...], axis: AxisGeometry, padding_mode: str) -> tuple[int, ...]:
-    size, repeat = len(below), PADDING_MODES[padding_mode]
-
-    def column(index: int) -> int:
-        real: int | None = index if 0 <= index < size else repeat(index, size)
-        return 0 if real is None else below[real]
-
-    before, end = axis.pad_before, (axis.output_size - 1) * axis.stride + axis.span
-    padded = [column(index) for index in range(-before, end - before)]
+def _reads(
+    below: tuple[int, ...], axis: AxisGeometry, repeated: Callable[[int, int], int | None]
+) -> tuple[int, ...]:
+    size, before = len(below), axis.pad_before
+    end = (axis.output_size - 1) * axis.stride + axis.span - before
+    sources = [column if 0 <= column < size else repeated(column, size) for column in range(-before, end)]
+    padded = [0 if column is None else below[column] for column in sources]
     starts = range(0, axis.output_size * axis.stride, axis.stride)
-    return tuple(reduce(or_, padded[at : at + axis.span : axis.dilation]) for at in starts)
+    return tuple(_union(padded[start : start + axis.span : axis.dilation]) for start in starts)
 
 
-def merge(fields: Sequence[AxisField]) -> tuple[AxisField | None, bool]:
-    """The field of a unit that is fed by several branches, and whether the branches are aligned.
+def merge(fields: Sequence[AxisField | None]) -> tuple[AxisField | None, bool]:
+    """The field of units that are fed by several branches, and whether the branches are aligned.
 
-    Aligned branches have equal effective strides and equal centres (Araujo et al. 2019), and the field is the largest
-    branch's. Where only centres differ, it is the hull of the branches. Where strides differ, no single figure is true
-    of all units: None.
+    Branches are aligned when their effective strides and centres are equal, and the field is then the
+    largest one's (Araujo et al. 2019). Where only the centres differ, it is the hull of the branches'.
+    Where the strides of more than one unit differ, no figure holds for them all: None.
     """
-    first, *rest = fields
-    if all(field is first for field in rest):
+    known = [field for field in fields if field is not None]
+    first = known[0] if known else None
+    if first is None or len(known) < len(fields):
+        return None, True
+    if all(field is first for field in known):
         return first, True
-    whole = all(field.whole for field in fields)
-    aligned = whole or len({(field.stride, field.first + field.last) for field in fields}) == 1
-    if not whole and len({field.stride for field in fields}) > 1:
+    stride = max(field.stride for field in known)
+    if len(first.reads) > 1 and any(field.stride != stride for field in known):
         return None, False
-    return _hull(tuple(fields)), aligned
-
-
-def _hull(fields: tuple[AxisField, ...]) -> AxisField:
-    reads = tuple(reduce(or_, unit) for unit in zip(*(field.reads for field in fields), strict=True))
-    return AxisField(
-        image_size=fields[0].image_size,
-        first=min(field.first for field in fields),
-        last=max(field.last for field in fields),
-        stride=max(field.stride for field in fields),
-        reads=reads,
-        seen=reduce(or_, reads).bit_count(),
-        whole=all(field.whole for field in fields),
+    hull = AxisField(
+        image_size=first.image_size,
+        first=min(field.first for field in known),
+        last=max(field.last for field in known),
+        stride=stride,
+        reads=tuple(_union(unit) for unit in zip(*(field.reads for field in known), strict=True)),
     )
+    return hull, len({field.first + field.last for field in known}) == 1
+
+
+def _union(columns: Iterable[int]) -> int:
+    return reduce(or_, columns, 0)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stridelab.geometry.plan import AxisPadding, Pair
+Pair = tuple[int, int]
+"""(height, width) of a layer, or (before, after) of an axis."""
+
+AxisPadding = int | tuple[int, int] | str
+"""Padding of one axis: symmetric, (before, after), or the name of a policy in `PADDINGS`."""
 
 
 def _valid(input_size: int, span: int, stride: int) -> Pair:
@@ -32,8 +36,9 @@ def _torch_same(input_size: int, span: int, stride: int) -> Pair:
     """PyTorch's padding='same': dilation * (kernel_size - 1) in all, whatever the input; stride 1 only."""
     if stride != 1:
         raise ValueError(
-            f"padding='torch_same' has no meaning at stride {stride}: PyTorch's constant rule keeps the size only at "
-            "stride 1, and PyTorch refuses it otherwise; choose same (output = ceil(input / stride)) or half"
+            f"padding 'torch_same' has no meaning at stride {stride}: PyTorch always pads "
+            "dilation * (kernel_size - 1) in all, which keeps the size at stride 1 only, and refuses the rest; choose "
+            " same (TensorFlow's rule: output = ceil(input / stride)) or half"
         )
     return (span - 1) // 2, span - 1 - (span - 1) // 2
 
@@ -45,7 +50,9 @@ PADDINGS: dict[str, Callable[[int, int, int], Pair]] = {
     "torch_same": _torch_same,
     "valid": _valid,
 }
-"""Policy name -> (input size, effective kernel = dilation * (kernel_size - 1) + 1, stride) -> (before, after)."""
+"""Name -> (input size, span, stride) -> (before, after); span = dilation * (kernel_size - 1) + 1, the
+effective kernel.
+"""
 
 CHOICES = f"{', '.join(PADDINGS)}, an integer, [height, width] or [left, right, top, bottom]"
 
@@ -53,8 +60,9 @@ CHOICES = f"{', '.join(PADDINGS)}, an integer, [height, width] or [left, right, 
 def parse_padding(policy: object) -> tuple[AxisPadding, AxisPadding]:
     """The (height, width) padding that a layer's policy means; its own results are policies too.
 
-    A policy is an int (both axes, symmetric), [height, width] as in PyTorch, four ints [left, right, top, bottom] as
-    in ZeroPad2d, or a name in `PADDINGS`. Each member of a pair may also be a name or (before, after).
+    A policy is an int (both axes, symmetric), [height, width] as in PyTorch, four ints [left, right, top,
+    bottom] as in ZeroPad2d, or a name in `PADDINGS`. Each member of a pair may be a name or (before, after)
+    too.
 
     >>> parse_padding(1), parse_padding("same"), parse_padding([0, 1, 2, 2])
     ((1, 1), ('same', 'same'), (2, (0, 1)))
@@ -96,10 +104,10 @@ def _refusal(policy: object) -> ValueError:
 
 
 def explicit_pads(padding: AxisPadding, *, input_size: int, span: int, stride: int) -> Pair:
-    """The (before, after) pads of one axis, where `span` is the effective kernel dilation * (kernel_size - 1) + 1.
+    """The (before, after) pads of one axis, where `span` is the effective kernel.
 
-    >>> explicit_pads("same", input_size=224, span=7, stride=2), explicit_pads("half", input_size=224, span=7, stride=2)
-    ((2, 3), (3, 3))
+    >>> explicit_pads("same", input_size=224, span=7, stride=2)
+    (2, 3)
     """
     padding = _axis_padding(padding, padding)
     if isinstance(padding, str):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-Pair = tuple[int, int]
-"""(height, width)."""
-
-AxisPadding = int | tuple[int, int] | str
-"""Padding of one axis: symmetric, (before, after), or the name of a policy in `PADDINGS`."""
+from stridelab.geometry.padding import AxisPadding as AxisPadding
+from stridelab.geometry.padding import Pair as Pair
+from stridelab.geometry.padding import parse_padding
 
 IMAGE = "image"
 """The name by which layers refer to the network's input."""
@@ -19,10 +20,11 @@ class Layer:
     """One node of a layer plan; fields that its kind has no use for are left alone."""
 
     name: str
+    """Empty: its plan numbers it, conv1, conv2, ..."""
     kind: str
     """A key of `KINDS`."""
     inputs: tuple[str, ...] = ()
-    """The layers (or `IMAGE`) whose maps it reads; empty means the layer before it."""
+    """The layers (or `IMAGE`) whose maps it reads; empty: its plan fills in the layer before it."""
     out_channels: int | None = None
     """None: as many as come in."""
     kernel_size: Pair = (1, 1)
@@ -36,9 +38,50 @@ class Layer:
     output_size: Pair | None = None
     """What an adaptive pool is asked for, and the map that an opaque layer is known to make."""
     function: str = ""
-    """Which activation (`ACTIVATIONS`, "" is relu) or norm (`NORMS`, "" is batch): they save different tensors."""
+    """Which of `ACTIVATIONS` ("": relu) or `NORMS` ("": batch), which differ in what they keep."""
     params: int | None = None
-    """Its parameters, where they are known better than by the rule of its kind (a norm without weights, a PReLU)."""
+    """Its parameters, where the rule of its kind would be wrong (a norm without weights, an opaque layer)."""
+
+
+def layer(
+    kind: str,
+    name: str = "",
+    *,
+    kernel_size: int | Sequence[int] = 1,
+    stride: int | Sequence[int] | None = None,
+    dilation: int | Sequence[int] = 1,
+    padding: object = 0,
+    **fields: Any,
+) -> Layer:
+    """A Layer from what a person writes: ints for both axes, any padding policy, a pool's stride left out.
+
+    >>> layer("max_pool", kernel_size=2).stride
+    (2, 2)
+    """
+    default_stride = kernel_size if kind.endswith("_pool") else 1
+    return Layer(
+        name,
+        kind,
+        kernel_size=parse_pair(kernel_size, "kernel_size"),
+        stride=parse_pair(default_stride if stride is None else stride, "stride"),
+        dilation=parse_pair(dilation, "dilation"),
+        padding=parse_padding(padding),
+        **fields,
+    )
+
+
+def parse_pair(value: object, key: str) -> Pair:
+    """(height, width) of an int or of two, each 1 or more; `key` is what errors call it."""
+    match value:
+        case [height, width]:
+            pair = height, width
+        case _:
+            pair = value, value
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in pair):
+        raise ValueError(
+            f"{key}={value!r} is not allowed; it must be an integer of 1 or more, or [height, width]"
+        )
+    return pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +93,27 @@ class LayerPlan:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        """Fill in the inputs left empty; refuse names that are used twice or that no earlier layer has."""
-        known = {IMAGE: None}
-        resolved = []
-        for layer in self.layers:
-            inputs = layer.inputs or (next(reversed(known)),)
+        """Fill in names and inputs that were left empty; refuse a name used twice, or read before it is
+        made.
+        """
+        parse_pair(self.input_size, "input_size")
+        parse_pair(self.input_channels, "input_channels")
+        counts: Counter[str] = Counter()
+        known = {IMAGE}
+        previous, resolved = IMAGE, []
+        for given in self.layers:
+            counts[given.kind] += 1
+            name = given.name or f"{given.kind}{counts[given.kind]}"
+            inputs = given.inputs or (previous,)
+            if name in known:
+                raise ValueError(f"layer name {name!r} is used twice; every layer needs a name of its own")
             for source in inputs:
                 if source not in known:
                     raise ValueError(
-                        f"layer {layer.name!r} reads {source!r}, which is no earlier layer; choose one of {', '.join(known)}"
+                        f"layer {name!r} reads {source!r}, but no layer before it is called that"
                     )
-            if layer.name in known:
-                raise ValueError(f"layer name {layer.name!r} is used twice; every layer needs a name of its own")
-            known[layer.name] = None
-            resolved.append(layer if layer.inputs else replace(layer, inputs=inputs))
+            known.add(name)
+            previous = name
+            filled = given.name and given.inputs
+            resolved.append(given if filled else replace(given, name=name, inputs=inputs))
         object.__setattr__(self, "layers", tuple(resolved))

@@ -1,12 +1,13 @@
 """Which tensors PyTorch keeps for the backward pass of each layer, and how many bytes they are.
 
-Measured with saved_tensors_hooks on PyTorch 2.14: a convolution and a linear layer keep their input (their padded copy,
-where F.pad has to run first), a batch norm its input, a ReLU its result, a max pool its input and int64 indices, an
-average pool its input; a mean, an addition, a concatenation and a view keep nothing. Parameters are not counted here,
-nor statistics per channel, which do not grow with the batch.
+Read off with saved_tensors_hooks (PyTorch 2.14). A convolution and a linear layer keep their input, or the
+padded copy of it where F.pad has to run first; a batch norm keeps its input, a ReLU its result, a max pool
+its input and int64 indices, an average pool its input. A mean, an addition, a concatenation, a view and
+F.pad with zeros keep nothing. Parameters and buffers are not counted, nor the loss.
 
-A tensor that several layers keep is counted once, for the first of them in the plan's order. Whether an operation is in
-place does not change the sum: what it would overwrite, nobody may have kept.
+A tensor that several layers keep is counted once, for the first of them in the plan's order. Where no
+gradient flows (from the image to the first layer with parameters) nothing is kept. Whether an operation
+works in place does not change the sum: it can only overwrite what nobody keeps.
 """
 
 from __future__ import annotations
@@ -14,10 +15,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stridelab.geometry.kinds import INPUT, OUTPUT, Effect, Grid
-from stridelab.geometry.plan import Layer, Pair
+from stridelab.geometry.effect import INPUT, OUTPUT, Effect, Grid
+from stridelab.geometry.padding import Pair
+from stridelab.geometry.plan import Layer
 
 FLOAT_BYTES = 4
+INDEX_BYTES = 8
+NOISE_BYTES = 4
+"""A dropout's noise, as on CPU; CUDA's fused dropout keeps a mask of one byte an element."""
+
+ACTIVATIONS: dict[str, str] = {
+    **dict.fromkeys(("relu", "sigmoid", "softmax", "tanh"), OUTPUT),
+    **dict.fromkeys(("celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu"), INPUT),
+    **dict.fromkeys(("mish", "prelu", "relu6", "selu", "silu", "softplus"), INPUT),
+    **dict.fromkeys(("celu_", "elu_", "leaky_relu_", "selu_"), OUTPUT),
+}
+"""Which map an activation keeps; a trailing _ is PyTorch's in-place form, where that makes a difference."""
+
+NORMS = ("batch", "group", "instance", "layer")
+
+
+def activation_saves(layer: Layer) -> str:
+    if layer.function and layer.function not in ACTIVATIONS:
+        raise ValueError(
+            f"no activation is called {layer.function!r}; choose one of {', '.join(ACTIVATIONS)}"
+        )
+    return ACTIVATIONS[layer.function or "relu"]
+
+
+def norm_statistics(layer: Layer, grid: Grid) -> Pair:
+    """Bytes of mean and inverse deviation, kept for each image and once a batch."""
+    per_group = 2 * FLOAT_BYTES
+    match layer.function:
+        case "" | "batch":
+            return 0, per_group * grid.channels
+        case "group":
+            return per_group * layer.groups, 0
+        case "instance":
+            return per_group * grid.channels, 0
+        case "layer":  # over the channels of each position
+            return per_group * grid.size[0] * grid.size[1], 0
+    raise ValueError(f"no norm is called {layer.function!r}; choose one of {', '.join(NORMS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +66,17 @@ class Source:
     storage: str
     """The layer that its memory belongs to."""
     needs_grad: bool
-    """Whether a gradient flows back into it: not into the image."""
+    """Whether a gradient flows back into it."""
 
 
 def pads_explicitly(pad: tuple[Pair, Pair], padding_mode: str) -> bool:
-    """Whether a padded copy of the map is made first (F.pad), because no built-in pad is symmetric zeros."""
+    """Whether F.pad has to make a padded copy first, because no built-in padding is like that."""
     (top, bottom), (left, right) = pad
     return top != bottom or left != right or (padding_mode != "zeros" and (top > 0 or left > 0))
 
 
 def kept_bytes(layer: Layer, effect: Effect, sources: Sequence[Source], saved: set[str]) -> int | None:
-    """Bytes kept a image at 32 bits, beyond the storages in `saved`, to which this layer's are added."""
+    """Bytes kept for each image at 32 bits, less the storages in `saved`, to which this layer's are added."""
     if effect.saves is None:
         return None
     kept: dict[str, int] = {}
@@ -48,13 +86,13 @@ def kept_bytes(layer: Layer, effect: Effect, sources: Sequence[Source], saved: s
     elif effect.saves == INPUT and pads_explicitly(effect.pad, layer.padding_mode):
         (source,) = sources
         copied = source.grid.channels * _padded_area(effect)
-        if layer.padding_mode in ("reflect", "replicate") and source.needs_grad:  # F.pad's own backward
+        if layer.padding_mode in ("reflect", "replicate") and source.needs_grad:  # F.pad keeps its own input
             kept[source.storage] = source.grid.elements
     elif effect.saves == INPUT:
         kept.update((source.storage, source.grid.elements) for source in sources)
     elements = copied + sum(size for storage, size in kept.items() if storage not in saved)
     saved.update(kept)
-    return FLOAT_BYTES * elements + effect.extra_bytes
+    return FLOAT_BYTES * elements + effect.image_bytes
 
 
 def _padded_area(effect: Effect) -> int:
