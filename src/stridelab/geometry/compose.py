@@ -69,7 +69,7 @@ def _measure_layer(layer: Layer, sources: Sequence[_Map], saved: set[str]) -> tu
     effect = _effect(layer, sources)
     before, aligned = _join(sources)
     fields, figures = spatial_figures(before, effect.axes, layer.padding_mode)
-    params = effect.params if layer.params is None else layer.params
+    params = _told(layer.params, effect.params)
     grid = effect.grid
     here = _Map(
         grid=grid,
@@ -79,6 +79,7 @@ def _measure_layer(layer: Layer, sources: Sequence[_Map], saved: set[str]) -> tu
         gated=any(source.gated or source.grid.size != figures["input_size"] for source in sources),
         whole=effect.whole or all(source.whole for source in sources),
     )
+    kept = kept_bytes(layer, effect, sources, saved) if here.needs_grad else 0
     geometry = LayerGeometry(
         name=layer.name,
         kind=layer.kind,
@@ -92,13 +93,17 @@ def _measure_layer(layer: Layer, sources: Sequence[_Map], saved: set[str]) -> tu
         gated=here.gated,
         whole=here.whole,
         params=params,
-        macs=effect.macs,
+        macs=_told(layer.macs, effect.macs),
         output_elements=grid.elements,
-        activation_bytes=kept_bytes(layer, effect, sources, saved) if here.needs_grad else 0,
-        batch_bytes=effect.batch_bytes,
+        activation_bytes=_told(layer.activation_bytes, kept),
+        batch_bytes=effect.batch_bytes if layer.batch_bytes is None else layer.batch_bytes,
         **figures,
     )
     return geometry, here
+
+
+def _told(seen: int | None, by_rule: int | None) -> int | None:
+    return by_rule if seen is None else seen
 
 
 def _effect(layer: Layer, sources: Sequence[_Map]) -> Effect:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from stridelab.geometry.axis import AxisGeometry, conv_axis, irregular_axis, pool_axis, whole_axis
 from stridelab.geometry.effect import INPUT, Axes, Effect, Grid
@@ -51,6 +52,35 @@ def adaptive_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
         return global_avg_pool(layer, maps)
     height, width = (_bins(n, m) for n, m in zip(grid.size, layer.output_size, strict=True))
     return Effect(grid.channels, (height, width), saves=INPUT)
+
+
+def adaptive_max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    effect = adaptive_avg_pool(layer, maps)
+    indices = INDEX_BYTES * effect.grid.elements
+    return replace(effect, saves=INPUT, image_bytes=indices)
+
+
+def global_max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """x.amax((2, 3)): the gradient looks for the largest in the input again."""
+    return replace(global_avg_pool(layer, maps), saves=INPUT)
+
+
+def pad(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """F.pad ahead of something other than a single convolution."""
+    effect = pointwise(layer, maps)
+    return effect if layer.padding_mode in ("reflect", "replicate") else replace(effect, saves="")
+
+
+def pointwise(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Whatever a function without weights makes of the pixels in its window (by default a single one)."""
+    grid = _only(maps)
+    return Effect(_out_channels(layer, grid), _windows(layer, grid), saves=None)
+
+
+def unused(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Parameters that a forward pass does not use, such as auxiliary heads in eval mode: no map at all."""
+    height, width = (irregular_axis(n, 0) for n in _only(maps).size)
+    return Effect(0, (height, width), whole=True, params=None)
 
 
 def norm(layer: Layer, maps: Sequence[Grid]) -> Effect:
@@ -128,6 +158,7 @@ def opaque(layer: Layer, maps: Sequence[Grid]) -> Effect:
 KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
     "activation": activation,
     "adaptive_avg_pool": adaptive_avg_pool,
+    "adaptive_max_pool": adaptive_max_pool,
     "add": add,
     "avg_pool": avg_pool,
     "concat": concat,
@@ -135,12 +166,16 @@ KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
     "dropout": dropout,
     "flatten": flatten,
     "global_avg_pool": global_avg_pool,
+    "global_max_pool": global_max_pool,
     "identity": identity,
     "linear": linear,
     "max_pool": max_pool,
     "multiply": multiply,
     "norm": norm,
     "opaque": opaque,
+    "pad": pad,
+    "pointwise": pointwise,
+    "unused": unused,
 }
 
 

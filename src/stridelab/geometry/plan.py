@@ -41,6 +41,12 @@ class Layer:
     """Which of `ACTIVATIONS` ("": relu) or `NORMS` ("": batch), which differ in what they keep."""
     params: int | None = None
     """Its parameters, where the rule of its kind would be wrong (a norm without weights, an opaque layer)."""
+    macs: int | None = None
+    """Its cost for one image, as above: a trace tells it of what only it has seen; None: by the rule."""
+    activation_bytes: int | None = None
+    """What autograd was seen to keep first for this layer, for each image; None: by the rule."""
+    batch_bytes: int | None = None
+    """The same, once whatever the batch."""
 
 
 def layer(
