@@ -1,0 +1,129 @@
+"""The geometry of a network as a table that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from stridelab.geometry import LayerGeometry, LayerPlan, Totals, totals
+
+COLUMNS = (
+    "layer",
+    "kind",
+    "kernel",
+    "stride",
+    "pad",
+    "map",
+    "field",
+    "jump",
+    "params",
+    "MACs",
+    "saved KiB",
+    "notes",
+)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One `LayerGeometry` a layer, in the order of computation; prints as a table, in a notebook too."""
+
+    plan: LayerPlan
+    layers: tuple[LayerGeometry, ...]
+
+    def __iter__(self) -> Iterator[LayerGeometry]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, layer: int | str) -> LayerGeometry:
+        """By position or by name."""
+        if isinstance(layer, int):
+            return self.layers[layer]
+        for candidate in self.layers:
+            if candidate.name == layer:
+                return candidate
+        raise KeyError(layer)
+
+    @property
+    def opaque(self) -> dict[str, str]:
+        """The layers that could not be followed, and why."""
+        return {layer.name: layer.function for layer in self.plan.layers if layer.kind == "opaque"}
+
+    @property
+    def totals(self) -> Totals:
+        return totals(self.layers)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table's cells, in the order of `COLUMNS`; the last row holds the totals."""
+        reasons = self.opaque
+        rows = [row(layer, reasons.get(layer.name)) for layer in self.layers]
+        whole = self.totals
+        costs = (number(whole.params), number(whole.macs), kib(whole.activation_bytes))
+        return [*rows, ("total", *[""] * 7, *costs, "")]
+
+    def __str__(self) -> str:
+        rows = [COLUMNS, *self.rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if at in (0, 1, 11) else cell.rjust(width)
+                for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            ).rstrip()
+            for cells in rows
+        ]
+        rule = "-" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+    def _repr_html_(self) -> str:
+        def cells(tag: str, values: Sequence[str]) -> str:
+            return "<tr>" + "".join(f"<{tag}>{escape(value)}</{tag}>" for value in values) + "</tr>"
+
+        body = "".join(cells("td", values) for values in self.rows())
+        return f"<table><thead>{cells('th', COLUMNS)}</thead><tbody>{body}</tbody></table>"
+
+
+def row(layer: LayerGeometry, reason: str | None) -> tuple[str, ...]:
+    (top, bottom), (left, right) = layer.pad
+    symmetric = top == bottom and left == right
+    return (
+        layer.name,
+        layer.kind,
+        side(layer.kernel_size),
+        side(layer.stride),
+        side((top, left)) if symmetric else f"{left},{right},{top},{bottom}",
+        f"{layer.out_channels} x {layer.output_size[0]} x {layer.output_size[1]}",
+        side(layer.receptive_field),
+        side(layer.effective_stride),
+        number(layer.params),
+        number(layer.macs),
+        kib(layer.activation_bytes),
+        notes(layer, reason),
+    )
+
+
+def notes(layer: LayerGeometry, reason: str | None) -> str:
+    said = [reason] if reason else []
+    if layer.dilation != (1, 1):
+        said.append(f"dilation {side(layer.dilation)}")
+    if any(layer.uneven):
+        said.append("uneven padding")
+    said += [flag for flag in ("unproductive", "misaligned", "gated") if getattr(layer, flag)]
+    return ", ".join(said)
+
+
+def side(lengths: Any) -> str:
+    if lengths is None:
+        return "?"
+    height, width = lengths
+    return str(height) if height == width else f"{height}x{width}"
+
+
+def number(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
+
+
+def kib(count: int | None) -> str:
+    return "?" if count is None else f"{count / 1024:,.1f}"
