@@ -1,0 +1,58 @@
+# make help lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup sweep test test-all check ui data notebook plan lock clean clean-results
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## a .venv with exactly the pinned packages (free when nothing changed)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@# uv, itself from the lock, installs the locked files several times faster; pip does where uv cannot.
+	awk '/^uv==/ {found = 1} found {print} found && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock || true
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
+		|| $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+sweep: $(READY) ## the main job: three stride plans, two seeds, on real images; then the comparison
+	$(BIN)/python train.py -m 'model.strides=[1,1,1],[1,2,2],[2,2,1]' seed=0,1
+
+plan: $(READY) ## geometry and cost of the same three plans, without training
+	$(BIN)/python scripts/plan.py 'model.strides=[1,1,1],[1,2,2],[2,2,1]'
+
+test: $(READY) ## the tests
+	$(BIN)/python -m pytest
+
+check: $(READY) ## formatting, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(READY) ## the MLflow pages of results/, on 127.0.0.1
+	$(BIN)/python scripts/runs.py ui
+
+data: $(READY) ## the full Fashion-MNIST, where it can be had
+	$(BIN)/python scripts/get_data.py data=fashion_mnist
+
+notebook: $(READY) ## write the comparison of the latest sweep again
+	$(BIN)/python scripts/compare.py sweep=latest
+
+lock: ## resolve pyproject.toml into requirements.lock again
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --quiet --output-file requirements.lock
+
+clean: ## remove caches and the .venv, never results
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-results: ## remove everything generated under results/, except results/reference
+	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

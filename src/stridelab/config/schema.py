@@ -1,0 +1,81 @@
+"""The whole configuration, typed. Defaults live in these classes; a YAML file exists only where choices differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stridelab.data.settings import DataConfig
+from stridelab.models.settings import ModelConfig
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.training.settings import TrainerConfig
+
+
+@dataclass(frozen=True)
+class PathsConfig:
+    results_dir: str = "results"
+    """Everything generated goes under it: store, artifacts, run folders, reports."""
+
+    def __post_init__(self) -> None:
+        if not self.results_dir:
+            raise ValueError("paths.results_dir='' must name a folder.")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    name: str | None = None
+    """What the sweep is called in the store and in results/reports/; made from its question when null."""
+    jobs: int | None = None
+    """Runs at a time; null: as many as the processor's cores allow with trainer.threads each."""
+    isolated: bool = True
+    """Each run in its own child process; false: in this process, for a debugger."""
+    report: bool = True
+    """Write the comparison notebook, HTML, tables and figures when the sweep ends."""
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"sweep.jobs={self.jobs} must be at least 1, or null.")
+        if self.name is not None and not is_plain_name(self.name):
+            raise ValueError(
+                f"sweep.name={self.name!r} must be letters, digits, '.', '_' or '-', starting with a letter "
+                f"or digit, 100 at most: a folder is named after it."
+            )
+
+
+@dataclass(frozen=True)
+class Config:
+    task_name: str = "train"
+    """A word for what this is about; part of a sweep's name."""
+    tags: list[str] = field(default_factory=list)
+    """Free words, searchable in the MLflow UI."""
+    seed: int = 0
+    """All randomness is a pure function of it, a purpose and the epoch."""
+    ckpt_path: str | None = None
+    """Continue from this checkpoint of an earlier run."""
+    force: bool = False
+    """Train again what already finished; the earlier run is kept."""
+    plan: str = "on"
+    """on: print geometry and cost before a sweep. off: do not."""
+    on_invalid: str = "skip"
+    """skip: leave impossible variants out of a sweep, with their reason. stop: train nothing."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed} must be from 0 to 2**63 - 1.")
+        for key, choices in (("plan", ("on", "off")), ("on_invalid", ("skip", "stop"))):
+            if getattr(self, key) not in choices:
+                raise ValueError(f"{key}={getattr(self, key)!r} must be one of {', '.join(choices)}.")
+
+
+def is_plain_name(name: str) -> bool:
+    return (
+        0 < len(name) <= 100
+        and name.isascii()
+        and name[0].isalnum()
+        and all(character.isalnum() or character in "._-" for character in name)
+    )

@@ -1,0 +1,86 @@
+"""What differs between the runs of a sweep, and the names that say so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from stridelab.models.settings import spell_entry, spell_field
+
+from .schema import Config
+
+SCIENCE = ("model", "data", "trainer")
+"""The sections that can change a result; with the seed and a starting checkpoint, all that a signature is made of."""
+NOT_SCIENCE = {"data.root", "data.download", "trainer.profiler"}
+ONE_INTEGER_A_LAYER = {"strides": "stride", "kernel_sizes": "kernel_size", "dilations": "dilation"}
+
+
+def science(config: Config) -> dict[str, Any]:
+    """Everything that can change a result but the seed, flat: `{"model.strides": ((1, 1), ...), ...}`."""
+    found = {
+        f"{section}.{name}": value
+        for section in SCIENCE
+        for name, value in asdict(getattr(config, section)).items()
+    }
+    found["ckpt_path"] = config.ckpt_path
+    return {key: value for key, value in found.items() if key not in NOT_SCIENCE}
+
+
+def varying_keys(configs: Sequence[Config]) -> tuple[str, ...]:
+    """Keys, the seed aside, that do not have the same value in all of `configs`."""
+    sciences = [science(config) for config in configs]
+    return tuple(key for key in sciences[0] if any(other[key] != sciences[0][key] for other in sciences))
+
+
+def variant_name(config: Config, keys: Sequence[str]) -> str:
+    """`strides=1-2-2 padding=same`; the strides when nothing varies."""
+    return " ".join(f"{short(key)}={spelled(config, key)}" for key in keys or ("model.strides",))
+
+
+def short(key: str) -> str:
+    return "data" if key == "data.name" else key.rpartition(".")[2]
+
+
+def spelled(config: Config, key: str) -> str:
+    section, _, name = key.rpartition(".")
+    if section == "model":
+        return spell_field(config.model, name)
+    return str(getattr(getattr(config, section), name) if section else getattr(config, name))
+
+
+def varying_params(config: Config, configs: Sequence[Config]) -> dict[str, Any]:
+    """MLflow params: what varies, a list over layers as one number for each layer that varies."""
+    params: dict[str, Any] = {}
+    for key in varying_keys(configs) or ("model.strides",):
+        name = short(key)
+        if key.startswith("model.") and name in ONE_INTEGER_A_LAYER:
+            params |= layer_params(config, name, [getattr(other.model, name) for other in configs])
+        else:
+            params[name] = spelled(config, key)
+    return params | {"seed": config.seed}
+
+
+def layer_params(config: Config, name: str, everywhere: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    mine = getattr(config.model, name)
+    all_layers = len(set(everywhere)) == 1 or len({len(value) for value in everywhere}) > 1
+    varies = [
+        index for index in range(len(mine)) if all_layers or len({value[index] for value in everywhere}) > 1
+    ]
+    return {f"{ONE_INTEGER_A_LAYER[name]}_{index + 1}": spell_entry(mine[index]) for index in varies}
+
+
+def sweep_name(configs: Sequence[Config]) -> str:
+    """The question's name: what varies, and a hash of what does not. A grid that grows keeps its name."""
+    keys = varying_keys(configs)
+    fixed = {key: value for key, value in science(configs[0]).items() if key not in keys}
+    text = json.dumps([configs[0].task_name, sorted(fixed.items())], default=str)
+    prefix = "" if configs[0].task_name == "train" else f"{configs[0].task_name}-"
+    words = "-".join(short(key) for key in keys) or "seeds"
+    return f"{prefix}{words}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def science_of_run(config: Config) -> Mapping[str, Any]:
+    return science(config) | {"seed": config.seed}

@@ -1,0 +1,1 @@
+"""The commands that people type. Thin: arguments in, exit code out."""

@@ -1,0 +1,59 @@
+"""`python train.py [-m] key=value ...`"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+INFORMATION = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exit code 0: all done; 1: refused or failed, with the reason; 130: interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not INFORMATION & {argument.partition("=")[0] for argument in given}:
+        refuse_bad_input(given)
+    run_hydra()
+
+
+def refuse_bad_input(arguments: Sequence[str]) -> None:
+    """Check every point of the grid before Hydra, and anything else, starts."""
+    from stridelab.config import expand
+
+    from .refusal import refusing
+
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    with refusing():
+        jobs = list(expand(overrides))
+        for job in jobs:
+            if job.config is None:
+                raise ValueError(job.error)
+        if len(jobs) > 1 and not {"-m", "--multirun"} & set(arguments) and not experiment_sweeps(overrides):
+            raise ValueError(
+                f"these arguments name {len(jobs)} runs; add -m to run them as a sweep: "
+                f"python train.py -m {' '.join(repr(o) if '[' in o else o for o in overrides)}"
+            )
+
+
+def experiment_sweeps(overrides: Sequence[str]) -> bool:
+    return any(argument.startswith(("experiment=", "hydra.mode=")) for argument in overrides)
+
+
+def run_hydra() -> None:
+    import hydra
+    from omegaconf import DictConfig
+
+    from stridelab.config import CONF
+    from stridelab.config.compose import register_schema
+
+    register_schema()
+
+    def one_run(_: DictConfig) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        from stridelab.config import load
+        from stridelab.sweep import conduct
+
+        raise SystemExit(conduct([load(HydraConfig.get().overrides.task)], multirun=False))
+
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(one_run)()

@@ -1,0 +1,102 @@
+"""One run, from top to bottom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stridelab.config import Config
+from stridelab.data import Data, DataSpec, load
+from stridelab.geometry import LayerPlan, measure
+from stridelab.models import layer_plan
+from stridelab.tracking import Run, RunIdentity, open_run, write_json_atomic
+from stridelab.tracking.status import RESULT
+from stridelab.training import Progress, Result, fit
+
+
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that one run needs to know; made by the sweep, used in the child process."""
+
+    config: Config
+    identity: RunIdentity
+    folder: Path
+    provenance: Mapping[str, str]
+    """File name and content of what says where this run comes from."""
+
+
+def prepare(config: Config, *, progress: Progress) -> DataSpec:
+    """Fetch and check the data, so that every run after finds them in place."""
+    return load(config.data).spec
+
+
+def run(work: Work, *, progress: Progress) -> Result:
+    """Train as `work.config` says, record in `work.folder`, and leave `result.json` as the mark of completion."""
+    config = work.config
+    data = load(config.data)
+    plan = plan_for(config, data.spec)
+    with open_run(work.folder, work.identity) as record:
+        describe(record, work, data, plan)
+        result = fit(
+            plan,
+            data,
+            config.trainer,
+            seed=config.seed,
+            recorder=record,
+            progress=progress,
+            ckpt_path=config.ckpt_path,
+        )
+        record.tags(
+            {
+                "stridelab.init_digest": result.init_digest,
+                "stridelab.batch_order_digest": result.batch_order_digest,
+                "stridelab.weights_digest": result.weights_digest,
+            }
+        )
+        write_json_atomic(work.folder / RESULT, asdict(result))
+    return result
+
+
+def plan_for(config: Config, spec: DataSpec) -> LayerPlan:
+    return layer_plan(
+        config.model,
+        input_channels=spec.input_channels,
+        input_size=spec.input_size,
+        num_classes=spec.num_classes,
+    )
+
+
+def describe(record: Run, work: Work, data: Data, plan: LayerPlan) -> None:
+    """Everything that is known before the first step."""
+    layers = measure(plan)
+    last = [layer for layer in layers if layer.kind == "conv"][-1]
+    record.metrics(
+        {
+            "cost/macs": sum(layer.macs or 0 for layer in layers),
+            "cost/params": sum(layer.params or 0 for layer in layers),
+            "cost/effective_stride": max(last.effective_stride),
+            "cost/receptive_field_px": max(last.receptive_field),
+        },
+        step=0,
+    )
+    record.tags({"stridelab.data_digest": data.spec.digest, "stridelab.seed": str(work.config.seed)})
+    record.dataset(data.spec, context="train")
+    files = dict(work.provenance) | {
+        "geometry.json": json.dumps([asdict(layer) for layer in layers], indent=1),
+        "config.json": json.dumps(asdict(work.config), indent=1),
+    }
+    for name, content in files.items():
+        path = work.folder / name
+        path.write_text(content)
+        record.artifact(path)
+
+
+def read_result(folder: Path) -> Mapping[str, Any] | None:
+    """What a finished run left; None when it has not finished."""
+    path = folder / RESULT
+    return json.loads(path.read_text()) if path.exists() else None

@@ -1,0 +1,91 @@
+"""What a person sees while runs train: which run of how many, how far each is, and how long it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+
+class Board:
+    """Live bars on a terminal; elsewhere one line when a run starts and one when it ends."""
+
+    def __init__(self, names: Sequence[str], *, epochs: Sequence[int], console: Console) -> None:
+        self.names, self.epochs, self.console = names, epochs, console
+        self.done = [0.0] * len(names)
+        self.ended = 0
+        self.began: dict[int, float] = {}
+        self.bars: dict[int, TaskID] = {}
+        self.start = monotonic()
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[said]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+
+    def __enter__(self) -> Board:
+        self.progress.start()
+        self.total = self.progress.add_task("", total=max(sum(self.epochs), 1), said="")
+        self._total()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def started(self, index: int) -> None:
+        self.began[index] = monotonic()
+        self.bars[index] = self.progress.add_task(
+            f"  {escape(self.names[index])}", total=self.epochs[index], said="starting"
+        )
+        if not self.console.is_terminal:
+            self._line(index, "started")
+
+    def event(self, index: int, event: Mapping[str, Any]) -> None:
+        done = event["epoch"] - 1 + event["step"] / event["steps"]
+        self.done[index] = done
+        said = f"epoch {event['epoch']}/{event['epochs']}"
+        if "val_acc" in event:
+            said += f"  val acc {event['val_acc']:.3f}"
+        self.progress.update(self.bars[index], completed=done, said=said)
+        self._total()
+
+    def finished(self, index: int, said: str) -> None:
+        self.ended += 1
+        self.done[index] = self.epochs[index]
+        self.progress.remove_task(self.bars.pop(index))
+        self._line(index, f"{said}  ({monotonic() - self.began[index]:.0f} s)")
+        self._total()
+
+    def _line(self, index: int, said: str) -> None:
+        where = f"[dim]run {index + 1} of {len(self.names)}[/]"
+        self.progress.console.print(f"{where}  {escape(self.names[index])}  {said}", highlight=False)
+
+    def _total(self) -> None:
+        share = sum(self.done) / max(sum(self.epochs), 1)
+        said = f"{self.ended} of {len(self.names)} runs done"
+        if 0.02 < share < 1:
+            left = (monotonic() - self.start) * (1 - share) / share
+            said += f", about {duration(left)} left"
+        description = "[bold]all runs[/]" if len(self.names) > 1 else "[bold]run[/]"
+        self.progress.update(self.total, description=description, completed=sum(self.done), said=said)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

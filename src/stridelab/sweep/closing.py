@@ -1,0 +1,109 @@
+"""The end of a sweep: the comparison written and attached, the table shown, the places said."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from stridelab import tracking
+from stridelab.config import Config
+
+from .pool import Outcome
+from .works import Agenda
+
+FLUSH_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+def close(
+    agenda: Agenda,
+    outcomes: Sequence[Outcome],
+    parent: tracking.Run | None,
+    mirror: tracking.Mirror,
+    console: Console,
+) -> int:
+    """Say what became of every run and where to look; 0 only if all of them finished."""
+    complete = mirror.flush(FLUSH_S)
+    tracking.analyze(mirror.store)
+    console.print()
+    if not complete:
+        console.print(
+            "[yellow]The tracking store did not take everything in time.[/] Nothing is lost: it is in the run "
+            "folders, and `python scripts/runs.py sync` sends it."
+        )
+    if parent is not None and complete:
+        report(agenda, parent, mirror, console)
+    elif parent is None:
+        show_run(agenda, outcomes, console)
+    failures = list(failed(agenda, outcomes))
+    for name, reason in failures:
+        console.print(f"[red]not finished[/]  {escape(name)}: {escape(reason)}", highlight=False)
+    show_places(agenda, mirror, console)
+    return 1 if failures else 0
+
+
+def failed(agenda: Agenda, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """(run, reason) of all that did not finish, refused ones first."""
+    refused = [(work.identity.name, f"refused: {reason}") for work, reason in agenda.refused]
+    ended = [
+        (work.identity.name, outcome.reason)
+        for work, outcome in zip(agenda.to_do, outcomes, strict=True)
+        if outcome.reason is not None
+    ]
+    return refused + ended
+
+
+def report(agenda: Agenda, parent: tracking.Run, mirror: tracking.Mirror, console: Console) -> None:
+    """The comparison in results/reports/, attached to the sweep's own run; its failure is said, never fatal."""
+    from stridelab.report import print_variants, write_report
+
+    config: Config = agenda.works[0].config
+    record = tracking.find_sweep(mirror.store, agenda.identity.name if agenda.identity else "latest")
+    print_variants(record, console)
+    if not config.sweep.report:
+        return
+    folder = Path(config.paths.results_dir) / "reports" / record.name
+    with console.status("writing the comparison ..."):
+        try:
+            paths = write_report(record, folder)
+        except Exception as error:
+            log.debug("report", exc_info=True)
+            console.print(f"[red]The comparison could not be written:[/] {escape(str(error))}", highlight=False)
+            return
+    for path in paths.all:
+        parent.artifact(path, to="figures" if path.parent.name == "figures" else "")
+    console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
+
+
+def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> None:
+    """The numbers of a run that stands alone."""
+    from stridelab.run import read_result
+
+    for work in agenda.works:
+        if (result := read_result(work.folder)) is None:
+            continue
+        if work in agenda.done:
+            console.print("This very run is finished already; force=true trains it again.", highlight=False)
+        metrics = result["metrics"]
+        console.print(
+            f"[bold]{escape(work.identity.name)}[/]  test accuracy {metrics['test/acc']:.4f}, "
+            f"validation {metrics.get('final/val_acc', float('nan')):.4f}, "
+            f"{metrics.get('throughput/train_images_per_s', float('nan')):,.0f} training images/s",
+            highlight=False,
+        )
+        console.print(f"Folder    {work.folder}", highlight=False, soft_wrap=True)
+
+
+def show_places(agenda: Agenda, mirror: tracking.Mirror, console: Console) -> None:
+    """How to see it all in MLflow."""
+    found = mirror.locate(agenda.folder if agenda.identity else agenda.works[0].folder)
+    console.print(f"MLflow    {tracking.ui_command(mirror.store)}", highlight=False, soft_wrap=True)
+    if found is not None:
+        link = tracking.sweep_link if agenda.identity else tracking.run_link
+        url = link(tracking.ui_base(mirror.store), experiment_id=found.experiment_id, run_id=found.run_id)
+        console.print(f"  then    {url}", highlight=False, soft_wrap=True)

@@ -1,0 +1,182 @@
+"""One fit, from a layer plan and images in memory to numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from stridelab.data import Batches, Data, probe_images
+from stridelab.geometry import LayerPlan
+from stridelab.models.build import build
+
+from .checkpoints import AtomicCheckpointIO, EpochCheckpoints
+from .feature_maps import FeatureMaps
+from .memory import measured_saved_bytes
+from .module import Classifier
+from .peak import MIB, PeakMemory
+from .progress import EpochMetrics, ProgressEvents
+from .randomness import BatchOrder, initialise, weights_digest
+from .recorder import Progress, Recorder
+from .settings import TrainerConfig
+from .throughput import Throughput, batch1_latency_ms
+
+EVAL_BATCH_SIZE = 500
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves: final numbers and the digests that identify it."""
+
+    metrics: Mapping[str, float]
+    init_digest: str
+    batch_order_digest: str
+    weights_digest: str
+    train_images_timed: int
+    train_seconds_timed: float
+
+
+def fit(
+    plan: LayerPlan,
+    data: Data,
+    config: TrainerConfig,
+    *,
+    seed: int,
+    recorder: Recorder,
+    progress: Progress = lambda event: None,
+    ckpt_path: str | None = None,
+) -> Result:
+    """Train, evaluate once on the test split, and record everything on the way."""
+    began = perf_counter()
+    prepare_process(config)
+    peak = PeakMemory.start()
+    network = build(plan)
+    initialise(network, seed=seed)
+    init_digest = weights_digest(network)
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+
+    order = BatchOrder(seed, count=len(data.train.labels), batch_size=config.batch_size)
+    batches = batches_of(data, config, order)
+    module = Classifier(network, config, total_steps=config.max_epochs * len(batches["train"]))
+    throughput, epochs = Throughput(), EpochMetrics(recorder)
+    maps = feature_maps(data, config, batches["test"], recorder)
+    trainer = trainer_of(
+        config,
+        recorder.folder,
+        callbacks=[
+            epochs,
+            ProgressEvents(progress, epochs),
+            throughput,
+            *maps,
+            EpochCheckpoints(recorder.folder / "checkpoints"),
+        ],
+    )
+    fit_began = perf_counter()
+    trainer.fit(module, batches["train"], batches["val"], ckpt_path=ckpt_path, weights_only=True)
+    fit_s = perf_counter() - fit_began
+    trainer.test(module, batches["test"], verbose=False)
+
+    metrics = epochs.final | module.take_metrics("test") | peak.metrics()
+    metrics |= measured(network, plan, config, throughput, image=batches["test"].normalised(data.test.images[:1]))
+    metrics |= {"time/fit_s": fit_s, "time/total_s": perf_counter() - began}
+    recorder.metrics(metrics, step=config.max_epochs)
+    for snapshots in maps:
+        recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
+    return Result(
+        metrics=metrics,
+        init_digest=init_digest,
+        batch_order_digest=order.digest(),
+        weights_digest=weights_digest(network),
+        train_images_timed=throughput.train.images,
+        train_seconds_timed=throughput.train.seconds,
+    )
+
+
+def prepare_process(config: TrainerConfig) -> None:
+    torch.set_num_threads(config.threads)
+    # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def device_of(config: TrainerConfig) -> torch.device:
+    """Where the images stay: the first device of the accelerator."""
+    if config.accelerator in ("gpu", "auto") and torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    return torch.device("mps" if config.accelerator == "mps" else "cpu")
+
+
+def batches_of(data: Data, config: TrainerConfig, order: BatchOrder) -> dict[str, Batches]:
+    shared = {
+        "mean": data.spec.mean,
+        "std": data.spec.std,
+        "memory_format": torch.channels_last if config.channels_last else torch.contiguous_format,
+        "device": device_of(config),
+    }
+    return {
+        "train": Batches(data.train, batch_size=config.batch_size, order=order, **shared),
+        "val": Batches(data.val, batch_size=EVAL_BATCH_SIZE, order=None, **shared),
+        "test": Batches(data.test, batch_size=EVAL_BATCH_SIZE, order=None, **shared),
+    }
+
+
+def feature_maps(
+    data: Data, config: TrainerConfig, batches: Batches, recorder: Recorder
+) -> list[FeatureMaps]:
+    if not config.feature_map_images:
+        return []
+    raw = probe_images(data, config.feature_map_images)
+    return [
+        FeatureMaps(
+            batches.normalised(raw),
+            raw,
+            channels=config.feature_map_channels,
+            epochs=config.max_epochs,
+            recorder=recorder,
+        )
+    ]
+
+
+def trainer_of(config: TrainerConfig, folder: Path, *, callbacks: list[pl.Callback]) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=config.max_epochs,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=config.precision,  # type: ignore[arg-type]
+        deterministic=config.deterministic,
+        limit_train_batches=config.limit_train_batches,
+        limit_val_batches=config.limit_val_batches,
+        limit_test_batches=config.limit_val_batches,
+        overfit_batches=config.overfit_batches,
+        profiler=config.profiler,
+        default_root_dir=folder,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def measured(
+    network: Any, plan: LayerPlan, config: TrainerConfig, throughput: Throughput, *, image: torch.Tensor
+) -> dict[str, float]:
+    """Figures of this machine and this moment, as far as they could be measured."""
+    shape = (config.batch_size, plan.input_channels, *plan.input_size)
+    found = {
+        "throughput/train_images_per_s": throughput.train.images_per_s,
+        "throughput/eval_images_per_s": throughput.eval.images_per_s,
+        "latency/batch1_ms": batch1_latency_ms(network, image),
+        "memory/saved_activations_mib": measured_saved_bytes(network, shape) / MIB,
+        "memory/params_mib": sum(p.numel() * p.element_size() for p in network.parameters()) / MIB,
+    }
+    return {name: value for name, value in found.items() if not math.isnan(value)}

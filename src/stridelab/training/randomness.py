@@ -1,0 +1,72 @@
+"""Every source of randomness, each a pure function of (seed, purpose, epoch or name): nothing to save, nothing to leak."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def keyed_generator(seed: int, *purpose: object) -> torch.Generator:
+    """A generator of its own for this seed and purpose, for instance `(seed, "order", epoch)`."""
+    return torch.Generator().manual_seed(keyed_seed(seed, *purpose))
+
+
+def keyed_seed(seed: int, *purpose: object) -> int:
+    """The first 63 bits of SHA-256 over seed and purpose."""
+    text = "\x1f".join([str(seed), *map(str, purpose)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def batch_order(seed: int, *, epoch: int, count: int) -> Tensor:
+    """The order of `count` training images in `epoch` (from 0): int64 [count]."""
+    return torch.randperm(count, generator=keyed_generator(seed, "order", epoch))
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, *, seed: int) -> None:
+    """Give every parameter the values that its name and the seed determine, whatever else the network holds.
+
+    Convolutions: He et al. 2015, normal, fan out. Linear: uniform within 1/sqrt(fan in). Norms: one and zero.
+    """
+    for name, parameter in module.named_parameters():
+        generator = keyed_generator(seed, "init", name)
+        if parameter.ndim == 4:
+            fan_out = parameter.shape[0] * parameter.shape[2] * parameter.shape[3]
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * math.sqrt(2 / fan_out))
+        elif parameter.ndim == 2:
+            bound = 1 / math.sqrt(parameter.shape[1])
+            parameter.copy_(torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound)
+        elif name.endswith("weight"):
+            parameter.fill_(1)
+        else:
+            parameter.zero_()
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 over names, shapes and bytes of every parameter and buffer."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+class BatchOrder:
+    """The order of training images by epoch, with a digest of the orders that were really handed out."""
+
+    def __init__(self, seed: int, *, count: int, batch_size: int) -> None:
+        self.seed, self.count, self.batch_size = seed, count, batch_size
+        self.handed_out: dict[int, str] = {}
+
+    def __call__(self, epoch: int) -> Tensor:
+        order = batch_order(self.seed, epoch=epoch, count=self.count)
+        self.handed_out[epoch] = hashlib.sha256(order.numpy().tobytes()).hexdigest()
+        return order
+
+    def digest(self) -> str:
+        """SHA-256 over every epoch's order and the batch size: equal digests mean equal batches."""
+        text = f"{self.count} {self.batch_size} {sorted(self.handed_out.items())}"
+        return hashlib.sha256(text.encode()).hexdigest()

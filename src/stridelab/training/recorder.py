@@ -1,0 +1,29 @@
+"""What training needs from whoever keeps its records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Recorder(Protocol):
+    """Implemented by `stridelab.tracking.Run`; cheap enough to call between steps."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None: ...
+
+    def image(self, key: str, array: NDArray[np.uint8], *, step: int) -> None: ...
+
+    def artifact(self, path: Path, *, to: str = "") -> None: ...
+
+    def tags(self, values: Mapping[str, str]) -> None: ...
+
+
+Progress = Callable[[Mapping[str, Any]], None]
+"""Called a few times a second with epoch, epochs, step, steps and the latest metrics."""

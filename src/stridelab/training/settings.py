@@ -1,0 +1,94 @@
+"""What a person chooses about training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SCHEDULES = ("one_cycle", "cosine", "constant")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+ACCELERATORS = ("cpu", "gpu", "mps", "auto")
+PROFILERS = ("simple", "advanced")
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """SGD with momentum for `max_epochs`, through pytorch_lightning.Trainer."""
+
+    max_epochs: int = 5
+    """Passes over the training split."""
+    batch_size: int = 64
+    """Images a step."""
+    lr: float = 0.3
+    """Peak learning rate of the schedule."""
+    momentum: float = 0.9
+    """SGD's momentum (Nesterov)."""
+    weight_decay: float = 5e-4
+    """L2 penalty on convolution and linear weights; none on biases and batch norm."""
+    schedule: str = "one_cycle"
+    """Learning rate a step: one_cycle, cosine or constant."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes, at training only."""
+    precision: str = "32-true"
+    """As in Lightning: 32-true, bf16-mixed, 16-mixed or 64-true."""
+    accelerator: str = "cpu"
+    """cpu, gpu, mps or auto."""
+    devices: int = 1
+    """Devices a run."""
+    threads: int = 1
+    """CPU threads a run; another count gives other bits."""
+    channels_last: bool = True
+    """NHWC memory layout: the same numbers, faster convolutions on CPU."""
+    deterministic: bool = True
+    """Refuse operations that have no deterministic form."""
+    feature_map_images: int = 4
+    """Test images whose feature maps are kept; 0 keeps none."""
+    feature_map_channels: int = 16
+    """Channels a layer kept of each, at most."""
+    limit_train_batches: Any = 1.0
+    """Share (float) or number (int) of training batches an epoch; for debugging."""
+    limit_val_batches: Any = 1.0
+    """Share or number of validation and test batches; for debugging."""
+    overfit_batches: Any = 0.0
+    """Train and validate on this share or number of batches; for debugging."""
+    profiler: str | None = None
+    """simple or advanced: Lightning's profile, written into the run's folder."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "batch_size", "devices", "threads"):
+            require(name, getattr(self, name), at_least=1)
+        for name in ("momentum", "weight_decay", "label_smoothing", "feature_map_images"):
+            require(name, getattr(self, name), at_least=0)
+        require("feature_map_channels", self.feature_map_channels, at_least=1)
+        if not self.lr > 0:
+            raise ValueError(f"trainer.lr={self.lr} must be greater than 0.")
+        for name in ("momentum", "label_smoothing"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"trainer.{name}={getattr(self, name)} must be less than 1.")
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                offered = ", ".join(str(choice) for choice in choices)
+                raise ValueError(f"trainer.{name}={value!r} is not one of its choices; choose one of {offered}.")
+        for name in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
+            require_share(name, getattr(self, name))
+
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "accelerator": ACCELERATORS,
+    "profiler": (None, *PROFILERS),
+}
+
+
+def require(name: str, value: float, *, at_least: int) -> None:
+    if value < at_least:
+        raise ValueError(f"trainer.{name}={value} must be at least {at_least}.")
+
+
+def require_share(name: str, value: object) -> None:
+    share = isinstance(value, float) and 0 <= value <= 1
+    count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not (share or count):
+        raise ValueError(f"trainer.{name}={value!r} must be a share (0.0 to 1.0) or a number of batches.")

@@ -1,0 +1,95 @@
+"""Images a second, without warm-up, validation, snapshots or tracking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+WARM_UP_STEPS = 5
+
+
+@dataclass
+class Clock:
+    """Images and seconds between `start` and `stop`, over any number of spans."""
+
+    images: int = 0
+    seconds: float = 0.0
+    began: float | None = None
+
+    def start(self) -> None:
+        synchronise()
+        self.began = perf_counter()
+
+    def stop(self) -> None:
+        if self.began is not None:
+            synchronise()
+            self.seconds += perf_counter() - self.began
+            self.began = None
+
+    @property
+    def images_per_s(self) -> float:
+        return self.images / self.seconds if self.seconds else float("nan")
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+class Throughput(pl.Callback):
+    """Steps of an epoch are timed from the end of its first one, so that data gathering counts and set-up does not.
+
+    The first `WARM_UP_STEPS` steps of a fit are left out when the epoch has more than twice as many.
+    """
+
+    def __init__(self) -> None:
+        self.train, self.eval, self.warm = Clock(), Clock(), False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.train.began is not None:
+            self.train.images += len(batch[1])
+        if batch_idx + 1 == trainer.num_training_batches:
+            self.train.stop()
+            self.warm = True
+        elif self.train.began is None and (self.warm or self._warmed_up(trainer, batch_idx)):
+            self.train.start()
+
+    @staticmethod
+    def _warmed_up(trainer: pl.Trainer, batch_idx: int) -> bool:
+        return batch_idx + 1 >= min(WARM_UP_STEPS, trainer.num_training_batches // 2)
+
+    def on_validation_batch_start(self, *args: Any) -> None:
+        if self.eval.began is None:
+            self.eval.start()
+
+    def on_validation_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        self.eval.images += len(batch[1])
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.eval.stop()
+
+    on_test_batch_start = on_validation_batch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
+
+@torch.inference_mode()
+def batch1_latency_ms(network: torch.nn.Module, image: torch.Tensor, *, repeats: int = 30) -> float:
+    """Median time of one image's forward pass, milliseconds, after as many warm-up passes as counted ones."""
+    network.eval()
+    times = []
+    for _ in range(2 * repeats):
+        clock = Clock()
+        clock.start()
+        network(image)
+        clock.stop()
+        times.append(clock.seconds)
+    return 1000 * sorted(times[repeats:])[repeats // 2]
