@@ -1,0 +1,146 @@
+"""Where the files of a data set are, and how they get there. No torch here until a download starts."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .settings import DataConfig
+
+DOWNLOAD_TIMEOUT_S = 10.0
+"""Silence after which a server counts as unreachable; urllib would wait for ever."""
+
+
+def missing(config: DataConfig) -> str | None:
+    """Why the files can be neither found nor downloaded, or None; looks at names only and takes no time."""
+    if find(config) or _can_download(config):
+        return None
+    return _explain(config, [*_searched(config), _no_download(config)])
+
+
+def fetch(config: DataConfig) -> Path:
+    """The folder of the files, after downloading them if need be.
+
+    Raises FileNotFoundError with all that was tried and how to place the files by hand.
+    """
+    folder = find(config)
+    if folder:
+        return folder
+    tried = _searched(config)
+    if not _can_download(config):
+        raise FileNotFoundError(_explain(config, [*tried, _no_download(config)]))
+    try:
+        return _download(config)
+    except (OSError, RuntimeError, HTTPException) as error:
+        failure = f"download by torchvision: {_without_address(error)}"
+        raise FileNotFoundError(_explain(config, [*tried, failure])) from None
+
+
+def find(config: DataConfig) -> Path | None:
+    """The first folder that has all the files."""
+    return next((folder for _, folder in _places(config) if not _absent(config, folder)), None)
+
+
+def on_disk(folder: Path, name: str) -> Path | None:
+    """The file as it is, for choice, or gzipped."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _places(config: DataConfig) -> Iterator[tuple[str, Path]]:
+    files = config.facts.files
+    if files.folder:
+        yield f"data.root={config.root}", _home(config)
+    yield from (files.elsewhere or {}).items()
+
+
+def _home(config: DataConfig) -> Path:
+    """Where under data.root the files belong."""
+    folder = config.facts.files.folder
+    assert folder
+    return Path(config.root).expanduser() / folder
+
+
+def _absent(config: DataConfig, folder: Path) -> list[str]:
+    return [name for name in config.facts.files.digests if not on_disk(folder, name)]
+
+
+def _searched(config: DataConfig) -> list[str]:
+    lines = []
+    for what, folder in _places(config):
+        absent = _absent(config, folder)
+        problem = f"lacks {', '.join(absent)}" if folder.is_dir() else "no such folder"
+        lines.append(f"{folder} ({what}): {problem}")
+    return lines
+
+
+def _can_download(config: DataConfig) -> bool:
+    return config.download and config.facts.files.downloader is not None
+
+
+def _no_download(config: DataConfig) -> str:
+    return "download: switched off (data.download=false)" if not config.download else "download: not offered"
+
+
+def _explain(config: DataConfig, tried: list[str]) -> str:
+    files = config.facts.files
+    lines = [f"data.name={config.name}: the files of this data set were not found. Tried, in this order:"]
+    lines += [f"  {number}. {line}" for number, line in enumerate(tried, start=1)]
+    if files.folder:
+        lines += [
+            f"To place them by hand, put these files, as they are or as .gz, into {_home(config)}:",
+            *(f"  {name}" for name in files.digests),
+            f"or set data.root to a folder that has {files.folder}.",
+            "data=fashion_mnist_mini comes with this package and needs no files.",
+        ]
+    return "\n".join(lines)
+
+
+def _download(config: DataConfig) -> Path:
+    """Download beside the goal and move whole files there, so that no other process finds half a file."""
+    import torchvision.datasets  # type: ignore[import-untyped]
+
+    files, root, home = config.facts.files, Path(config.root).expanduser(), _home(config)
+    assert files.folder
+    assert files.downloader
+    with _folder(root), TemporaryDirectory(dir=root, prefix=".download-") as scratch, _impatient():
+        getattr(torchvision.datasets, files.downloader)(scratch, download=True)
+        home.mkdir(parents=True, exist_ok=True)
+        for name in files.digests:
+            path = on_disk(Path(scratch) / files.folder, name)
+            assert path, f"torchvision's {files.downloader} brought no {name}"
+            path.replace(home / path.name)
+    return home
+
+
+@contextmanager
+def _folder(root: Path) -> Iterator[None]:
+    """The folder, taken away again if it was made for nothing."""
+    is_new = not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):
+                root.rmdir()  # refuses when anything is in it
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _without_address(error: Exception) -> str:
+    """The last line of the reason; torchvision puts one line with an address before it for each server."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return re.sub(r"\w+://\S+", "the server", lines[-1].strip(" <>"))
