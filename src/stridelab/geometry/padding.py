@@ -36,9 +36,9 @@ def _torch_same(input_size: int, span: int, stride: int) -> Pair:
     """PyTorch's padding='same': dilation * (kernel_size - 1) in all, whatever the input; stride 1 only."""
     if stride != 1:
         raise ValueError(
-            f"padding 'torch_same' has no meaning at stride {stride}: PyTorch always pads "
-            "dilation * (kernel_size - 1) in all, which keeps the size at stride 1 only, and refuses the rest; choose "
-            " same (TensorFlow's rule: output = ceil(input / stride)) or half"
+            f"padding 'torch_same' means nothing at stride {stride}: PyTorch's constant pads keep the size "
+            "at stride 1 only, so PyTorch refuses any other; choose same (TensorFlow's rule, "
+            "output = ceil(input / stride)) or half"
         )
     return (span - 1) // 2, span - 1 - (span - 1) // 2
 

@@ -78,16 +78,12 @@ def layer(
 
 def parse_pair(value: object, key: str) -> Pair:
     """(height, width) of an int or of two, each 1 or more; `key` is what errors call it."""
-    match value:
-        case [height, width]:
-            pair = height, width
-        case _:
-            pair = value, value
-    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in pair):
+    sizes = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(sizes) != 2 or not all(type(size) is int and size >= 1 for size in sizes):
         raise ValueError(
             f"{key}={value!r} is not allowed; it must be an integer of 1 or more, or [height, width]"
         )
-    return pair
+    return sizes[0], sizes[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,27 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stridelab.geometry.figures import LayerGeometry
-from stridelab.geometry.padding import Pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Sums over all layers, and the figures of the last map: the last one before a global pool or a flatten.
-
-    A sum is None when a layer that cannot be followed is in it; `opaque` names those.
-    """
+    """Sums over all layers (None when one of them is unknown), and which layers to look at."""
 
     params: int | None
     macs: int | None
     activation_bytes: int | None
-    last_map: str | None
-    """Its layer; None, as are the next six, where there is no map at all."""
-    output_size: Pair | None
-    receptive_field: Pair | None
-    effective_stride: Pair | None
-    effective_padding: Pair | None
-    input_share: float | None
-    padding_share: float | None
+    last_map: LayerGeometry | None
+    """The last one before a global pool or a flatten; None where there is no map at all."""
     uneven: tuple[str, ...]
     """Names of layers, as in the next three."""
     unproductive: tuple[str, ...]
@@ -35,18 +25,11 @@ class Totals:
 
 
 def totals(layers: Sequence[LayerGeometry]) -> Totals:
-    last = next((layer for layer in reversed(layers) if not layer.whole), None)
     return Totals(
         params=add_up(layer.params for layer in layers),
         macs=add_up(layer.macs for layer in layers),
         activation_bytes=add_up(layer.activation_bytes for layer in layers),
-        last_map=last and last.name,
-        output_size=last and last.output_size,
-        receptive_field=last and last.receptive_field,
-        effective_stride=last and last.effective_stride,
-        effective_padding=last and last.effective_padding,
-        input_share=last and last.input_share,
-        padding_share=last and last.padding_share,
+        last_map=next((layer for layer in reversed(layers) if not layer.whole), None),
         uneven=tuple(layer.name for layer in layers if any(layer.uneven)),
         unproductive=tuple(layer.name for layer in layers if layer.unproductive),
         misaligned=tuple(layer.name for layer in layers if layer.misaligned),
