@@ -34,6 +34,7 @@ def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
     refuse_missing_data(config.data for config in configs)
     results = writable(Path(first.paths.results_dir))
     pool = Pool(jobs_at_once(first, runs=len(configs), cores=len(os.sched_getaffinity(0))))
+    pool.warm_up()
     agenda = make_agenda(
         variants,
         specs=data_specs(pool, configs),
