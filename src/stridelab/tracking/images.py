@@ -1,0 +1,57 @@
+"""Images by key and step: a small PNG in the run's folder, and the two files that the MLflow UI shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid5
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+WIDTHS_PX = (256, 512)
+"""Width of an image in the UI: the first that it fits into, by nearest neighbour to keep pixels crisp."""
+
+
+def file_name(key: str, *, step: int) -> str:
+    return f"{flat(key)}+step+{step}.png"
+
+
+def flat(key: str) -> str:
+    return key.replace("/", "~")
+
+
+def save_png(path: Path, array: NDArray[np.uint8]) -> None:
+    """`array`: uint8, height x width (grey) or height x width x 3 (RGB)."""
+    import numpy as np
+    from PIL import Image
+
+    shape = array.shape
+    if array.dtype != np.uint8 or 0 in shape or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+        raise ValueError(
+            f"an image must be uint8 and (height, width) or (height, width, 3), not {array.dtype} {shape}."
+        )
+    Image.fromarray(np.ascontiguousarray(array)).save(path, compress_level=1)
+
+
+def save_for_ui(source: Path, folder: Path, *, key: str, step: int, ms: int, uid: str) -> None:
+    """Write what `MlflowClient.log_image` would, but under names that are the same when sent again, at a
+    width that the UI does not blur, and losslessly."""
+    from PIL import Image
+
+    with Image.open(source) as image:
+        shown = enlarge(image.convert("RGB"))
+    name = f"{flat(key)}+step+{step}+timestamp+{ms}+{uuid5(UUID(uid), f'{key}+{step}')}"
+    shown.save(folder / f"{name}.png", compress_level=1)
+    shown.save(folder / f"{name}+compressed.webp", lossless=True, quality=0, method=0)
+
+
+def enlarge(image: Image) -> Image:
+    """To the first of WIDTHS_PX that it fits into; wider images are left alone."""
+    from PIL.Image import Resampling
+
+    width = next((width for width in WIDTHS_PX if image.width <= width), image.width)
+    height = max(1, round(image.height * width / image.width))
+    return image.resize((width, height), Resampling.NEAREST)

@@ -1,0 +1,193 @@
+"""The journal of a run: append-only, one checksummed JSON record a line. It is the truth."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+JOURNAL = "journal.jsonl"
+KINDS = ("metrics", "params", "tags", "image", "artifact", "dataset", "status")
+
+_CHECKSUM = b',"crc32":"%08x"}\n'
+_CHECKSUM_LENGTH = len(_CHECKSUM % 0)
+_LOCK_TRIES = 20  # a probe by `is_live` holds the lock for microseconds
+_LOCK_PAUSE_S = 0.01
+_TAIL_BYTES = 1 << 16
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    seq: int
+    """1, 2, 3 ... in one journal, through all interruptions."""
+    kind: str
+    """One of KINDS."""
+    ms: int
+    """Wall clock, Unix epoch, in ms; never less than in the record before."""
+    data: dict[str, Any]
+
+
+def encode(record: Record) -> bytes:
+    """One line. Values must be JSON without NaN: see `pack_number`."""
+    fields = {"seq": record.seq, "kind": record.kind, "ms": record.ms, "data": record.data}
+    body = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
+    return body[:-1] + _CHECKSUM % zlib.crc32(body)
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of a whole line with its newline, or None when anything about it is wrong."""
+    body = line[:-_CHECKSUM_LENGTH] + b"}"
+    if line[-_CHECKSUM_LENGTH:] != _CHECKSUM % zlib.crc32(body):
+        return None
+    fields = json.loads(body)
+    return Record(fields["seq"], fields["kind"], fields["ms"], fields["data"])
+
+
+def pack_number(value: float) -> float | str:
+    """JSON knows no NaN and no infinity: these become "nan", "inf", "-inf", which float() reads back."""
+    return value if value - value == 0.0 else str(value)
+
+
+def scan(block: bytes, *, after: int) -> tuple[list[Record], int]:
+    """The whole records at the start of `block` that follow record `after`, and the bytes they take."""
+    records: list[Record] = []
+    good = 0
+    for line in block.splitlines(keepends=True):
+        record = decode(line)
+        if record is None or record.seq != after + len(records) + 1:
+            break
+        records.append(record)
+        good += len(line)
+    return records, good
+
+
+def is_torn(rest: bytes) -> bool:
+    """Whether what follows the last good record is what an interrupted write leaves: no whole record."""
+    return all(decode(line) is None for line in rest.splitlines(keepends=True))
+
+
+def read(path: Path) -> list[Record]:
+    """All records; a torn end is left out. ValueError when something in the middle is damaged or missing."""
+    return _read(path)[0]
+
+
+def last(path: Path) -> Record | None:
+    """The last whole record, read from the end: cheap for a long journal."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            block = file.read()
+    except FileNotFoundError:
+        return None
+    return next(filter(None, map(decode, reversed(block.splitlines(keepends=True)))), None)
+
+
+def _read(path: Path) -> tuple[list[Record], int]:
+    try:
+        block = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    records, good = scan(block, after=0)
+    if not is_torn(block[good:]):
+        raise ValueError(
+            f"{path} is damaged after record {len(records)}: a checksum or number is wrong, and good records "
+            "follow. Restore the file, or move the run's folder away to train it anew."
+        )
+    return records, good
+
+
+class Journal:
+    """The one writer of a journal. Appending survives the death of this process at once, a power cut after
+    `flush_every_s` (`status` records: at once). BlockingIOError when another process writes it."""
+
+    def __init__(self, path: Path, *, flush_every_s: float = 5.0) -> None:
+        self.path = path
+        self._flush_every_s = flush_every_s
+        self._flushed = time.monotonic()
+        self._mutex = threading.Lock()
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _lock(self._file, path)
+            self.earlier, self._size = _read(path)
+            self._cut_torn_end()
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._seq = len(self.earlier)
+        self._ms = self.earlier[-1].ms if self.earlier else 0
+
+    def append(self, kind: str, data: Mapping[str, Any], *, durable: bool = False) -> None:
+        assert kind in KINDS, kind
+        with self._mutex:
+            ms = max(self._ms, time.time_ns() // 1_000_000)
+            self._write(encode(Record(self._seq + 1, kind, ms, dict(data))))
+            self._seq, self._ms = self._seq + 1, ms
+            if durable or time.monotonic() - self._flushed > self._flush_every_s:
+                os.fsync(self._file)
+                self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Flush and release; closing twice is harmless."""
+        with self._mutex:
+            if self._file >= 0:
+                try:
+                    os.fsync(self._file)
+                finally:
+                    os.close(self._file)
+                    self._file = -1
+
+    def _write(self, line: bytes) -> None:
+        left = line
+        try:
+            while left:  # a full disk takes a part and only then refuses
+                left = left[os.write(self._file, left) :]
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            error.add_note(f"while writing {len(line)} bytes to {self.path}")
+            raise
+        self._size += len(line)
+
+    def _cut_torn_end(self) -> None:
+        torn = os.fstat(self._file).st_size - self._size
+        if torn:
+            log.warning(
+                "%s: an interrupted write left %d bytes at the end; they are cut off.", self.path, torn
+            )
+            os.ftruncate(self._file, self._size)
+
+
+def is_live(path: Path) -> bool:
+    """Whether a process has the journal open for writing."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _lock(file: int, path: Path) -> None:
+    """The kernel lets go of it when the process dies, however it dies."""
+    for attempt in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if attempt == _LOCK_TRIES - 1:
+                raise BlockingIOError(error.errno, "another process is writing this run", str(path)) from None
+            time.sleep(_LOCK_PAUSE_S)

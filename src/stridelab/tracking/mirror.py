@@ -1,0 +1,195 @@
+"""Carries journals into MLflow from a background thread. Whoever trains never waits for the store."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from .feed import Feed
+from .settings import redact
+from .sink import Found, Sink
+from .status import repair, run_folders
+from .store import Store, apply_settings
+
+INTERVAL_S = 0.5
+"""Between looks at the journals."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+CLOSE_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Pause:
+    """Between a failure and the next try; twice as long after every failure in a row."""
+
+    def __init__(self) -> None:
+        self.length_s = self._until = 0.0
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._until
+
+    def begin(self) -> None:
+        self.length_s = min(max(FIRST_PAUSE_S, 2 * self.length_s), LONGEST_PAUSE_S)
+        self._until = time.monotonic() + self.length_s
+
+    def skip(self) -> None:
+        self._until = 0.0
+
+    def forget(self) -> None:
+        self.length_s = self._until = 0.0
+
+
+class Mirror:
+    """Follows run folders, those of other processes too, and sends what is new in their journals. Troubles of
+    the store are its own affair: it warns once and tries again. Leaving its `with` block flushes."""
+
+    def __init__(self, uri: str, artifact_root: str, experiment: str) -> None:
+        self.store = Store(uri, artifact_root, experiment)
+        self._place = hashlib.sha256(redact(uri).encode()).hexdigest()[:16]
+        self._feeds: dict[Path, Feed] = {}
+        self._sink: Sink | None = None
+        self._store_pause = Pause()
+        self._pauses: dict[Feed, Pause] = {}
+        self._changed = threading.Condition()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
+
+    def __enter__(self) -> Mirror:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def watch(self, folder: Path) -> None:
+        """Follow a run's folder from now on; it need not exist yet. A sweep's comes before its runs'."""
+        apply_settings()
+        folder = Path(folder).absolute()
+        with self._changed:
+            if folder not in self._feeds:
+                feed = self._feeds[folder] = Feed(folder, place=self._place)
+                self._pauses[feed] = Pause()
+            if self._thread.ident is None and not self._closing:
+                self._thread.start()
+        self._wake.set()
+
+    def locate(self, folder: Path) -> Found | None:
+        """Where a folder's run is in MLflow; None before its first records are there (`flush` first)."""
+        feed = self._feeds.get(Path(folder).absolute())
+        return feed.found if feed else None
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all that the journals hold now is in the store; whether it is."""
+        sizes = {feed: feed.size() for feed in list(self._feeds.values())}
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not all(feed.has_sent(size) for feed, size in sizes.items()):
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._thread.is_alive():
+                    return False
+                for pause in (self._store_pause, *self._pauses.values()):
+                    pause.skip()
+                self._wake.set()
+                self._changed.wait(min(left, INTERVAL_S))
+        return True
+
+    def close(self, timeout_s: float = CLOSE_S) -> bool:
+        """Flush, and stop. What could not be sent stays in the journals: `sync` sends it later."""
+        done = self.flush(timeout_s)
+        self._closing = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S if done else INTERVAL_S)
+        if not done:
+            behind = sum(not feed.has_sent(feed.size()) for feed in self._feeds.values())
+            log.warning(
+                "%d runs are not yet complete in %s; their journals are.", behind, redact(self.store.uri)
+            )
+        return done
+
+    def _work(self) -> None:
+        while not self._closing:
+            self._wake.wait(INTERVAL_S)
+            self._wake.clear()
+            if self._store_pause.is_over():
+                self._send_all()
+            with self._changed:
+                self._changed.notify_all()
+        for feed in self._feeds.values():
+            feed.close()
+
+    def _send_all(self) -> None:
+        """A stretch of each journal in turn, until nothing is left or the store fails."""
+        left = True
+        while left:
+            left = False
+            for feed in list(self._feeds.values()):
+                if self._pauses[feed].is_over():
+                    try:
+                        self._sink = self._sink or Sink(self.store)
+                        left |= feed.pump(self._sink, parents=self._parent)
+                        self._pauses[feed].forget()
+                    except Exception as error:
+                        if not self._blame(feed, error):
+                            return
+        if self._store_pause.length_s:
+            log.info("the MLflow store answers again.")
+            self._store_pause.forget()
+
+    def _blame(self, feed: Feed, error: Exception) -> bool:
+        """Whether the store answers otherwise; then the one feed pauses, else all."""
+        try:
+            answers = self._sink is not None
+            if self._sink is not None:
+                self._sink.ping()
+        except Exception:
+            answers = False
+        pause = self._pauses[feed] if answers else self._store_pause
+        if not pause.length_s:
+            self._warn(feed if answers else None, error)
+        pause.begin()
+        if not answers:
+            self._sink = None
+        return answers
+
+    def _warn(self, feed: Feed | None, error: Exception) -> None:
+        said = " ".join(redact(f"{type(error).__name__}: {error}").split())[:300]
+        if feed is None:
+            log.warning(
+                "the MLflow store %s does not take runs (%s). Training goes on; the journals keep all of it, "
+                "and it is sent when the store answers.",
+                redact(self.store.uri),
+                said,
+            )
+        else:
+            log.warning("MLflow does not take the run in %s (%s); it is tried again.", feed.folder, said)
+
+    def _parent(self, signature: str) -> str | None:
+        assert self._sink is not None
+        for feed in list(self._feeds.values()):
+            if feed.is_sweep(signature):
+                if feed.found is None:
+                    feed.pump(self._sink, parents=self._parent)
+                if feed.found is not None:
+                    return feed.found.run_id
+        found = self._sink.find_sweep(signature=signature)
+        return found.run_id if found else None
+
+
+def sync(store: Store, results_dir: Path, *, timeout_s: float = 600.0) -> bool:
+    """Send whatever the journals under a results folder hold and the store does not; whether it is all there
+    now. Runs that were cut off are settled first."""
+    repair(results_dir)
+    mirror = Mirror(store.uri, store.artifact_root, store.experiment)
+    try:
+        for folder in run_folders(results_dir):
+            mirror.watch(folder)
+        return mirror.flush(timeout_s)
+    finally:
+        mirror.close(timeout_s=0.0)

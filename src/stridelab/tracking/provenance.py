@@ -1,0 +1,202 @@
+"""Where a run comes from: code, environment, machine. Plain dictionaries and text; the run writes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .settings import redact
+from .signature import PACKAGE
+
+ENVIRONMENT = re.compile(
+    r"(OMP|MKL|OPENBLAS|KMP|GOMP|NUMEXPR)_\w+|(ONEDNN|DNNL)_(MAX_CPU_ISA|PRIMITIVE_CACHE_CAPACITY)|ATEN_CPU_CAPABILITY"
+    r"|CUDA_VISIBLE_DEVICES|CUDA_LAUNCH_BLOCKING|CUBLAS_WORKSPACE_CONFIG|NVIDIA_TF32_OVERRIDE|PYTORCH_CUDA_ALLOC_CONF"
+    r"|PYTHONHASHSEED|PYTHONOPTIMIZE|MALLOC_ARENA_MAX|TZ|LANG|LC_ALL"
+)
+"""Variables that can change a result or its speed. No other is ever stored: environments hold passwords."""
+SOURCE_SUFFIXES = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".lock", ".sh", ".md")
+MAX_DIFF_BYTES = 1_000_000
+MAX_NEW_FILE_BYTES = 200_000
+GIT_TIMEOUT_S = 20
+
+
+def provenance(package: Path = PACKAGE) -> dict[str, str]:
+    """File name -> content, for every run of this process."""
+    files = {
+        "provenance.json": json.dumps(
+            {
+                "argv": command_line(),
+                "git": git_state(package),
+                "python": python_facts(),
+                "machine": machine(),
+                "environment": environment(),
+            },
+            indent=1,
+        ),
+        "requirements.txt": "".join(f"{name}=={version}\n" for name, version in packages().items()),
+    }
+    diff = git_diff(package)
+    return files | ({"uncommitted.diff": diff} if diff else {})
+
+
+def command_line() -> list[str]:
+    return [redact(word) for word in sys.argv]
+
+
+def packages() -> dict[str, str]:
+    """Every installed distribution and its version."""
+    from importlib import metadata
+
+    found = {
+        dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]
+    }
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    variables = os.environ if variables is None else variables
+    return {name: variables[name] for name in sorted(variables) if ENVIRONMENT.fullmatch(name)}
+
+
+def python_facts() -> dict[str, str]:
+    return {
+        "version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "compiler": platform.python_compiler(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What bits and speed depend on; no host name, no user."""
+    cpu = cpu_facts()
+    return {
+        "system": platform.system(),
+        "release": platform.release(),
+        "architecture": platform.machine(),
+        "libc": " ".join(platform.libc_ver()).strip(),
+        "cpu": cpu["model"] or platform.processor(),
+        "cpu_flags": cpu["flags"],
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_mib": memory_mib(),
+        "gpus": gpus(),
+    }
+
+
+def cpu_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+    """Model, and those flags that decide which kernels run."""
+    try:
+        text = cpuinfo.read_text(errors="replace")
+    except OSError:
+        return {"model": "", "flags": []}
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.M)
+    deciding = re.compile(r"sse4_2|avx\w*|fma|f16c|amx\w*|neon|asimd\w*|sve\w*|bf16|i8mm")
+    names = sorted({flag for flag in flags.group(1).split() if deciding.fullmatch(flag)}) if flags else []
+    return {"model": model.group(1).strip() if model else "", "flags": names}
+
+
+def memory_mib() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    except (ValueError, OSError):
+        return None
+
+
+def gpus() -> list[str]:
+    """`name, driver, memory` of each, as nvidia-smi says."""
+    text = _output(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
+    return text.splitlines() if text else []
+
+
+def torch_facts() -> dict[str, Any]:
+    """Of the torch that this process has loaded; empty when it has loaded none."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    return {
+        "version": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "onednn": torch.backends.mkldnn.is_available(),
+        "cuda": torch.version.cuda,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def git_state(package: Path = PACKAGE) -> dict[str, Any]:
+    """commit, branch and dirty of the tree that the package runs from; empty and false when installed."""
+    top = _source_tree(package)
+    if top is None:
+        return {"commit": "", "branch": "", "dirty": False}
+    return {
+        "commit": _git(top, "rev-parse", "--verify", "--quiet", "HEAD").strip(),
+        "branch": _git(top, "symbolic-ref", "--quiet", "--short", "HEAD").strip(),
+        "dirty": bool(git_diff(package)),
+    }
+
+
+def git_diff(package: Path = PACKAGE) -> str:
+    """A patch of all that is not committed, new source files included; cut after 1 MB, which it then says."""
+    top = _source_tree(package)
+    if top is None:
+        return ""
+    style = (
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-color",
+        "--full-index",
+        "--src-prefix=a/",
+        "--dst-prefix=b/",
+    )
+    parts = [_git(top, "diff", *style, "HEAD")]
+    size = len(parts[0])
+    for name in _new_sources(top):
+        if size <= MAX_DIFF_BYTES:
+            parts.append(_git(top, "diff", *style, "--no-index", "--", "/dev/null", name))
+            size += len(parts[-1])
+    text = "".join(parts)
+    if len(text) <= MAX_DIFF_BYTES:
+        return text
+    return text[:MAX_DIFF_BYTES].rpartition("\n")[0] + "\n# cut here: the whole is longer than 1 MB\n"
+
+
+def _new_sources(top: Path) -> list[str]:
+    listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    return [name for name in sorted(listed) if name.endswith(SOURCE_SUFFIXES) and _is_small_file(top / name)]
+
+
+def _is_small_file(path: Path) -> bool:
+    try:
+        return path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_NEW_FILE_BYTES
+    except OSError:
+        return False
+
+
+def _source_tree(package: Path) -> Path | None:
+    """The top of the git tree that tracks the package: not of one that merely has an environment inside."""
+    if not _git(package, "ls-files", "--error-unmatch", "__init__.py"):
+        return None
+    return Path(_git(package, "rev-parse", "--show-toplevel").rstrip("\n"))
+
+
+def _git(folder: Path, *words: str) -> str:
+    return _output(["git", "-C", str(folder), "-c", "core.quotepath=off", *words])
+
+
+def _output(command: Sequence[str]) -> str:
+    """What a command prints; empty when it is absent, fails or hangs. (`git diff --no-index` exits with 1.)"""
+    calm = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=GIT_TIMEOUT_S, env=calm, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace") if done.returncode in (0, 1) else ""

@@ -1,0 +1,169 @@
+"""Where the MLflow store is, how it comes into being, and the one place where MLflow is configured."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from .settings import TrackingConfig
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SQLITE = "sqlite:///"
+
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the mirror repeats, and looks before it creates anything again
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # errors come as exceptions; its log repeats them, with addresses
+}
+"""Environment that MLflow reads. What the user has set stays."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Store:
+    uri: str
+    artifact_root: str
+    """Folder for artifacts; empty: the server keeps them."""
+    experiment: str
+
+    @property
+    def database(self) -> Path | None:
+        """The file of a SQLite store."""
+        return sqlite_path(self.uri)
+
+
+def resolve_store(config: TrackingConfig, *, results_dir: Path) -> Store:
+    """The store that the configuration means, with absolute paths. Touches nothing."""
+    results = Path(results_dir).absolute()
+    uri = config.uri or SQLITE + str(results / "mlflow.db")
+    database = sqlite_path(uri)
+    if database is not None:
+        database = Path(os.path.normpath(database.absolute()))
+        if {"%", "?"} & set(str(database)):
+            raise ValueError(
+                f"the path of a SQLite store cannot hold '%' or '?': {database}; choose another folder."
+            )
+        return Store(SQLITE + str(database), str(database.parent / "artifacts"), config.experiment)
+    served = uri.startswith(("http://", "https://"))
+    return Store(uri.rstrip("/"), "" if served else str(results / "artifacts"), config.experiment)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def apply_settings() -> None:
+    """Before MLflow is first imported, in the caller's thread."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    # Raised while MLflow's own tables are set up on SQLAlchemy 2.1; nothing a user could do about it.
+    warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", category=DeprecationWarning)
+
+
+def connect(store: Store, *, create: bool = True) -> MlflowClient:
+    """A client; a SQLite store is checked first, because MLflow would try for 100 s to open a bad one. With
+    `create=False` ValueError when there is no store yet."""
+    apply_settings()
+    from mlflow import MlflowClient
+
+    if store.database is not None:
+        if create:
+            create_sqlite(store.database, artifact_root=store.artifact_root)
+        elif not store.database.exists():
+            raise ValueError(
+                f"there is no store at {store.database}: nothing has been run with this results folder."
+            )
+        with closing(
+            sqlite3.connect(f"file:{quote(str(store.database))}?mode=rw", uri=True, timeout=5)
+        ) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+    return MlflowClient(store.uri)
+
+
+def create_sqlite(path: Path, *, artifact_root: str) -> None:
+    """Make a migrated database in WAL mode under another name, then rename: it is there whole or not at all,
+    also when eight processes begin at once (MLflow's own start then loses seven) or one is killed halfway."""
+    if _has_content(path):
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.with_name(f".{path.name}.lock")):
+        if _has_content(path):
+            return
+        new = path.with_name(f".{path.name}.new")
+        for left in path.parent.glob(f"{new.name}*"):
+            left.unlink()
+        made: Any = SqlAlchemyStore
+        made(SQLITE + str(new), artifact_root).engine.dispose()
+        with closing(sqlite3.connect(new)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+        new.replace(path)
+
+
+def find_experiment(client: MlflowClient, name: str) -> str | None:
+    """Its id, or None when there is none or it was deleted."""
+    experiment = client.get_experiment_by_name(name)
+    return experiment.experiment_id if experiment and experiment.lifecycle_stage == "active" else None
+
+
+def ensure_experiment(client: MlflowClient, store: Store) -> str:
+    """The experiment's id. One that was deleted in the UI comes back, with its runs."""
+    from mlflow.exceptions import MlflowException
+
+    location = Path(store.artifact_root).as_uri() if store.artifact_root else None
+    experiment = client.get_experiment_by_name(store.experiment)
+    if experiment is None:
+        try:
+            return client.create_experiment(store.experiment, artifact_location=location)
+        except MlflowException as error:
+            experiment = client.get_experiment_by_name(store.experiment)
+            if experiment is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    if experiment.lifecycle_stage != "active":
+        log.warning("experiment %s had been deleted in the store; it is restored.", store.experiment)
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
+
+
+def analyze(store: Store) -> None:
+    """Let SQLite count its rows: from ten runs on, MLflow reads a metric's history about 30 times faster."""
+    if store.database is None or not store.database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(store.database, timeout=5)) as database:
+            database.execute("ANALYZE")
+    except sqlite3.Error as error:
+        log.info("the store's statistics could not be refreshed: %s", error)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
