@@ -18,9 +18,7 @@ class GridSweeper(Sweeper):
     def __init__(self, params: Any = None) -> None:
         self.params = params
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
 
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -30,6 +28,7 @@ class GridSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from stridelab.config import expand
 
+        assert self.launcher is not None
         batch = [job.overrides for job in expand(arguments)]
         returns = self.launcher.launch(batch, initial_job_idx=0)
         return [[returned.return_value for returned in returns]]
@@ -38,9 +37,7 @@ class GridSweeper(Sweeper):
 class IsolatedLauncher(Launcher):
     """Runs in child processes of one warm process, `sweep.jobs` at once."""
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         pass
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stridelab.config import Config
 from stridelab.data import Data, DataSpec, load
-from stridelab.geometry import LayerPlan, measure
+from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
 from stridelab.tracking import Run, RunIdentity, open_run, write_json_atomic
 from stridelab.tracking.status import RESULT
 from stridelab.training import Progress, Result, fit
-
-
 
 
 @dataclass(frozen=True)
@@ -74,16 +72,7 @@ def plan_for(config: Config, spec: DataSpec) -> LayerPlan:
 def describe(record: Run, work: Work, data: Data, plan: LayerPlan) -> None:
     """Everything that is known before the first step."""
     layers = measure(plan)
-    last = [layer for layer in layers if layer.kind == "conv"][-1]
-    record.metrics(
-        {
-            "cost/macs": sum(layer.macs or 0 for layer in layers),
-            "cost/params": sum(layer.params or 0 for layer in layers),
-            "cost/effective_stride": max(last.effective_stride),
-            "cost/receptive_field_px": max(last.receptive_field),
-        },
-        step=0,
-    )
+    record.metrics(cost(layers), step=0)
     record.tags({"stridelab.data_digest": data.spec.digest, "stridelab.seed": str(work.config.seed)})
     record.dataset(data.spec, context="train")
     files = dict(work.provenance) | {
@@ -94,6 +83,19 @@ def describe(record: Run, work: Work, data: Data, plan: LayerPlan) -> None:
         path = work.folder / name
         path.write_text(content)
         record.artifact(path)
+
+
+def cost(layers: Sequence[LayerGeometry]) -> dict[str, float]:
+    """What the arithmetic says: stride and field of the last convolution, the larger of height and width."""
+    last = [layer for layer in layers if layer.kind == "conv"][-1]
+    assert last.effective_stride is not None
+    assert last.receptive_field is not None
+    return {
+        "cost/macs": sum(layer.macs or 0 for layer in layers),
+        "cost/params": sum(layer.params or 0 for layer in layers),
+        "cost/effective_stride": max(last.effective_stride),
+        "cost/receptive_field_px": max(last.receptive_field),
+    }
 
 
 def read_result(folder: Path) -> Mapping[str, Any] | None:

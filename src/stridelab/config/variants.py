@@ -21,9 +21,7 @@ ONE_INTEGER_A_LAYER = {"strides": "stride", "kernel_sizes": "kernel_size", "dila
 def science(config: Config) -> dict[str, Any]:
     """Everything that can change a result but the seed, flat: `{"model.strides": ((1, 1), ...), ...}`."""
     found = {
-        f"{section}.{name}": value
-        for section in SCIENCE
-        for name, value in asdict(getattr(config, section)).items()
+        f"{section}.{name}": value for section in SCIENCE for name, value in asdict(getattr(config, section)).items()
     }
     found["ckpt_path"] = config.ckpt_path
     return {key: value for key, value in found.items() if key not in NOT_SCIENCE}
@@ -66,9 +64,7 @@ def varying_params(config: Config, configs: Sequence[Config]) -> dict[str, Any]:
 def layer_params(config: Config, name: str, everywhere: Sequence[Sequence[Any]]) -> dict[str, Any]:
     mine = getattr(config.model, name)
     all_layers = len(set(everywhere)) == 1 or len({len(value) for value in everywhere}) > 1
-    varies = [
-        index for index in range(len(mine)) if all_layers or len({value[index] for value in everywhere}) > 1
-    ]
+    varies = [index for index in range(len(mine)) if all_layers or len({value[index] for value in everywhere}) > 1]
     return {f"{ONE_INTEGER_A_LAYER[name]}_{index + 1}": spell_entry(mine[index]) for index in varies}
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from stridelab import tracking
 from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
-from stridelab.data import DataConfig, DataSpec, missing
+from stridelab.data import DataConfig, DataSpec, fetch
 from stridelab.plan import Variant, examine
 from stridelab.run import Work, prepare, run
 
@@ -31,7 +31,7 @@ def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
     console, first = Console(), configs[0]
     variants = [examine(config, keys=varying_keys(configs)) for config in configs]
     refuse(variants, stop=not multirun or first.on_invalid == "stop")
-    refuse_missing_data(config.data for config in configs)
+    fetch_data(config.data for config in configs)
     results = writable(Path(first.paths.results_dir))
     pool = Pool(jobs_at_once(first, runs=len(configs), cores=len(os.sched_getaffinity(0))))
     pool.warm_up()
@@ -42,7 +42,10 @@ def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
     )
     tracking.repair(results)
     store = tracking.resolve_store(first.tracking, results_dir=results)
-    with tracking.Mirror(store.uri, store.artifact_root, store.experiment) as mirror, termination_as_exception():
+    with (
+        tracking.Mirror(store.uri, store.artifact_root, store.experiment) as mirror,
+        termination_as_exception(),
+    ):
         try:
             return carry_out(agenda, pool, mirror, console)
         except KeyboardInterrupt:
@@ -58,11 +61,10 @@ def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
         raise ValueError("; ".join(dict.fromkeys(f"{variant.name}: {variant.error}" for variant in bad)))
 
 
-def refuse_missing_data(wanted: Iterator[DataConfig]) -> None:
+def fetch_data(wanted: Iterable[DataConfig]) -> None:
+    """Find the files of each data set, or download them here, where a person sees the progress."""
     for config in dict.fromkeys(wanted):
-        absent = missing(config)
-        if absent is not None:
-            raise FileNotFoundError(absent)
+        fetch(config)
 
 
 def writable(results: Path) -> Path:

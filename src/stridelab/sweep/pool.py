@@ -1,4 +1,4 @@
-"""Runs in child processes: bounded in number, from one warm and preloaded process, and whatever happens to one stays there."""
+"""Runs in child processes of one warm, preloaded process: bounded in number, and what happens to one stays there."""
 
 from __future__ import annotations
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -101,6 +103,8 @@ def fit(
 
 def prepare_process(config: TrainerConfig) -> None:
     torch.set_num_threads(config.threads)
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
     # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
@@ -113,22 +117,21 @@ def device_of(config: TrainerConfig) -> torch.device:
 
 
 def batches_of(data: Data, config: TrainerConfig, order: BatchOrder) -> dict[str, Batches]:
-    shared = {
-        "mean": data.spec.mean,
-        "std": data.spec.std,
-        "memory_format": torch.channels_last if config.channels_last else torch.contiguous_format,
-        "device": device_of(config),
-    }
+    batches = partial(
+        Batches,
+        mean=data.spec.mean,
+        std=data.spec.std,
+        memory_format=torch.channels_last if config.channels_last else torch.contiguous_format,
+        device=device_of(config),
+    )
     return {
-        "train": Batches(data.train, batch_size=config.batch_size, order=order, **shared),
-        "val": Batches(data.val, batch_size=EVAL_BATCH_SIZE, order=None, **shared),
-        "test": Batches(data.test, batch_size=EVAL_BATCH_SIZE, order=None, **shared),
+        "train": batches(data.train, batch_size=config.batch_size, order=order),
+        "val": batches(data.val, batch_size=EVAL_BATCH_SIZE),
+        "test": batches(data.test, batch_size=EVAL_BATCH_SIZE),
     }
 
 
-def feature_maps(
-    data: Data, config: TrainerConfig, batches: Batches, recorder: Recorder
-) -> list[FeatureMaps]:
+def feature_maps(data: Data, config: TrainerConfig, batches: Batches, recorder: Recorder) -> list[FeatureMaps]:
     if not config.feature_map_images:
         return []
     raw = probe_images(data, config.feature_map_images)

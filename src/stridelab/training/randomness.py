@@ -1,4 +1,4 @@
-"""Every source of randomness, each a pure function of (seed, purpose, epoch or name): nothing to save, nothing to leak."""
+"""Every source of randomness, each a pure function of (seed, purpose, epoch or name): nothing to save or to leak."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Clock:
 
 
 def synchronise() -> None:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
@@ -64,12 +64,20 @@ class Throughput(pl.Callback):
     def _warmed_up(trainer: pl.Trainer, batch_idx: int) -> bool:
         return batch_idx + 1 >= min(WARM_UP_STEPS, trainer.num_training_batches // 2)
 
-    def on_validation_batch_start(self, *args: Any) -> None:
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         if self.eval.began is None:
             self.eval.start()
 
     def on_validation_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, *args: Any
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self.eval.images += len(batch[1])
 
