@@ -41,9 +41,7 @@ def measure(plan: LayerPlan, *, on_misaligned: str = "flag") -> tuple[LayerGeome
         try:
             geometry, maps[layer.name] = _measure_layer(layer, sources, saved)
             if geometry.misaligned and on_misaligned == "error":
-                raise ValueError(
-                    "its branches are misaligned: their fields differ in effective stride or centre"
-                )
+                raise ValueError("its branches are misaligned: their fields differ in effective stride or centre")
         except ValueError as exc:
             sizes = " and ".join("x".join(map(str, source.grid.size)) for source in sources)
             raise ValueError(f"layer {layer.name!r} ({layer.kind}) on a map of {sizes}: {exc}") from None

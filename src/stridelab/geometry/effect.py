@@ -36,8 +36,8 @@ class Effect:
     """One unit that reads the whole map."""
     params: int | None = 0
     macs: int | None = 0
-    saves: str | None = ""
-    """Which maps autograd keeps: INPUT, OUTPUT, or "" for none of its own."""
+    saves: tuple[str, ...] | None = ()
+    """Which maps autograd keeps, INPUT or OUTPUT or both."""
     image_bytes: int = 0
     """What else autograd keeps for each image, that no other layer shares: indices, noise, statistics."""
     batch_bytes: int = 0

@@ -79,9 +79,7 @@ def through(field: AxisField, axis: AxisGeometry, padding_mode: str = "zeros") -
     )
 
 
-def _reads(
-    below: tuple[int, ...], axis: AxisGeometry, repeated: Callable[[int, int], int | None]
-) -> tuple[int, ...]:
+def _reads(below: tuple[int, ...], axis: AxisGeometry, repeated: Callable[[int, int], int | None]) -> tuple[int, ...]:
     size, before = len(below), axis.pad_before
     end = (axis.output_size - 1) * axis.stride + axis.span - before
     sources = [column if 0 <= column < size else repeated(column, size) for column in range(-before, end)]

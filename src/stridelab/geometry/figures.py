@@ -56,7 +56,7 @@ class LayerGeometry:
     image.
     """
     input_share: float | None
-    """Share of the image's pixels that at least one unit of this map reads."""
+    """Share of the image that this map reads: rows that some unit reads, times columns."""
     padding_share: float | None
     """Share of this map's units whose field reaches past the image's edge, into padding."""
     unproductive: bool | None
@@ -116,8 +116,7 @@ def _remembered(before: Fields, axes: Axes, padding_mode: str) -> tuple[Fields, 
 
 def _measured(before: Fields, axes: Axes, padding_mode: str) -> tuple[Fields, dict[str, Any]]:
     height, width = (
-        None if field is None else through(field, axis, padding_mode)
-        for field, axis in zip(before, axes, strict=True)
+        None if field is None else through(field, axis, padding_mode) for field, axis in zip(before, axes, strict=True)
     )
     return (height, width), _window_figures(*axes) | _field_figures(height, width)
 

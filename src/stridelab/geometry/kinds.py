@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stridelab.geometry.axis import AxisGeometry, conv_axis, irregular_axis, pool_axis, whole_axis
-from stridelab.geometry.effect import INPUT, Axes, Effect, Grid
+from stridelab.geometry.effect import INPUT, OUTPUT, Axes, Effect, Grid
 from stridelab.geometry.plan import Layer
 from stridelab.geometry.saved import INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
 
@@ -16,25 +16,23 @@ def conv(layer: Layer, maps: Sequence[Grid]) -> Effect:
     height, width = axes = _windows(layer, grid)
     channels = _out_channels(layer, grid)
     if layer.groups < 1 or grid.channels % layer.groups or channels % layer.groups:
-        raise ValueError(
-            f"groups={layer.groups} must divide its {grid.channels} input and {channels} output channels"
-        )
+        raise ValueError(f"groups={layer.groups} must divide its {grid.channels} input and {channels} output channels")
     weights = channels * (grid.channels // layer.groups) * height.kernel_size * width.kernel_size
     macs = weights * height.output_size * width.output_size
     params = weights + channels * layer.bias
-    return Effect(channels, axes, widens=True, params=params, macs=macs, saves=INPUT)
+    return Effect(channels, axes, widens=True, params=params, macs=macs, saves=(INPUT,))
 
 
 def max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     grid = _only(maps)
     height, width = axes = _pool_windows(layer, grid)
     indices = INDEX_BYTES * grid.channels * height.output_size * width.output_size
-    return Effect(grid.channels, axes, widens=True, saves=INPUT, image_bytes=indices)
+    return Effect(grid.channels, axes, widens=True, saves=(INPUT,), image_bytes=indices)
 
 
 def avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     grid = _only(maps)
-    return Effect(grid.channels, _pool_windows(layer, grid), widens=True, saves=INPUT)
+    return Effect(grid.channels, _pool_windows(layer, grid), widens=True, saves=(INPUT,))
 
 
 def global_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
@@ -51,24 +49,24 @@ def adaptive_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     if layer.output_size == (1, 1):
         return global_avg_pool(layer, maps)
     height, width = (_bins(n, m) for n, m in zip(grid.size, layer.output_size, strict=True))
-    return Effect(grid.channels, (height, width), saves=INPUT)
+    return Effect(grid.channels, (height, width), saves=(INPUT,))
 
 
 def adaptive_max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     effect = adaptive_avg_pool(layer, maps)
     indices = INDEX_BYTES * effect.grid.elements
-    return replace(effect, saves=INPUT, image_bytes=indices)
+    return replace(effect, saves=(INPUT,), image_bytes=indices)
 
 
 def global_max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
-    """x.amax((2, 3)): the gradient looks for the largest in the input again."""
-    return replace(global_avg_pool(layer, maps), saves=INPUT)
+    """x.amax((2, 3)), whose gradient looks for the largest again."""
+    return replace(global_avg_pool(layer, maps), saves=(INPUT, OUTPUT))
 
 
 def pad(layer: Layer, maps: Sequence[Grid]) -> Effect:
     """F.pad ahead of something other than a single convolution."""
     effect = pointwise(layer, maps)
-    return effect if layer.padding_mode in ("reflect", "replicate") else replace(effect, saves="")
+    return effect if layer.padding_mode in ("reflect", "replicate") else replace(effect, saves=())
 
 
 def pointwise(layer: Layer, maps: Sequence[Grid]) -> Effect:
@@ -90,7 +88,7 @@ def norm(layer: Layer, maps: Sequence[Grid]) -> Effect:
         grid.channels,
         _unchanged(grid),
         params=2 * grid.channels,
-        saves=INPUT,
+        saves=(INPUT,),
         image_bytes=image_bytes,
         batch_bytes=batch_bytes,
     )
@@ -98,7 +96,7 @@ def norm(layer: Layer, maps: Sequence[Grid]) -> Effect:
 
 def activation(layer: Layer, maps: Sequence[Grid]) -> Effect:
     grid = _only(maps)
-    return Effect(grid.channels, _unchanged(grid), saves=activation_saves(layer))
+    return Effect(grid.channels, _unchanged(grid), saves=(activation_saves(layer),))
 
 
 def dropout(layer: Layer, maps: Sequence[Grid]) -> Effect:
@@ -119,7 +117,7 @@ def add(layer: Layer, maps: Sequence[Grid]) -> Effect:
 def multiply(layer: Layer, maps: Sequence[Grid]) -> Effect:
     """Each factor's gradient needs the other; a single input is scaled by one weight a channel."""
     grid = _joined(maps)
-    return Effect(grid.channels, _unchanged(grid), params=grid.channels if len(maps) == 1 else 0, saves=INPUT)
+    return Effect(grid.channels, _unchanged(grid), params=grid.channels if len(maps) == 1 else 0, saves=(INPUT,))
 
 
 def concat(layer: Layer, maps: Sequence[Grid]) -> Effect:
@@ -136,21 +134,17 @@ def flatten(layer: Layer, maps: Sequence[Grid]) -> Effect:
 def linear(layer: Layer, maps: Sequence[Grid]) -> Effect:
     grid = _only(maps)
     if grid.size != (1, 1):
-        raise ValueError(
-            "a linear layer reads a vector, not a map; put a global_avg_pool or a flatten before it"
-        )
+        raise ValueError("a linear layer reads a vector, not a map; put a global_avg_pool or a flatten before it")
     channels = _out_channels(layer, grid)
     weights = channels * grid.channels
     params = weights + channels * layer.bias
-    return Effect(channels, _unchanged(grid), params=params, macs=weights, saves=INPUT)
+    return Effect(channels, _unchanged(grid), params=params, macs=weights, saves=(INPUT,))
 
 
 def opaque(layer: Layer, maps: Sequence[Grid]) -> Effect:
     """Something that cannot be followed: the size of its map is taken on trust, nothing else is claimed."""
     if layer.output_size is None or layer.out_channels is None:
-        raise ValueError(
-            "an opaque layer needs its output_size and out_channels, since they cannot be worked out"
-        )
+        raise ValueError("an opaque layer needs its output_size and out_channels, since they cannot be worked out")
     height, width = (irregular_axis(n, m) for n, m in zip(maps[0].size, layer.output_size, strict=True))
     return Effect(layer.out_channels, (height, width), params=None, macs=None, saves=None)
 
@@ -189,18 +183,14 @@ def _out_channels(layer: Layer, grid: Grid) -> int:
     if layer.out_channels is None:
         return grid.channels
     if layer.out_channels < 1:
-        raise ValueError(
-            f"out_channels={layer.out_channels} is not allowed; it must be an integer of 1 or more"
-        )
+        raise ValueError(f"out_channels={layer.out_channels} is not allowed; it must be an integer of 1 or more")
     return layer.out_channels
 
 
 def _windows(layer: Layer, grid: Grid) -> Axes:
     height, width = (
         conv_axis(n, kernel_size=k, stride=s, dilation=d, padding=p)
-        for n, k, s, d, p in zip(
-            grid.size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True
-        )
+        for n, k, s, d, p in zip(grid.size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True)
     )
     return height, width
 
@@ -208,9 +198,7 @@ def _windows(layer: Layer, grid: Grid) -> Axes:
 def _pool_windows(layer: Layer, grid: Grid) -> Axes:
     height, width = (
         pool_axis(n, kernel_size=k, stride=s, dilation=d, padding=p, ceil_mode=layer.ceil_mode)
-        for n, k, s, d, p in zip(
-            grid.size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True
-        )
+        for n, k, s, d, p in zip(grid.size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True)
     )
     return height, width
 

@@ -80,9 +80,7 @@ def parse_pair(value: object, key: str) -> Pair:
     """(height, width) of an int or of two, each 1 or more; `key` is what errors call it."""
     sizes = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
     if len(sizes) != 2 or not all(type(size) is int and size >= 1 for size in sizes):
-        raise ValueError(
-            f"{key}={value!r} is not allowed; it must be an integer of 1 or more, or [height, width]"
-        )
+        raise ValueError(f"{key}={value!r} is not allowed; it must be an integer of 1 or more, or [height, width]")
     return sizes[0], sizes[1]
 
 
@@ -111,9 +109,7 @@ class LayerPlan:
                 raise ValueError(f"layer name {name!r} is used twice; every layer needs a name of its own")
             for source in inputs:
                 if source not in known:
-                    raise ValueError(
-                        f"layer {name!r} reads {source!r}, but no layer before it is called that"
-                    )
+                    raise ValueError(f"layer {name!r} reads {source!r}, but no layer before it is called that")
             known.add(name)
             previous = name
             filled = given.name and given.inputs

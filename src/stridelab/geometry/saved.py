@@ -37,9 +37,7 @@ NORMS = ("batch", "group", "instance", "layer")
 
 def activation_saves(layer: Layer) -> str:
     if layer.function and layer.function not in ACTIVATIONS:
-        raise ValueError(
-            f"no activation is called {layer.function!r}; choose one of {', '.join(ACTIVATIONS)}"
-        )
+        raise ValueError(f"no activation is called {layer.function!r}; choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[layer.function or "relu"]
 
 
@@ -51,8 +49,9 @@ def norm_statistics(layer: Layer, grid: Grid) -> Pair:
             return 0, per_group * grid.channels
         case "group":
             return per_group * layer.groups, 0
-        case "instance":
-            return per_group * grid.channels, 0
+        case "instance":  # which repeats its weights for each image
+            weights = 0 if layer.params == 0 else FLOAT_BYTES * grid.channels
+            return per_group * grid.channels + weights, 0
         case "layer":  # over the channels of each position
             return per_group * grid.size[0] * grid.size[1], 0
     raise ValueError(f"no norm is called {layer.function!r}; choose one of {', '.join(NORMS)}")
@@ -81,14 +80,14 @@ def kept_bytes(layer: Layer, effect: Effect, sources: Sequence[Source], saved: s
         return None
     kept: dict[str, int] = {}
     copied = 0
-    if effect.saves == OUTPUT:
+    if OUTPUT in effect.saves:
         kept[layer.name] = effect.grid.elements
-    elif effect.saves == INPUT and pads_explicitly(effect.pad, layer.padding_mode):
+    if INPUT in effect.saves and pads_explicitly(effect.pad, layer.padding_mode):
         (source,) = sources
         copied = source.grid.channels * _padded_area(effect)
         if layer.padding_mode in ("reflect", "replicate") and source.needs_grad:  # F.pad keeps its own input
             kept[source.storage] = source.grid.elements
-    elif effect.saves == INPUT:
+    elif INPUT in effect.saves:
         kept.update((source.storage, source.grid.elements) for source in sources)
     elements = copied + sum(size for storage, size in kept.items() if storage not in saved)
     saved.update(kept)
