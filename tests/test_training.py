@@ -19,7 +19,8 @@ from stridelab.models import layer_plan
 from stridelab.models.build import build
 from stridelab.training.checkpoints import replace_file
 from stridelab.training.feature_maps import enlarge, snapshot_epochs, tile_grid
-from stridelab.training.fitting import Result, fit
+from stridelab.training import Result
+from stridelab.training.fitting import fit
 from stridelab.training.randomness import BatchOrder, batch_order, initialise, keyed_seed, weights_digest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")

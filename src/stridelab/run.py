@@ -1,4 +1,4 @@
-"""One run, from top to bottom."""
+"""One run, from top to bottom. Torch is imported when a run begins: the process that conducts a sweep needs none."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stridelab.config import Config
-from stridelab.data import Data, DataSpec, load
+from stridelab.data import DataSpec
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
 from stridelab.tracking import Run, RunIdentity, open_run, write_json_atomic
 from stridelab.tracking.status import RESULT
-from stridelab.training import Progress, Result, fit
+
+if TYPE_CHECKING:
+    from stridelab.data import Data
+    from stridelab.training import Progress, Result
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,17 @@ class Work:
 
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
-    """Fetch and check the data, so that every run after finds them in place."""
+    """Read and check the data, so that every run after finds them sound."""
+    from stridelab.data import load
+
     return load(config.data).spec
 
 
 def run(work: Work, *, progress: Progress) -> Result:
     """Train as `work.config` says, record in `work.folder`, and leave `result.json` as the mark of completion."""
+    from stridelab.data import load
+    from stridelab.training import fit
+
     config = work.config
     data = load(config.data)
     plan = plan_for(config, data.spec)

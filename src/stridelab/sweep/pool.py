@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-PRELOAD = ("stridelab.run",)
+PRELOAD = ("stridelab.run", "stridelab.training.fitting")
 
 Event = Callable[[int, Mapping[str, Any]], None]
 

@@ -3,15 +3,16 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .result import Result
 from .settings import TrainerConfig
 
 if TYPE_CHECKING:
-    from .fitting import Result, fit
+    from .fitting import fit
     from .recorder import Progress, Recorder
 
 __all__ = ["Progress", "Recorder", "Result", "TrainerConfig", "fit"]
 
-_TORCH = {"fit": ".fitting", "Result": ".fitting", "Progress": ".recorder", "Recorder": ".recorder"}
+_TORCH = {"fit": ".fitting", "Progress": ".recorder", "Recorder": ".recorder"}
 
 
 def __getattr__(name: str) -> Any:

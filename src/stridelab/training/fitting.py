@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -26,22 +24,11 @@ from .peak import MIB, PeakMemory
 from .progress import EpochMetrics, ProgressEvents
 from .randomness import BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder
+from .result import Result
 from .settings import TrainerConfig
 from .throughput import Throughput, batch1_latency_ms
 
 EVAL_BATCH_SIZE = 500
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run leaves: final numbers and the digests that identify it."""
-
-    metrics: Mapping[str, float]
-    init_digest: str
-    batch_order_digest: str
-    weights_digest: str
-    train_images_timed: int
-    train_seconds_timed: float
 
 
 def fit(

@@ -65,7 +65,7 @@ class Throughput(pl.Callback):
         return batch_idx + 1 >= min(WARM_UP_STEPS, trainer.num_training_batches // 2)
 
     def on_validation_batch_start(
-        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if self.eval.began is None:
             self.eval.start()
@@ -73,7 +73,7 @@ class Throughput(pl.Callback):
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
-        module: pl.LightningModule,
+        pl_module: pl.LightningModule,
         outputs: Any,
         batch: Any,
         batch_idx: int,
@@ -81,7 +81,7 @@ class Throughput(pl.Callback):
     ) -> None:
         self.eval.images += len(batch[1])
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.eval.stop()
 
     on_test_batch_start = on_validation_batch_start

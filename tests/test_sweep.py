@@ -1,0 +1,169 @@
+"""Sweeps: isolation of runs, what is done again and what is not, and how each end is told."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from stridelab.config import expand
+from stridelab.sweep.board import Board, duration
+from stridelab.sweep.pool import Outcome, Pool, Task
+from stridelab.sweep.works import choose_folder, jobs_at_once
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    yield Pool(2)
+
+
+def double(number: int, *, progress: Any) -> int:
+    progress({"step": number})
+    print("said by", number)
+    return 2 * number
+
+
+def misbehave(how: str, *, progress: Any) -> None:
+    match how:
+        case "raise":
+            raise ZeroDivisionError("division by zero")
+        case "refuse":
+            raise ValueError("model.strides=0 must be 1")
+        case "exit":
+            sys.exit(7)
+        case "vanish":
+            os._exit(0)
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep(seconds: float, *, progress: Any) -> int:
+    progress({"pid": os.getpid()})
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_values_come_back_in_order_with_their_events_and_their_output_in_a_file(pool: Pool, tmp_path: Path) -> None:
+    heard: list[tuple[int, Mapping[str, Any]]] = []
+    tasks = [Task(double, (number,), log=tmp_path / f"{number}.txt") for number in range(5)]
+    outcomes = pool.run(tasks, on_event=lambda index, event: heard.append((index, event)))
+    assert outcomes == [Outcome(value=2 * number) for number in range(5)]
+    assert sorted(heard, key=lambda pair: pair[0]) == [(number, {"step": number}) for number in range(5)]
+    assert (tmp_path / "3.txt").read_text() == "said by 3\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "died"),
+    [
+        ("raise", "ZeroDivisionError: division by zero", False),
+        ("refuse", "model.strides=0 must be 1", False),
+        ("exit", "the process ended with exit code 7 before the run was complete", True),
+        ("vanish", "the process ended with exit code 0 before the run was complete", True),
+        ("die", "killed by SIGKILL (perhaps by the system, out of memory)", True),
+    ],
+)
+def test_what_happens_to_one_run_stays_there(pool: Pool, how: str, reason: str, died: bool) -> None:
+    tasks = [Task(double, (1,)), Task(misbehave, (how,)), Task(double, (2,))]
+    before, bad, after = pool.run(tasks, on_event=lambda index, event: None)
+    assert (before.value, after.value) == (2, 4)
+    assert (bad.reason, bad.died) == (reason, died)
+
+
+def test_no_more_run_at_once_than_allowed(pool: Pool) -> None:
+    running: set[int] = set()
+    most = 0
+
+    def start(index: int) -> None:
+        nonlocal most
+        running.add(index)
+        most = max(most, len(running))
+
+    def end(index: int, outcome: Outcome) -> None:
+        running.discard(index)
+
+    pool.run([Task(sleep, (0.1,)) for _ in range(5)], on_event=lambda i, e: None, on_start=start, on_end=end)
+    assert most == 2
+
+
+def test_each_run_has_a_process_of_its_own(pool: Pool) -> None:
+    outcomes = pool.run([Task(sleep, (0.0,)) for _ in range(4)], on_event=lambda i, e: None)
+    assert len({outcome.value for outcome in outcomes}) == 4
+
+
+def test_an_interruption_ends_the_children(pool: Pool) -> None:
+    pids: list[int] = []
+
+    def interrupt(index: int, event: Mapping[str, Any]) -> None:
+        pids.append(event["pid"])
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pool.run([Task(sleep, (60,)), Task(sleep, (60,))], on_event=interrupt)
+    assert time.monotonic() - began < 30
+    assert not alive(pids[0])
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+    return "State:\tZ" not in state
+
+
+def test_a_finished_run_is_kept_and_a_forced_one_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    first = choose_folder(tmp_path, "abc", force=False)
+    assert first == tmp_path / "abc"
+    first.mkdir()
+    assert choose_folder(tmp_path, "abc", force=True) == first  # unfinished: continued
+    (first / "result.json").write_text("{}")
+    assert choose_folder(tmp_path, "abc", force=False) == first
+    second = choose_folder(tmp_path, "abc", force=True)
+    assert second == tmp_path / "abc.2"
+    second.mkdir()
+    (second / "result.json").write_text("{}")
+    assert choose_folder(tmp_path, "abc", force=True) == tmp_path / "abc.3"
+
+
+@pytest.mark.parametrize(
+    ("override", "runs", "jobs"),
+    [
+        ("trainer.threads=1", 8, 4),
+        ("trainer.threads=2", 8, 2),
+        ("trainer.threads=9", 8, 1),
+        ("trainer.threads=1", 3, 3),
+        ("sweep.jobs=7", 8, 7),
+        ("trainer=gpu", 8, 1),
+    ],
+)
+def test_as_many_runs_at_once_as_the_cores_allow(override: str, runs: int, jobs: int) -> None:
+    (job,) = expand([override])
+    assert job.config is not None
+    assert jobs_at_once(job.config, runs=runs, cores=4) == jobs
+
+
+def test_the_board_says_which_run_of_how_many_and_escapes_what_it_shows() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    with Board(["a [b]", "c"], epochs=[2, 2], console=console) as board:
+        board.started(0)
+        board.event(0, {"epoch": 1, "epochs": 2, "step": 5, "steps": 10, "val_acc": 0.5})
+        board.finished(0, "test acc 0.9")
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "run 1 of 2  a [b]  started" in printed
+    assert "run 1 of 2  a [b]  test acc 0.9" in printed
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
