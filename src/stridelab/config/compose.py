@@ -7,16 +7,16 @@ from dataclasses import dataclass, is_dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString, Transformer
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import errors
+from .grammar import parse
 from .schema import Config
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -48,7 +48,12 @@ class Choice:
 
     @property
     def is_group(self) -> bool:
-        return "/" in self.key or (CONF / self.key).is_dir()
+        return is_group(self.key)
+
+
+@cache
+def is_group(key: str) -> bool:
+    return "/" in key or (CONF / key).is_dir()
 
 
 def register_schema() -> None:
@@ -86,13 +91,6 @@ def grid_axes(overrides: Sequence[str]) -> dict[str, list[Choice]]:
     fixed = tuple(choices[0].argument for choices in given.values() if len(choices) == 1)
     extra = parse([f"{key}={value}" for key, value in sweep_of_experiment(fixed).items()])
     return {override.get_key_element(): alternatives(override) for override in extra} | given
-
-
-def parse(overrides: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(list(overrides))
-    except Exception as error:
-        raise ValueError(errors.unreadable(overrides, error)) from None
 
 
 def alternatives(override: Override) -> list[Choice]:
@@ -154,11 +152,21 @@ def typed(groups: tuple[str, ...], choice: Choice) -> Any:
     """The choice's value as the schema's type, converted once however often a grid repeats it."""
     known = (groups, choice.argument)
     if known not in _typed:
-        _typed[known] = converted(composed(groups), choice)
+        hint = errors.hint(choice.key, Config)
+        _typed[known] = choice.value if fits(choice.value, hint) else converted(composed(groups), choice)
     return _typed[known]
 
 
 _typed: dict[tuple[tuple[str, ...], str], Any] = {}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether OmegaConf would leave `value` as it is; false when in doubt."""
+    if isinstance(value, str) and ("$" in value or "?" in value):
+        return False
+    if hint is Any:
+        return type(value) in (int, str) or (type(value) is list and all(fits(entry, Any) for entry in value))
+    return type(value) in (int, bool, str) and type(value) in (hint, *get_args(hint))
 
 
 def converted(node: DictConfig, choice: Choice) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -72,14 +73,20 @@ def explain(error: BaseException, schema: type) -> str:
     return f"{key}={quoted}: {rule} is expected." if rule else f"{key}: {said}"
 
 
+@cache
+def hint(key: str, schema: type) -> Any:
+    """The type annotated at `key`; None when there is no such key."""
+    node: Any = schema
+    for name in key.split("."):
+        node = get_type_hints(node).get(name) if is_dataclass(node) else None
+    return node
+
+
 def expected(key: str, schema: type) -> str | None:
     """What the schema wants at `key`, in words."""
-    node: Any = schema
-    for name in key.split("[")[0].split("."):
-        hints = get_type_hints(node) if is_dataclass(node) else {}
-        if name not in hints:
-            return None
-        node = hints[name]
+    node = hint(key.split("[")[0], schema)
+    if node is None:
+        return None
     options = [option for option in (get_args(node) or (node,)) if option is not type(None)]
     words = WORDS.get(getattr(options[0], "__origin__", options[0])) if options else None
     optional = type(None) in get_args(node)
