@@ -199,9 +199,7 @@ def build_avg_pool(layer: Layer, geometry: LayerGeometry) -> nn.Module:
     return padded_pool(layer, geometry, pool=pool, fill=0.0)
 
 
-def padded_pool(
-    layer: Layer, geometry: LayerGeometry, *, pool: Callable[..., nn.Module], fill: float
-) -> nn.Module:
+def padded_pool(layer: Layer, geometry: LayerGeometry, *, pool: Callable[..., nn.Module], fill: float) -> nn.Module:
     """PyTorch's pool when it can take these pads itself, else explicit pads and a pool without padding."""
     (top, bottom), (left, right) = geometry.pad
     if not pads_explicitly(geometry.pad, layer.padding_mode):

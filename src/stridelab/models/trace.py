@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
-from stridelab.geometry import LayerPlan, Pair, measure
+from stridelab.geometry import LayerPlan, Pair, measure, parse_pair
 
-from .recorder import BATCH, Recorder
 from .table import Geometry
+from .tracing.recorder import BATCH, Recorder
 
 
 def geometry_of(module: nn.Module, input_size: int | Pair, *, input_channels: int | None = None) -> Geometry:
@@ -36,10 +42,12 @@ def trace(module: nn.Module, input_size: int | Pair, *, input_channels: int | No
     of this very pass. `input_channels` are those of the first convolution unless given.
     """
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
-    size = (input_size, input_size) if isinstance(input_size, int) else (input_size[0], input_size[1])
-    channels = input_channels or first_channels(module)
+    if any(map(is_lazy, module.parameters())):
+        raise ValueError("the module has lazy layers without weights; run it once on real images.")
+    size = parse_pair(input_size, "input_size")
+    channels, _ = parse_pair(input_channels or first_channels(module), "input_channels")
     recorder = Recorder(module)
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.enable_grad():
+    with quiet(), FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.enable_grad():
         state = dict(module.named_parameters()) | dict(module.named_buffers())
         state = {name: fake.from_tensor(tensor) for name, tensor in state.items()}
         images = like_weights(module).new_empty(BATCH, channels, *size)
@@ -48,20 +56,34 @@ def trace(module: nn.Module, input_size: int | Pair, *, input_channels: int | No
                 functional_call(module, state, (images,))
         except Exception as exc:
             where = f"layer {recorder.path!r}" if recorder.path else "the network"
-            raise ValueError(f"{where} cannot run on a {size[0]}x{size[1]} image: {exc}") from exc
-    plan = LayerPlan(channels, size, recorder.finish())
-    for layer in measure(plan):
-        assert recorder.sizes.get(layer.name, layer.output_size) == layer.output_size, layer
-    return plan
+            raise ValueError(f"{where} cannot run on a {size[0]}x{size[1]} image: {reason(exc)}") from exc
+    return LayerPlan(channels, size, recorder.layers())
+
+
+def reason(exc: Exception) -> str:
+    if isinstance(exc, DataDependentOutputException):
+        return "it decides by the values of its feature maps, and a trace has only their shapes"
+    return str(exc) or type(exc).__name__
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Neither warnings about a pass that is not for real, nor PyTorch's own log of an error that we report."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = was_disabled
 
 
 def first_channels(module: nn.Module) -> int:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             return layer.in_channels
-    raise ValueError(
-        "input_channels=None, but the module has no Conv2d to tell them from; give a number of channels."
-    )
+    raise ValueError("input_channels=None, but the module has no Conv2d to tell them from; give a number of channels.")
 
 
 def like_weights(module: nn.Module) -> Tensor:

@@ -12,6 +12,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 
+PIPED_WIDTH = 120
+
+
+def screen() -> Console:
+    """As wide as the terminal; 120 columns where there is none, so that tables in logs stay readable."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+
+
 class Board:
     """Live bars on a terminal; elsewhere one line when a run starts and one when it ends."""
 

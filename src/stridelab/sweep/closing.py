@@ -40,9 +40,9 @@ def close(
         report(agenda, parent, mirror, console)
     elif parent is None:
         show_run(agenda, outcomes, console)
-    failures = list(failed(agenda, outcomes))
-    for name, reason in failures:
-        console.print(f"[red]not finished[/]  {escape(name)}: {escape(reason)}", highlight=False)
+    failures = failed(agenda, outcomes)
+    for reason, names in by_reason(failures).items():
+        console.print(f"[red]not finished[/]  {escape(', '.join(names))}: {escape(reason)}", highlight=False)
     show_places(agenda, mirror, console)
     return 1 if failures else 0
 
@@ -58,6 +58,13 @@ def failed(agenda: Agenda, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]
     return refused + ended
 
 
+def by_reason(failures: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for name, reason in failures:
+        grouped.setdefault(reason, []).append(name)
+    return grouped
+
+
 def report(agenda: Agenda, parent: tracking.Run, mirror: tracking.Mirror, console: Console) -> None:
     """The comparison in results/reports/, attached to the sweep's own run; its failure is said, never fatal."""
     from stridelab.report import print_variants, write_report
@@ -70,7 +77,7 @@ def report(agenda: Agenda, parent: tracking.Run, mirror: tracking.Mirror, consol
     folder = Path(config.paths.results_dir) / "reports" / record.name
     with console.status("writing the comparison ..."):
         try:
-            paths = write_report(record, folder)
+            paths = write_report(record, folder, store=mirror.store)
         except Exception as error:
             log.debug("report", exc_info=True)
             console.print(f"[red]The comparison could not be written:[/] {escape(str(error))}", highlight=False)

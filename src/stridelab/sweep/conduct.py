@@ -18,7 +18,7 @@ from stridelab.data import DataConfig, DataSpec, fetch
 from stridelab.plan import Variant, examine
 from stridelab.run import Work, prepare, run
 
-from .board import Board
+from .board import Board, screen
 from .closing import close
 from .pool import Outcome, Pool, Task
 from .works import Agenda, jobs_at_once, make_agenda
@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
     """Train every configuration; the exit code. ValueError or FileNotFoundError before anything is created."""
-    console, first = Console(), configs[0]
+    console, first = screen(), configs[0]
     variants = [examine(config, keys=varying_keys(configs)) for config in configs]
     refuse(variants, stop=not multirun or first.on_invalid == "stop")
     fetch_data(config.data for config in configs)

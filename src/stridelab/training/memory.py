@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from stridelab.models.saved import SavedTensors
+from stridelab.models.tracing.costs import SavedTensors
 
 
 def measured_saved_bytes(module: nn.Module, batch_shape: Sequence[int]) -> int:

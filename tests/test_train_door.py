@@ -1,0 +1,186 @@
+"""The main door, used as a person uses it: real processes, a real store, real images."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stridelab.tracking import SweepRecord, TrackingConfig, find_run, find_sweep, resolve_store
+
+TRAIN = Path(__file__).parents[1] / "train.py"
+SMALL = ["trainer.max_epochs=1", "data.train_size=300", "data.val_size=100", "model.channels=[4,4,8]"]
+TIMELESS = ("train/", "val/", "test/", "final/", "best/", "cost/")
+
+
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(TRAIN), *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+
+
+@dataclass(frozen=True)
+class Swept:
+    folder: Path
+    done: subprocess.CompletedProcess[str]
+
+    @property
+    def record(self) -> SweepRecord:
+        return find_sweep(resolve_store(TrackingConfig(), results_dir=self.folder / "results"))
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """Two possible variants and an impossible one, two seeds."""
+    folder = tmp_path_factory.mktemp("sweep")
+    arguments = ["-m", "model.strides=[1,2,2],[2,2,1],[9,9,1]", "model.padding=valid", "seed=0,1", *SMALL]
+    return Swept(folder, train(folder, *arguments))
+
+
+REFUSED = {
+    "a wrong key": (["model.strid=1"], "model.strid is not a key. Did you mean model.strides?"),
+    "a wrong type": (["trainer.lr=fast"], "trainer.lr=fast: a number is expected."),
+    "stride 0": (["model.strides=[1,0,2]"], "model.strides[1]=0 must be a whole number of at least 1."),
+    "a negative stride": (["model.strides=-1"], "model.strides=-1 must be a whole number of at least 1."),
+    "too few strides": (["model.strides=[1,2]"], "model.strides=1-2 has 2 entries, but model.channels has 3 layers"),
+    "unknown padding": (["model.padding=smae"], "model.padding='smae' is not a padding policy; choose one of"),
+    "a collapsing map": (["model.strides=9", "model.padding=valid"], "layer 'conv2' (conv) on a map of 3x3"),
+    "reflection too wide": (["model.padding=28", "model.padding_mode=reflect"], "layer 'conv1'"),
+    "circular too wide": (["model.padding=29", "model.padding_mode=circular"], "layer 'conv1'"),
+    "a missing data set": (["data=mnist", "data.download=false"], "the files of this data set were not found"),
+    "a grid without -m": (["model.strides=[1,1,1],[1,2,2]"], "name 2 runs; add -m"),
+    "a bad point of a grid": (["-m", "model.strides=2,0"], "model.strides=0 must be a whole number"),
+    "only impossible points": (["-m", "model.strides=9,8", "model.padding=valid"], "strides=9-9-9: layer 'conv2'"),
+    "stop on an impossible one": (["-m", "model.strides=1,9", "model.padding=valid", "on_invalid=stop"], "strides=9-9-9"),
+    "a lonely last image": (["model.strides=[4,4,4]", "data.train_size=257", "trainer.batch_size=64"], "batch of one"),
+    "a folder that cannot be": (["paths.results_dir=/dev/null/x"], "paths.results_dir=/dev/null/x cannot be made"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_before_anything_is_created(case: str, tmp_path: Path) -> None:
+    arguments, said = REFUSED[case]
+    done = train(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"], ["--cfg", "job", "experiment=stride_ladder"]])
+def test_questions_are_answered_and_create_nothing(flags: list[str], tmp_path: Path) -> None:
+    done = train(tmp_path, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "strides" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_with_an_impossible_variant_trains_the_rest_and_says_so(swept: Swept) -> None:
+    assert swept.done.returncode == 1
+    assert "run 4 of 4" in swept.done.stdout
+    assert "refused: layer 'conv2'" in swept.done.stdout
+    assert "Traceback" not in swept.done.stdout + swept.done.stderr
+    statuses = [(run.name, run.status) for run in swept.record.runs]
+    assert statuses == [
+        (f"strides={strides} seed={seed}", status)
+        for strides, status in (("1-2-2", "FINISHED"), ("2-2-1", "FINISHED"), ("9-9-1", "FAILED"))
+        for seed in (0, 1)
+    ]
+
+
+def test_only_what_varies_is_a_param(swept: Swept) -> None:
+    assert swept.record.runs[2].params == {"stride_1": "2", "stride_2": "2", "stride_3": "1", "seed": "0"}
+
+
+def test_a_run_keeps_what_the_house_promises(swept: Swept) -> None:
+    run = swept.record.runs[0]
+    names = {
+        "train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "final/val_acc", "best/val_acc",
+        "throughput/train_images_per_s", "throughput/eval_images_per_s", "latency/batch1_ms", "memory/peak_rss_mib",
+        "memory/saved_activations_mib", "memory/params_mib", "cost/macs", "cost/params", "cost/effective_stride",
+        "cost/receptive_field_px", "time/fit_s", "time/total_s",
+    }  # fmt: skip
+    assert names <= set(run.metrics)
+    for tag in ("signature", "sweep", "role", "variant", "init_digest", "batch_order_digest", "data_digest"):
+        assert run.tags[f"stridelab.{tag}"]
+    assert run.tags["mlflow.parentRunId"] == swept.record.run_id
+    config = json.loads(run.artifact("config.json").read_text())
+    assert config["model"]["strides"] == [[1, 1], [2, 2], [2, 2]]
+    layers = json.loads(run.artifact("geometry.json").read_text())
+    assert [layer["output_size"] for layer in layers if layer["kind"] == "conv"] == [[26, 26], [12, 12], [5, 5]]
+    assert run.metrics["cost/macs"] == sum(layer["macs"] or 0 for layer in layers)
+    assert run.artifact("feature_maps/feature_maps.npz").exists()
+    assert "torch==" in run.artifact("requirements.txt").read_text()
+
+
+def test_the_comparison_is_written_and_attached(swept: Swept) -> None:
+    folder = swept.folder / "results" / "reports" / swept.record.name
+    for name in ("comparison.ipynb", "comparison.html", "runs.csv", "variants.csv"):
+        assert (folder / name).stat().st_size > 0
+        assert swept.record.run.artifact(name).read_bytes() == (folder / name).read_bytes()
+    assert list((folder / "figures").glob("*.png"))
+    assert "9-9-1" in (folder / "comparison.html").read_text()
+
+
+def test_the_same_command_again_trains_nothing(swept: Swept) -> None:
+    before = {run.run_id for run in swept.record.runs}
+    arguments = ["-m", "model.strides=[1,2,2],[2,2,1]", "model.padding=valid", "seed=0,1", *SMALL]
+    again = train(swept.folder, *arguments, "sweep.report=false")
+    assert again.returncode == 0, again.stderr
+    assert "started" not in again.stdout
+    assert {run.run_id for run in swept.record.runs} <= before
+
+
+def test_a_run_elsewhere_is_bit_identical(swept: Swept, tmp_path: Path) -> None:
+    done = train(tmp_path, "model.strides=1-2-2", "model.padding=valid", "seed=1", *SMALL)
+    assert done.returncode == 0, done.stderr
+    alone = find_run(resolve_store(TrackingConfig(), results_dir=tmp_path / "results"))
+    twin = next(run for run in swept.record.runs if run.name == "strides=1-2-2 seed=1")
+    assert alone.tags["stridelab.weights_digest"] == twin.tags["stridelab.weights_digest"]
+    assert alone.tags["stridelab.signature"] == twin.tags["stridelab.signature"]
+    for name, value in twin.metrics.items():
+        if name.startswith(TIMELESS):
+            assert alone.metrics[name] == value, name
+    assert "mlflow.parentRunId" not in alone.tags
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_recorded_and_the_same_command_goes_on(number: int, tmp_path: Path) -> None:
+    arguments = ["model.strides=1-1-1", *SMALL, "trainer.max_epochs=400"]
+    with subprocess.Popen(
+        [sys.executable, str(TRAIN), *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(tmp_path / "results" / "runs", "*/checkpoints/epoch=0002.ckpt")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "The same command continues" in out
+    assert find_run(resolve_store(TrackingConfig(), results_dir=tmp_path / "results")).status == "KILLED"
+
+
+def wait_for(folder: Path, pattern: str) -> None:
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < deadline, f"no {pattern}"
+        time.sleep(0.1)
+
+
+def test_a_debug_run_stays_in_this_process(tmp_path: Path) -> None:
+    done = train(tmp_path, "debug=fdr")
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
+
+
+def test_train_works_from_any_folder_as_a_console_command(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("stridelab-train")
+    done = subprocess.run([command, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "max_epochs" in done.stdout
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
