@@ -221,9 +221,9 @@ def _everything(grid: Grid) -> Axes:
 
 
 def _joined(maps: Sequence[Grid]) -> Grid:
-    """The common size of maps that are joined element by element; a 1x1 map is broadcast over the others."""
+    """The common size of maps that are joined element by element; a single channel or pixel is broadcast."""
     grid = max(maps, key=lambda grid: grid.elements)
-    if any(other.channels != grid.channels or other.size not in (grid.size, (1, 1)) for other in maps):
+    if any(other.channels not in (grid.channels, 1) or other.size not in (grid.size, (1, 1)) for other in maps):
         raise ValueError(f"maps that are joined element by element must be of one size, not {_sizes(maps)}")
     return grid
 
