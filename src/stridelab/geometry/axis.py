@@ -12,9 +12,9 @@ from stridelab.geometry.padding import AxisPadding, explicit_pads
 class AxisGeometry:
     """The windows of one layer along one axis; all sizes in columns of the layer's input.
 
-    Every real column is read by some window, or else is unread, skipped or a hole. These count positions:
-    where a pad repeats a real column (circular, reflect, replicate), that column may be read there after
-    all.
+    Every real column is either read, or unread (behind the last window), skipped (between windows) or a hole
+    (inside a window). These count positions: where a pad repeats a real column (circular, reflect,
+    replicate), that column may be read there after all.
     """
 
     input_size: int

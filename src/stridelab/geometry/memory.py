@@ -33,8 +33,9 @@ class LayerMemory:
 class TrainingMemory:
     """Bytes that a training step holds when the forward pass has ended, at 32 bits.
 
-    Not in it: the images before the first layer pads or reads them, buffers, the loss, the workspace of
-    single operations, gradients of activations during the backward pass, and the allocator's own rounding.
+    Not in it: buffers, the loss, the workspace of single operations, gradients of activations during the
+    backward pass, and the allocator's rounding; nor the batch itself, where the first layer keeps a padded
+    copy of it instead.
     """
 
     batch_size: int
