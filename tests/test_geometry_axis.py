@@ -98,9 +98,7 @@ def test_the_policies_compute_what_torch_computes():
         for policy, given_to_torch in (("half", d * (k - 1) // 2), ("valid", 0), ("torch_same", "same")):
             if policy == "torch_same" and (s > 1 or d * (k - 1) % 2):  # torch warns of its own padded copy
                 continue
-            height, width = (
-                conv_axis(n, kernel_size=k, stride=s, dilation=d, padding=policy) for n in (11, 14)
-            )
+            height, width = (conv_axis(n, kernel_size=k, stride=s, dilation=d, padding=policy) for n in (11, 14))
             pads = (width.pad_before, width.pad_after, height.pad_before, height.pad_after)
             ours = F.conv2d(F.pad(image, pads), weight, stride=s, dilation=d)
             theirs = F.conv2d(image, weight, stride=s, dilation=d, padding=given_to_torch)
@@ -112,9 +110,7 @@ def test_tensorflow_sizes():
     for n, k, s, d in grid("same"):
         span = d * (k - 1) + 1
         for policy in ("same", "same_lower"):
-            assert conv_axis(n, kernel_size=k, stride=s, dilation=d, padding=policy).output_size == math.ceil(
-                n / s
-            )
+            assert conv_axis(n, kernel_size=k, stride=s, dilation=d, padding=policy).output_size == math.ceil(n / s)
         if n >= span:
             valid = conv_axis(n, kernel_size=k, stride=s, dilation=d, padding="valid")
             assert valid.output_size == math.ceil((n - span + 1) / s)
