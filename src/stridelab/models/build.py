@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stridelab.geometry import IMAGE, Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
+from stridelab.geometry import Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
+
+from .schedule import overwritable, schedule
 
 Pads = tuple[int, int, int, int]
 """(left, right, top, bottom): the order of `F.pad`."""
-
-FRESH = frozenset({"conv", "norm", "add", "concat", "linear", "max_pool", "avg_pool", "global_avg_pool"})
-"""Kinds whose output is a new tensor that their own backward does not need: a ReLU may overwrite it."""
 
 
 def build(plan: LayerPlan) -> Network:
@@ -27,15 +25,6 @@ def build(plan: LayerPlan) -> Network:
     torch.Size([2, 10])
     """
     return Network(plan)
-
-
-class Step(NamedTuple):
-    """Call sub-module `name` on the values in slots `reads`, and put the result into slot `write`."""
-
-    name: str
-    reads: tuple[int, ...]
-    write: int
-    drop: tuple[int, ...]
 
 
 class Network(nn.Module):
@@ -85,36 +74,6 @@ class Network(nn.Module):
             if name in wanted:
                 maps[name] = slots[write].clone()  # a later in-place ReLU would overwrite it
         return maps
-
-
-def schedule(plan: LayerPlan) -> tuple[tuple[Step, ...], int]:
-    """The layers as steps over slots, and how many slots: a value's slot is free after its last reader."""
-    last_reader = {source: index for index, layer in enumerate(plan.layers) for source in layer.inputs}
-    slot_of, free, steps, num_slots = {IMAGE: 0}, list[int](), list[Step](), 1
-    for index, layer in enumerate(plan.layers):
-        reads = tuple(slot_of[source] for source in layer.inputs)
-        free += dict.fromkeys(slot_of[source] for source in layer.inputs if last_reader[source] == index)
-        if not free:
-            free, num_slots = [num_slots], num_slots + 1
-        write = free.pop(0)
-        slot_of[layer.name] = write
-        dead = [slot for slot in dict.fromkeys(reads) if slot in free]
-        steps.append(Step(layer.name, reads, write, tuple(dead)))
-    return tuple(steps), num_slots
-
-
-def overwritable(plan: LayerPlan) -> list[str]:
-    """The activations that may work in place: sole readers of a fresh tensor that no backward needs."""
-    kinds = {layer.name: layer.kind for layer in plan.layers}
-    readers = [source for layer in plan.layers for source in layer.inputs]
-    return [
-        layer.name
-        for layer in plan.layers
-        if layer.kind == "activation"
-        and layer.function in {"", "relu"}
-        and kinds.get(layer.inputs[0]) in FRESH
-        and readers.count(layer.inputs[0]) == 1
-    ]
 
 
 class PaddedConv2d(nn.Conv2d):
@@ -169,8 +128,7 @@ class Concat(nn.Module):
 
 
 def build_conv(layer: Layer, geometry: LayerGeometry) -> nn.Module:
-    assert layer.out_channels is not None
-    channels = (geometry.in_channels, layer.out_channels)
+    channels = (geometry.in_channels, geometry.out_channels)
     options = {
         "kernel_size": layer.kernel_size,
         "stride": layer.stride,
