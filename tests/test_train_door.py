@@ -51,15 +51,15 @@ REFUSED = {
     "a negative stride": (["model.strides=-1"], "model.strides=-1 must be a whole number of at least 1."),
     "too few strides": (["model.strides=[1,2]"], "model.strides=1-2 has 2 entries, but model.channels has 3 layers"),
     "unknown padding": (["model.padding=smae"], "model.padding='smae' is not a padding policy; choose one of"),
-    "a collapsing map": (["model.strides=9", "model.padding=valid"], "layer 'conv2' (conv) on a map of 3x3"),
+    "a collapsing map": (["model.strides=9", "model.padding=valid"], "model.strides=9-9-9 model.padding=valid"),
     "reflection too wide": (["model.padding=28", "model.padding_mode=reflect"], "layer 'conv1'"),
     "circular too wide": (["model.padding=29", "model.padding_mode=circular"], "layer 'conv1'"),
     "a missing data set": (["data=mnist", "data.download=false"], "the files of this data set were not found"),
     "a grid without -m": (["model.strides=[1,1,1],[1,2,2]"], "name 2 runs; add -m"),
     "a bad point of a grid": (["-m", "model.strides=2,0"], "model.strides=0 must be a whole number"),
-    "only impossible points": (["-m", "model.strides=9,8", "model.padding=valid"], "strides=9-9-9: layer 'conv2'"),
-    "stop on an impossible one": (["-m", "model.strides=1,9", "model.padding=valid", "on_invalid=stop"], "strides=9-9-9"),
-    "a lonely last image": (["model.strides=[4,4,4]", "data.train_size=257", "trainer.batch_size=64"], "batch of one"),
+    "only impossible points": (["-m", "model.strides=9,8", "model.padding=valid"], "model.strides=8-8-8"),
+    "stop on an impossible one": (["-m", "model.strides=1,9", "model.padding=valid", "on_invalid=stop"], "layer 'conv3' (conv) on a map of 1x1"),
+    "a lonely last image": (["model.strides=[4,4,4]", "data.train_size=257", "trainer.batch_size=64"], "leaves a last batch of one of the 257"),
     "a folder that cannot be": (["paths.results_dir=/dev/null/x"], "paths.results_dir=/dev/null/x cannot be made"),
 }  # fmt: skip
 
@@ -86,7 +86,7 @@ def test_questions_are_answered_and_create_nothing(flags: list[str], tmp_path: P
 def test_a_sweep_with_an_impossible_variant_trains_the_rest_and_says_so(swept: Swept) -> None:
     assert swept.done.returncode == 1
     assert "run 4 of 4" in swept.done.stdout
-    assert "refused: layer 'conv2'" in swept.done.stdout
+    assert "refused: layer 'conv3'" in swept.done.stdout
     assert "Traceback" not in swept.done.stdout + swept.done.stderr
     statuses = [(run.name, run.status) for run in swept.record.runs]
     assert statuses == [

@@ -42,9 +42,11 @@ class IsolatedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from stridelab.config import load
+        from stridelab.doors.refusal import refusing
         from stridelab.sweep import conduct
 
-        code = conduct([load(overrides) for overrides in job_overrides], multirun=True)
+        with refusing():
+            code = conduct([load(overrides) for overrides in job_overrides], multirun=True)
         if code:
             raise SystemExit(code)  # every reason has been said; Hydra's traceback would hide them
         return [

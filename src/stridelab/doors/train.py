@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from .refusal import refusing
+
 INFORMATION = {
     "--help",
     "-h",
@@ -30,8 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def refuse_bad_input(arguments: Sequence[str]) -> None:
     """Check every point of the grid before Hydra, and anything else, starts."""
     from stridelab.config import expand
-
-    from .refusal import refusing
 
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     with refusing():
@@ -65,6 +65,7 @@ def run_hydra() -> None:
         from stridelab.config import load
         from stridelab.sweep import conduct
 
-        raise SystemExit(conduct([load(HydraConfig.get().overrides.task)], multirun=False))
+        with refusing():
+            raise SystemExit(conduct([load(HydraConfig.get().overrides.task)], multirun=False))
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(one_run)()

@@ -15,6 +15,7 @@ from stridelab import tracking
 from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.data import DataConfig, DataSpec, fetch
+from stridelab.models.settings import spell_field
 from stridelab.plan import Variant, examine
 from stridelab.run import Work, prepare, run
 
@@ -23,7 +24,7 @@ from .closing import close
 from .pool import Outcome, Pool, Task
 from .works import Agenda, jobs_at_once, make_agenda
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
@@ -31,6 +32,8 @@ def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
     console, first = screen(), configs[0]
     variants = [examine(config, keys=varying_keys(configs)) for config in configs]
     refuse(variants, stop=not multirun or first.on_invalid == "stop")
+    for variant in variants:
+        refuse_lonely_image(variant)
     fetch_data(config.data for config in configs)
     results = writable(Path(first.paths.results_dir))
     pool = Pool(jobs_at_once(first, runs=len(configs), cores=len(os.sched_getaffinity(0))))
@@ -48,17 +51,35 @@ def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
     ):
         try:
             return carry_out(agenda, pool, mirror, console)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
             settle_interrupted(agenda)
             console.print("\nInterrupted. The same command continues: what is finished is not done again.")
-            return INTERRUPTED
+            return TERMINATED if isinstance(interruption, Terminated) else INTERRUPTED
 
 
 def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
     """ValueError for impossible variants: all of them at once; in a sweep only when none is left or on request."""
     bad = [variant for variant in variants if variant.error is not None]
     if bad and (stop or len(bad) == len(variants)):
-        raise ValueError("; ".join(dict.fromkeys(f"{variant.name}: {variant.error}" for variant in bad)))
+        raise ValueError("\n       ".join(dict.fromkeys(f"{settings(variant)}: {variant.error}." for variant in bad)))
+
+
+def settings(variant: Variant) -> str:
+    """The keys that decide a geometry, as they are typed."""
+    model = variant.config.model
+    keys = ("strides", "padding", "padding_mode", "kernel_sizes", "dilations")
+    return " ".join(f"model.{key}={spell_field(model, key)}" for key in keys)
+
+
+def refuse_lonely_image(variant: Variant) -> None:
+    """Batch norm over a single value has no variance: a last batch of one image on a 1x1 map cannot be trained on."""
+    config = variant.config
+    lonely = config.data.num_train % config.trainer.batch_size == 1
+    if lonely and any(layer.kind == "norm" and layer.output_size == (1, 1) for layer in variant.layers or ()):
+        raise ValueError(
+            f"trainer.batch_size={config.trainer.batch_size} leaves a last batch of one of the {config.data.num_train} "
+            f"training images, which {variant.name} cannot normalise on its 1x1 maps; choose another batch size."
+        )
 
 
 def fetch_data(wanted: Iterable[DataConfig]) -> None:
@@ -144,12 +165,16 @@ def settle_interrupted(agenda: Agenda) -> None:
         tracking.settle(work.folder, status="KILLED", reason="interrupted")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which a scheduler or a container sends."""
+
+
 @contextmanager
 def termination_as_exception() -> Iterator[None]:
     """SIGTERM ends us as Ctrl-C does, so that children and records are looked after."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
