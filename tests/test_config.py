@@ -62,7 +62,10 @@ def test_lists_without_brackets_sweep() -> None:
 
 def test_range_and_choice_sweep() -> None:
     assert [config.seed for config in configs("seed=range(0,3)")] == [0, 1, 2]
-    assert [config.model.padding[0] for config in configs("model.padding=choice(same,valid)")] == ["same", "valid"]
+    assert [config.model.padding[0] for config in configs("model.padding=choice(same,valid)")] == [
+        "same",
+        "valid",
+    ]
 
 
 def test_the_command_line_wins_over_an_experiment() -> None:

@@ -10,7 +10,7 @@ from .spec import DATASETS, DatasetFacts
 @dataclass(frozen=True)
 class DataConfig:
     name: str = "fashion_mnist_mini"
-    """A key of `DATASETS`."""
+    """Which data set; the group data= chooses it."""
     root: str = "data"
     """Folder that is looked in for the files of the set, and that a download goes to."""
     train_size: int | None = None

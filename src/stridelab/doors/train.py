@@ -24,9 +24,13 @@ INFORMATION = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0: all done; 1: refused or failed, with the reason; 130: interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(given):
+        from .help import print_help
+
+        return print_help()
     if not INFORMATION & {argument.partition("=")[0] for argument in given}:
         refuse_bad_input(given)
-    run_hydra()
+    return run_hydra()
 
 
 def refuse_bad_input(arguments: Sequence[str]) -> None:

@@ -16,6 +16,12 @@ from .pool import Outcome
 from .works import Agenda
 
 FLUSH_S = 60.0
+SAID = {
+    "test/acc": "test accuracy {:.4f}",
+    "final/val_acc": "validation {:.4f}",
+    "throughput/train_images_per_s": "{:,.0f} training images/s",
+}
+"""What is said of a run that stands alone."""
 
 log = logging.getLogger(__name__)
 
@@ -96,13 +102,8 @@ def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> N
             continue
         if work in agenda.done:
             console.print("This very run is finished already; force=true trains it again.", highlight=False)
-        metrics = result["metrics"]
-        console.print(
-            f"[bold]{escape(work.identity.name)}[/]  test accuracy {metrics['test/acc']:.4f}, "
-            f"validation {metrics.get('final/val_acc', float('nan')):.4f}, "
-            f"{metrics.get('throughput/train_images_per_s', float('nan')):,.0f} training images/s",
-            highlight=False,
-        )
+        known = [text.format(result["metrics"][name]) for name, text in SAID.items() if name in result["metrics"]]
+        console.print(f"[bold]{escape(work.identity.name)}[/]  {', '.join(known)}", highlight=False)
         console.print(f"Folder    {work.folder}", highlight=False, soft_wrap=True)
 
 

@@ -21,7 +21,7 @@ from stridelab.run import Work, prepare, run
 
 from .board import Board, screen
 from .closing import close
-from .pool import Outcome, Pool, Task
+from .pool import Here, Outcome, Pool, Task
 from .works import Agenda, jobs_at_once, make_agenda
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -36,7 +36,7 @@ def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
         refuse_lonely_image(variant)
     fetch_data(config.data for config in configs)
     results = writable(Path(first.paths.results_dir))
-    pool = Pool(jobs_at_once(first, runs=len(configs), cores=len(os.sched_getaffinity(0))))
+    pool = pool_for(first, runs=len(configs))
     pool.warm_up()
     agenda = make_agenda(
         variants,
@@ -55,6 +55,12 @@ def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
             settle_interrupted(agenda)
             console.print("\nInterrupted. The same command continues: what is finished is not done again.")
             return TERMINATED if isinstance(interruption, Terminated) else INTERRUPTED
+
+
+def pool_for(config: Config, *, runs: int) -> Pool | Here:
+    if not config.sweep.isolated:
+        return Here()
+    return Pool(jobs_at_once(config, runs=runs, cores=len(os.sched_getaffinity(0))))
 
 
 def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
@@ -98,7 +104,7 @@ def writable(results: Path) -> Path:
     return results
 
 
-def data_specs(pool: Pool, configs: Sequence[Config]) -> dict[DataConfig, DataSpec]:
+def data_specs(pool: Pool | Here, configs: Sequence[Config]) -> dict[DataConfig, DataSpec]:
     """Each data set read once, in a child, so that a damaged file is known before the first run."""
     found: dict[DataConfig, DataSpec] = {}
     for config in configs:
@@ -107,7 +113,7 @@ def data_specs(pool: Pool, configs: Sequence[Config]) -> dict[DataConfig, DataSp
     return found
 
 
-def carry_out(agenda: Agenda, pool: Pool, mirror: tracking.Mirror, console: Console) -> int:
+def carry_out(agenda: Agenda, pool: Pool | Here, mirror: tracking.Mirror, console: Console) -> int:
     if agenda.identity is None:
         outcomes = train(agenda, pool, mirror, console)
         return close(agenda, outcomes, None, mirror, console)
@@ -126,7 +132,7 @@ class Incomplete(Exception):
     """Marks the sweep's own run as failed when one of its runs is."""
 
 
-def train(agenda: Agenda, pool: Pool, mirror: tracking.Mirror, console: Console) -> list[Outcome]:
+def train(agenda: Agenda, pool: Pool | Here, mirror: tracking.Mirror, console: Console) -> list[Outcome]:
     """All that is to do, seen on a board; a run that dies without a word is settled for it."""
     for work, reason in agenda.refused:
         record_refusal(work, reason)

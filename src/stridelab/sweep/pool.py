@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -101,6 +102,35 @@ class Pool:
         process.start()
         send.close()
         return Child(process, receive)
+
+
+class Here:
+    """Tasks one after the other in this process, for a debugger; same interface as `Pool`."""
+
+    def warm_up(self) -> None: ...
+
+    def call(self, task: Task) -> Any:
+        return task.function(*task.arguments, progress=lambda event: None)
+
+    def run(
+        self,
+        tasks: Sequence[Task],
+        *,
+        on_event: Event,
+        on_start: Callable[[int], None] = lambda index: None,
+        on_end: Callable[[int, Outcome], None] = lambda index, outcome: None,
+    ) -> list[Outcome]:
+        outcomes = []
+        for index, task in enumerate(tasks):
+            on_start(index)
+            try:
+                outcome = Outcome(value=task.function(*task.arguments, progress=partial(on_event, index)))
+            except Exception as error:
+                traceback.print_exc()
+                outcome = Outcome(reason=describe(error))
+            outcomes.append(outcome)
+            on_end(index, outcome)
+        return outcomes
 
 
 def hear(running: Mapping[int, Child], on_event: Event) -> Iterator[int]:

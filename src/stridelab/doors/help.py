@@ -1,0 +1,95 @@
+"""`train.py --help`: every group, key, default and meaning, read from the schema itself."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stridelab.config import CONF, Config
+
+HEAD = """\
+[bold]Stridelab[/]: what do stride and padding do to a CNN, what do they cost, and how sure are we?
+
+  One run        python train.py
+  A sweep        python train.py -m 'model.strides=\\[1,1,1],\\[1,2,2]' 'model.padding=same,valid' seed=0,1,2
+  No brackets    python train.py -m model.strides=1-1-1,1-2-2
+  An experiment  python train.py experiment=stride_ladder
+  A debug run    python train.py debug=fdr
+
+A sweep ends with a table, an executed notebook and its HTML under results/reports/, and the command that opens
+everything in MLflow. The same command again trains only what is not finished."""
+
+FOOT = """\
+Per layer: one value for all layers, or a list of one a layer. A stride or kernel: 2, or \\[height, width].
+Padding: valid, same (TensorFlow's), same_lower, half (PyTorch's padding=1 for a 3x3), an integer, \\[height, width]
+or \\[left, right, top, bottom].
+
+  python scripts/plan.py ...       geometry and cost of the same arguments, without training
+  python train.py --cfg job ...    the configuration that would run
+  python train.py --hydra-help     Hydra's own options
+
+Exit codes: 0 all done; 1 refused or failed, with the reason; 130 or 143 interrupted."""
+
+
+def print_help() -> None:
+    console = Console()
+    console.print(HEAD, highlight=False)
+    console.print("\n[bold]Groups[/] (group=choice)\n")
+    console.print(groups())
+    console.print("\n[bold]Keys[/] (key=value)\n")
+    console.print(keys())
+    console.print()
+    console.print(FOOT, highlight=False)
+
+
+def groups() -> Table:
+    table = Table.grid(padding=(0, 2))
+    for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):
+        table.add_row(f"  {folder.name}", ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))))
+    return table
+
+
+def keys() -> Table:
+    table = Table.grid(padding=(0, 2))
+    for key, default, meaning in described(Config):
+        table.add_row(f"  {key}", escape(default), escape(meaning.replace("`", "")))
+    return table
+
+
+def described(schema: type[Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """(key, default as typed, meaning) of every field, nested ones after the plain ones."""
+    hints, notes = get_type_hints(schema), docstrings(schema)
+    nested = [field for field in fields(schema) if is_dataclass(hints[field.name])]
+    for field in fields(schema):
+        if field not in nested:
+            default = field.default_factory() if callable(field.default_factory) else field.default
+            yield prefix + field.name, as_typed(default), notes.get(field.name, "")
+    for field in nested:
+        yield from described(hints[field.name], f"{prefix}{field.name}.")
+
+
+def as_typed(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return "[" + ",".join(map(as_typed, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value) or "''"
+
+
+def docstrings(schema: type[Any]) -> dict[str, str]:
+    """The line of text under each field in the source."""
+    (definition,) = ast.parse(inspect.getsource(schema)).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, note in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(note, ast.Expr) and isinstance(note.value, ast.Constant):
+            assert isinstance(field.target, ast.Name)
+            found[field.target.id] = str(note.value.value)
+    return found

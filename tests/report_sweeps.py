@@ -1,0 +1,183 @@
+"""Sweeps in a real store, as training leaves them, with accuracies that a test chooses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stridelab import tracking
+from stridelab.geometry import LayerGeometry, measure
+from stridelab.models import ModelConfig, layer_plan
+
+EPOCHS = 3
+ARGV = ["train.py", "-m", "model.strides=[1,1,1],[1,2,2],[2,2,1]", "seed=0,1"]
+
+
+@dataclass(frozen=True)
+class Fake:
+    """One run; its geometry and costs are real, its accuracy is given."""
+
+    strides: str
+    seed: int
+    acc: float
+    padding: str = "half"
+    head: str = "gap"
+    name: str = ""
+    """Of the variant; empty: made from strides."""
+    failure: str = ""
+    epochs: int = EPOCHS
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def variant(self) -> str:
+        return self.name or f"strides={self.strides}"
+
+    @property
+    def model(self) -> ModelConfig:
+        return ModelConfig(strides=self.strides, padding=self.padding, head=self.head)
+
+    @property
+    def geometry(self) -> tuple[LayerGeometry, ...]:
+        return measure(layer_plan(self.model, input_channels=1, input_size=(28, 28), num_classes=10))
+
+
+def grid(strides: Sequence[str] = ("1-1-1", "1-2-2", "2-2-1"), seeds: Sequence[int] = (0, 1)) -> list[Fake]:
+    """Accuracies that fall with the strides, with noise that seeds share and noise of their own."""
+    shared = np.random.default_rng(0).normal(0, 0.003, 1000)
+    own = np.random.default_rng(1).normal(0, 0.002, (len(strides), 1000))
+    return [
+        Fake(text, seed, acc=round(0.91 - 0.008 * row + shared[seed] + own[row, seed], 4))
+        for row, text in enumerate(strides)
+        for seed in seeds
+    ]
+
+
+def record_sweep(
+    results: Path, runs: Sequence[Fake], *, name: str = "strides-ab12cd", maps: bool = False
+) -> tuple[tracking.Store, tracking.SweepRecord]:
+    """Write the runs as training would, mirror them into SQLite, read the sweep back."""
+    store = tracking.resolve_store(tracking.TrackingConfig(), results_dir=results)
+    signatures = [f"run{index:04d}" for index in range(len(runs))]
+    with tracking.Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+        parent = tracking.RunIdentity("sweep0", name, role="sweep", sweep=name)
+        folder = results / "sweeps" / "sweep0"
+        mirror.watch(folder)
+        with tracking.open_run(folder, parent) as record:
+            record.members(signatures)
+        for signature, fake in zip(signatures, runs, strict=True):
+            mirror.watch(results / "runs" / signature)
+            with suppress(FakeFailure):
+                _record_run(results / "runs" / signature, signature, fake, sweep=name, maps=maps)
+        assert mirror.flush(60)
+    tracking.analyze(store)
+    return store, tracking.find_sweep(store, name)
+
+
+class FakeFailure(Exception):
+    """How a run that is told to fail does."""
+
+
+def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: bool) -> None:
+    params = {f"stride_{layer}": step for layer, step in enumerate(fake.strides.split("-"), start=1)}
+    identity = tracking.RunIdentity(
+        signature,
+        f"{fake.variant} seed={fake.seed}",
+        sweep=sweep,
+        variant=fake.variant,
+        parent="sweep0",
+        params={**params, "seed": fake.seed},
+        tags={"stridelab.commit": "0123456789abcdef", "stridelab.dirty": "true"},
+    )
+    with tracking.open_run(folder, identity) as run:
+        run.tags({"stridelab.seed": str(fake.seed), "stridelab.data_digest": "d0"})
+        layers = fake.geometry
+        last = [layer for layer in layers if layer.kind == "conv"][-1]
+        assert last.effective_stride
+        assert last.receptive_field
+        macs, params_count = (sum(getattr(layer, what) or 0 for layer in layers) for what in ("macs", "params"))
+        costs = {"cost/macs": macs, "cost/params": params_count, "cost/effective_stride": last.effective_stride[0]}
+        run.metrics({**costs, "cost/receptive_field_px": last.receptive_field[0]}, step=0)
+        for file, content in _files(fake, layers).items():
+            (folder / file).write_text(content)
+            run.artifact(folder / file)
+        if fake.failure:
+            raise FakeFailure(fake.failure)
+        for step, values in _history(fake):
+            run.metrics(values, step=step)
+        run.metrics(_finals(fake, macs), step=fake.epochs)
+        if maps:
+            run.artifact(_feature_maps(folder, fake), to="feature_maps")
+        digests = {"stridelab.init_digest": f"w{fake.seed}", "stridelab.batch_order_digest": f"b{fake.seed}"}
+        run.tags(digests | dict(fake.tags))
+
+
+def _files(fake: Fake, layers: Sequence[LayerGeometry]) -> dict[str, str]:
+    config = {
+        "model": asdict(fake.model),
+        "data": {"name": "fashion_mnist_mini", "train_size": None},
+        "trainer": {"max_epochs": fake.epochs, "batch_size": 64, "lr": 0.1, "precision": "32-true"},
+    }
+    machine = {"cpu": "A processor", "usable_cores": 2, "gpus": [], "system": "Linux"}
+    return {
+        "geometry.json": json.dumps([asdict(layer) for layer in layers]),
+        "config.json": json.dumps(config),
+        "provenance.json": json.dumps({"argv": ARGV, "machine": machine}),
+    }
+
+
+def _history(fake: Fake) -> Iterator[tuple[int, dict[str, float]]]:
+    for epoch in range(1, fake.epochs + 1):
+        missing = np.exp(-epoch)
+        yield (
+            epoch,
+            {
+                "train/loss": 0.3 + missing,
+                "train/acc": 0.95 - missing,
+                "val/loss": 0.35 + missing,
+                "val/acc": fake.acc - 0.3 * missing,
+            },
+        )
+
+
+def _finals(fake: Fake, macs: int) -> dict[str, float]:
+    return {
+        "test/acc": fake.acc,
+        "test/loss": 1 - fake.acc,
+        "final/val_acc": fake.acc,
+        "best/val_acc": fake.acc,
+        "throughput/train_images_per_s": 2e10 / macs * (1 + 0.01 * fake.seed),
+        "latency/batch1_ms": 0.2 + macs / 2e7,
+        "memory/saved_activations_mib": macs / 5e5,
+        "memory/peak_rss_mib": 400 + macs / 4e5,
+        "memory/params_mib": 0.1,
+        "time/fit_s": macs / 4e5,
+        "time/total_s": macs / 4e5 + 2,
+    }
+
+
+def _feature_maps(folder: Path, fake: Fake) -> Path:
+    """Of a network as it is before training, and of one with other weights, on real test images."""
+    import torch
+
+    from stridelab.data import DataConfig, load, probe_images
+    from stridelab.models.build import build
+
+    data = load(DataConfig())
+    images = probe_images(data, 2)
+    arrays: dict[str, Any] = {"images": images.numpy()}
+    plan = layer_plan(fake.model, input_channels=1, input_size=(28, 28), num_classes=10)
+    for step in (0, fake.epochs):
+        torch.manual_seed(fake.seed + step)
+        network = build(plan).eval()
+        with torch.no_grad():
+            for layer, maps in network.feature_maps(images / 127.5 - 1, network.conv_layers).items():
+                arrays[f"{step}/{layer}"] = maps[:, :16].numpy().astype(np.float16)
+    path = folder / "feature_maps.npz"
+    np.savez_compressed(path, **arrays)
+    return path

@@ -1,0 +1,509 @@
+"""models/trace: any module's layers, counted by PyTorch's own counter and seen by PyTorch's own gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import subprocess
+import sys
+import warnings
+from html.parser import HTMLParser
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torch.nn.modules import module as module_globals
+from torch.utils.flop_counter import FlopCounterMode
+
+import stridelab
+from stridelab.geometry import IMAGE, LayerGeometry, LayerPlan, layer, measure, training_memory
+from stridelab.models import ModelConfig, layer_plan
+from stridelab.models.build import build
+from stridelab.models.trace import geometry_of, trace
+from stridelab.training.memory import measured_saved_bytes
+
+TORCHVISION = {
+    "alexnet": 195,
+    "vgg16": 212,
+    "resnet18": 435,
+    "resnet34": 899,
+    "resnet50": 427,
+    "resnet101": 971,
+    "mobilenet_v2": 491,
+    "densenet121": 2071,
+    "googlenet": 379,
+    "convnext_tiny": 1688,
+    "inception_v3": 1311,
+}
+"""Receptive field of the last map. alexnet 195, vgg16 212 and inception_v3 1311 are published (Araujo et al. 2019),
+resnet50 427 is (Richter et al. 2022, as the largest useful input of torchvision's); of the other figures, the
+gradients in `test_fields_are_the_support_of_the_gradient` vouch for the rules they come from."""
+
+BEYOND = (
+    "efficientnet_b0",
+    "mobilenet_v3_small",
+    "mnasnet1_0",
+    "regnet_y_400mf",
+    "shufflenet_v2_x1_0",
+    "squeezenet1_0",
+)
+
+
+def torchvision_net(name: str, *, device: str) -> nn.Module:
+    weights = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
+    with torch.device(device):
+        return torchvision.models.get_model(name, weights=None, **weights)
+
+
+def counted_macs(module: nn.Module, size: tuple[int, int], channels: int = 3) -> int:
+    """Of one image, by PyTorch's counter; two images, so that a batch norm can train on a 1x1 map."""
+    weight = next(module.parameters())
+    images = torch.zeros(2, channels, *size, device=weight.device, dtype=weight.dtype)
+    with FlopCounterMode(display=False) as counter:
+        module(images)
+    return counter.get_total_flops() // 4
+
+
+def last_map(layers: tuple[LayerGeometry, ...]) -> LayerGeometry:
+    return next(one for one in reversed(layers) if not one.whole)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("name", [*TORCHVISION, *BEYOND])
+def test_torchvision_s_nets_cost_what_pytorch_counts(name: str, mode: str) -> None:
+    net = torchvision_net(name, device="meta").train(mode == "train")
+    for size in ((299, 299), (320, 311)) if name == "inception_v3" else ((224, 224), (113, 130)):
+        geometry = geometry_of(net, size)
+        assert geometry.opaque == {}
+        assert geometry.totals.macs == counted_macs(net, size)
+        assert geometry.totals.params == sum(p.numel() for p in net.parameters())
+        assert not geometry.totals.misaligned
+        if name in TORCHVISION and not (size == (113, 130) and name in {"alexnet", "vgg16"}):
+            assert last_map(geometry.layers).receptive_field == (TORCHVISION[name],) * 2
+
+
+def test_vgg16_pads_as_published() -> None:
+    """1 + 1 before the first pool, then 2 (1 + 1), 4 (1 + 1 + 1), 8 (1 + 1 + 1), 16 (1 + 1 + 1)."""
+    last = geometry_of(torchvision_net("vgg16", device="meta"), 224)["features.30"]
+    assert (last.effective_stride, last.effective_padding, last.output_size) == ((32, 32), (90, 90), (7, 7))
+
+
+def test_uneven_adaptive_bins_leave_the_field_unknown_and_the_cost_known() -> None:
+    geometry = geometry_of(torchvision_net("alexnet", device="meta"), (113, 130))
+    assert geometry["features.12"].receptive_field == (195, 195)
+    assert geometry["avgpool"].receptive_field is None
+    assert geometry["classifier.1"].macs == 9216 * 4096
+
+
+@pytest.mark.parametrize(("blocks", "published"), [((3, 4, 6, 3), 483), ((3, 4, 23, 3), 1027)])
+def test_resnet_v1_strides_in_the_last_unit_of_a_block_where_torchvision_strides_in_the_first(
+    blocks: tuple[int, ...], published: int
+) -> None:
+    """TF-slim's nets, whose fields Araujo et al. 2019 publish: 56 more than torchvision's of the same depth."""
+    layers = [layer("conv", kernel_size=7, stride=2, padding=3), layer("max_pool", kernel_size=3, stride=2, padding=1)]
+    for stage, count in enumerate(blocks):
+        last_stride = 2 if stage < len(blocks) - 1 else 1
+        strides = [1] * (count - 1) + [last_stride]
+        layers += [layer("conv", kernel_size=3, stride=stride, padding=1) for stride in strides]
+    fields = [one.receptive_field for one in measure(LayerPlan(1, (224, 224), tuple(layers)))]
+    assert fields[-1] == (published, published)
+    depth = {483: "resnet50", 1027: "resnet101"}[published]
+    assert TORCHVISION[depth] == published - 56
+
+
+@pytest.mark.parametrize("name", ["alexnet", "resnet50", "mobilenet_v2", "densenet121", "googlenet", "convnext_tiny"])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_saved_activations_are_those_that_pytorch_saves(name: str, mode: str) -> None:
+    """To the byte, though nothing is computed in the trace."""
+    net = torchvision_net(name, device="cpu").train(mode == "train")
+    layers = geometry_of(net, 64).layers
+    for batch_size in (2, 3):
+        predicted = training_memory(layers, batch_size=batch_size).activations
+        assert predicted == measured_saved_bytes(net, (batch_size, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    "name", ["alexnet", "vgg16", "resnet18", "resnet101", "mobilenet_v2", "densenet121", "googlenet"]
+)
+def test_geometry_s_own_rules_for_memory_agree_with_what_the_trace_saw(name: str) -> None:
+    net = torchvision_net(name, device="cpu" if name in {"alexnet", "vgg16", "googlenet"} else "meta")
+    plan = trace(net, 64)
+    blank = [dataclasses.replace(one, activation_bytes=None, batch_bytes=None, macs=None) for one in plan.layers]
+    by_rule = measure(dataclasses.replace(plan, layers=tuple(blank)))
+    seen = measure(plan)
+    assert sum(one.activation_bytes or 0 for one in by_rule) == sum(one.activation_bytes or 0 for one in seen)
+    assert [one.macs for one in by_rule] == [one.macs for one in seen]
+
+
+FAMILY_CASES = list(itertools.product(["1-1-1", "1-2-2", "3-1-2"], ["same", "half", "valid"], ["gap", "flatten"]))
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
+def test_a_family_s_network_traces_back_to_the_plan_it_was_built_from(padding_mode: str) -> None:
+    for strides, padding, head in FAMILY_CASES:
+        config = ModelConfig(strides=strides, padding=padding, padding_mode=padding_mode, head=head)
+        plan = layer_plan(config, input_channels=3, input_size=(28, 33), num_classes=10)
+        net = build(plan)
+        planned, traced = measure(plan), geometry_of(net, (28, 33)).layers
+        assert [figures(one) for one in traced] == [figures(one) for one in planned]
+        assert sum(one.activation_bytes for one in traced) == sum(one.activation_bytes for one in planned)
+        assert sum(one.macs for one in planned) == counted_macs(net, (28, 33))
+
+
+def figures(one: LayerGeometry) -> dict[str, object]:
+    """All but how it was written, and for which of its readers a map is kept."""
+    left_out = {"kind", "padding", "activation_bytes"}
+    if not any(sum(one.pad, ())):
+        left_out.add("padding_mode")
+    return {f.name: getattr(one, f.name) for f in dataclasses.fields(one) if f.name not in left_out}
+
+
+class ShortcutA(nn.Module):
+    """The block of CIFAR's ResNets: the shortcut takes every second pixel, and pads the channels."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, stride, 1)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1)
+        self.extra = (out_channels - channels) // 2
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(F.relu(self.conv1(x)))
+        short = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra, self.extra))
+        y += short
+        return F.relu(y, inplace=True)
+
+
+class Branches(nn.Module):
+    """Functional code with branches of other kernels, dilations and padding modes, put together by name."""
+
+    def __init__(self, dilation: int, mode: str) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(4, 6, (5, 3), padding=(2, 1))
+        self.dilated = nn.Conv2d(4, 6, 3, padding=dilation, dilation=dilation, padding_mode=mode)
+        self.mix = nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = torch.split(torch.cat([self.wide(x), self.dilated(x)], dim=1), 6, dim=1)
+        y = torch.cat([left * 1.0, right.abs()], 1).permute(0, 2, 3, 1)
+        return self.mix(y).sigmoid().permute(0, 3, 1, 2) + 0.5
+
+
+def plain(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *layers)
+
+
+SMALL_NETS = {
+    "shortcut": (plain(ShortcutA(4, 8, 2), ShortcutA(8, 8, 1), ShortcutA(8, 12, 2)), (40, 37)),
+    "branches": (plain(Branches(2, "circular"), nn.AvgPool2d(2), nn.Conv2d(8, 8, 3)), (30, 33)),
+    "dilated": (plain(nn.Conv2d(4, 4, 3, 2, 4, 4), Branches(3, "zeros")), (50, 41)),
+    "pads": (
+        nn.Sequential(
+            nn.ZeroPad2d((0, 1, 2, 0)),
+            nn.Conv2d(3, 4, 3, 2),
+            nn.ReflectionPad2d(1),
+            nn.AvgPool2d(3, 2, ceil_mode=True),
+            nn.Conv2d(4, 4, (2, 5), padding="same"),
+            nn.PixelUnshuffle(2),
+        ),
+        (45, 46),
+    ),
+    "bins": (plain(nn.AdaptiveAvgPool2d((10, 8)), nn.Conv2d(4, 4, 3)), (40, 32)),
+}
+
+
+def positive_constants(net: nn.Module) -> nn.Module:
+    """Every unit a positive mean of what it sees, so that a gradient is positive wherever it looks."""
+    net = net.double().eval()
+    for param in net.parameters():
+        nn.init.constant_(param, 1 / max(1, param[0].numel()) if param.ndim > 1 else 0.01)
+    return net
+
+
+@pytest.mark.parametrize("name", SMALL_NETS)
+def test_fields_are_the_support_of_the_gradient(name: str) -> None:
+    net, size = SMALL_NETS[name]
+    compare_with_gradients(positive_constants(net), size)
+
+
+def test_a_residual_net_s_fields_are_the_support_of_the_gradient() -> None:
+    net = torchvision.models.resnet18(weights=None)
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, nn.AvgPool2d(3, 2, 1), net.layer1, net.layer2)
+    compare_with_gradients(positive_constants(stem), (136, 150))
+
+
+def compare_with_gradients(net: nn.Module, size: tuple[int, int]) -> None:
+    """Each unit on the diagonal of the last map whose field lies inside the image reads just that field."""
+    last = geometry_of(net, size)[-1]
+    images = torch.ones(1, 3, *size, dtype=torch.float64, requires_grad=True)
+    output = net(images)
+    assert tuple(output.shape[1:]) == (last.out_channels, *last.output_size)
+    inside = 0
+    for at in range(min(last.output_size)):
+        (gradient,) = torch.autograd.grad(output[0, :, at, at].sum(), images, retain_graph=True)
+        rows, columns = (gradient[0].sum((0, axis)).nonzero() for axis in (2, 1))
+        region = last.region_of((at, at))
+        assert region is not None
+        (top, bottom), (left, right) = region
+        if top >= 0 and left >= 0 and bottom < size[0] and right < size[1]:
+            seen = (rows.min().item(), rows.max().item()), (columns.min().item(), columns.max().item())
+            assert seen == region
+            inside += 1
+    assert inside > 0
+
+
+class Upsample(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 4, 3, 2, 1)
+        self.after = nn.Conv2d(7, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(torch.cat([x, F.interpolate(self.down(x), scale_factor=2)], 1))
+
+
+class Writes(nn.Module):
+    """Overwrites part of a map: what it holds there no longer comes from the layer that made it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.after = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        y[:, :, :5] = y.flip(2)[:, :, :5]
+        return self.after(y)
+
+
+def scripted() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and still how many a network comes
+        return nn.Sequential(nn.Conv2d(3, 4, 3), torch.jit.script(nn.Conv2d(4, 5, 3)), nn.Conv2d(5, 4, 3))
+
+
+OPAQUE_NETS = {
+    "upsampling": (Upsample(), {"interpolate": "interpolate cannot be followed"}),
+    "transposed": (
+        plain(nn.ConvTranspose2d(4, 4, 2, 2), nn.Conv2d(4, 2, 3)),
+        {"1": "conv_transpose2d cannot be followed"},
+    ),
+    "writes": (Writes(), {"flip": "flip cannot be followed", "setitem": "setitem cannot be followed"}),
+    "scripted": (scripted(), {"1": "output is made out of sight of torch functions"}),
+    "cropped": (plain(nn.ZeroPad2d(-1), nn.Conv2d(4, 2, 3)), {"1": "pad crops the map by a negative pad"}),
+    "bands": (
+        plain(nn.Unflatten(2, (2, 16)), nn.Flatten(1, 2), nn.Conv2d(8, 2, 3)),
+        {"2": "flatten joins 'ch' into one dimension of many"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPAQUE_NETS)
+def test_what_cannot_be_followed_is_named_and_nothing_behind_it_is_guessed(name: str) -> None:
+    net, expected = OPAQUE_NETS[name]
+    geometry = geometry_of(net, 32)
+    got = {one: reason for one, reason in geometry.opaque.items() if one in expected}
+    assert got == expected
+    last = geometry[-1]
+    assert last.kind == "conv"
+    assert last.receptive_field is last.effective_stride is last.region is last.input_share is None
+    assert geometry.totals.macs == counted_macs(net, (32, 32))
+    assert geometry.totals.params == sum(p.numel() for p in net.parameters())
+    assert training_memory(geometry.layers, batch_size=2).activations == measured_saved_bytes(net, (2, 3, 32, 32))
+    for first, reason in expected.items():
+        assert reason in str(geometry), first
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.squeeze(x.mean((2, 3))))
+        return x * gate[:, :, None, None].expand_as(x)
+
+
+class LayerNormByHand(nn.Module):
+    """Over the channels, as many networks write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(1, keepdim=True)
+        return self.weight[:, None, None] * (centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + 1e-6))
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x * x
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> Tensor:
+        return grad
+
+
+class Custom(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Square.apply(x)
+
+
+@pytest.mark.parametrize("layer_between", [Gate, LayerNormByHand, Custom, nn.PReLU, nn.Softplus, nn.Dropout2d])
+def test_what_keeps_the_grid_passes_through(layer_between: type[nn.Module]) -> None:
+    net = plain(layer_between(), nn.Conv2d(4, 4, 3, stride=2))
+    geometry = geometry_of(net, 20)
+    assert geometry.opaque == {}
+    assert geometry["2"].receptive_field == (5, 5)
+    assert geometry["2"].gated == (layer_between is Gate)
+    assert geometry.totals.params == sum(p.numel() for p in net.parameters())
+
+
+def test_a_shared_layer_costs_its_work_twice_and_its_weights_once() -> None:
+    shared = nn.Conv2d(4, 4, 3)
+    geometry = geometry_of(plain(shared, shared), 16)
+    assert [one.name for one in geometry] == ["0", "1", "1_2"]
+    assert [one.params for one in geometry] == [112, 148, 0]
+    assert geometry["1_2"].macs == 4 * 4 * 9 * 12 * 12
+
+
+def test_parametrized_weights_are_counted_for_the_layer_that_uses_them() -> None:
+    conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3, bias=False))
+    geometry = geometry_of(plain(conv), 16)
+    assert (geometry["1"].params, geometry["1"].kind) == (4 * 4 * 9 + 4, "conv")
+
+
+def test_parameters_that_the_pass_does_not_use_are_named() -> None:
+    net = torchvision_net("googlenet", device="meta").eval()
+    unused = {one.name: one.params for one in geometry_of(net, 64) if one.kind == "unused"}
+    assert {name.split(".")[0] for name in unused} == {"aux1", "aux2"}
+    assert unused["aux1.fc2"] == 1024 * 1000 + 1000
+    assert not any(one.kind == "unused" for one in geometry_of(net.train(), 64))
+
+
+def test_an_explicit_pad_is_part_of_the_convolution_that_reads_it() -> None:
+    net, size = SMALL_NETS["pads"]
+    plan = trace(net, size)
+    assert [(one.name, one.kind) for one in plan.layers] == [
+        ("1", "conv"),
+        ("2", "pad"),
+        ("3", "avg_pool"),
+        ("4", "conv"),
+        ("5", "pointwise"),
+    ]
+    assert plan.layers[0].padding == ((2, 0), (0, 1))
+    assert plan.layers[0].inputs == (IMAGE,)
+    twice = nn.Sequential(nn.ReflectionPad2d(1), ShortcutA(3, 3, 1))
+    assert [one.kind for one in trace(twice, 16).layers][:2] == ["pad", "conv"]
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    net = torchvision_net("mobilenet_v2", device="cpu").train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    random_state = torch.get_rng_state()
+    geometry_of(net, 64)
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert not module_globals._global_forward_hooks
+    assert not module_globals._global_forward_pre_hooks
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_half_precision_a_compiled_module_and_a_frozen_one() -> None:
+    net = plain(nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3))
+    whole = geometry_of(net, 20)
+    assert [figures(one) for one in geometry_of(torch.compile(net), 20)] == [figures(one) for one in whole]
+    half = geometry_of(net.half(), 20)
+    assert half.totals.activation_bytes * 2 == whole.totals.activation_bytes
+    assert geometry_of(net.requires_grad_(False), 20).totals.activation_bytes == 0
+
+
+class Decides(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+REFUSED = {
+    "too small": (
+        lambda: geometry_of(torchvision_net("alexnet", device="meta"), 20),
+        r"layer 'features.5' cannot run on a 20x20 image: Given input size: \(192x1x1\)",
+    ),
+    "data": (
+        lambda: geometry_of(plain(Decides()), 20),
+        "layer '1' cannot run on a 20x20 image: it decides by the values of its feature maps",
+    ),
+    "channels": (
+        lambda: geometry_of(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), 4),
+        "input_channels=None, but the module has no Conv2d to tell them from; give a number of channels",
+    ),
+    "size": (lambda: geometry_of(plain(), 0), "input_size=0 is not allowed; it must be an integer of 1 or more"),
+    "lazy": (
+        lambda: geometry_of(nn.Sequential(nn.LazyConv2d(4, 3)), 8),
+        "the module has lazy layers without weights; run it once on real images",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_traced_at_all_is_refused_with_the_reason(case: str) -> None:
+    call, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_failed_trace_leaves_no_hooks_behind() -> None:
+    with pytest.raises(ValueError, match="cannot run"):
+        geometry_of(plain(Decides()), 20)
+    assert not module_globals._global_forward_hooks
+    assert not module_globals._global_forward_pre_hooks
+
+
+def test_a_network_without_convolutions() -> None:
+    geometry = geometry_of(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), 4, input_channels=3)
+    assert [(one.name, one.kind, one.receptive_field) for one in geometry] == [
+        ("0", "flatten", (4, 4)),
+        ("1", "linear", (4, 4)),
+    ]
+
+
+class Cells(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_data(self, data: str) -> None:
+        self.rows[-1].append(data)
+
+
+def test_the_table_reads_the_same_as_text_and_as_html() -> None:
+    geometry = geometry_of(SMALL_NETS["pads"][0], SMALL_NETS["pads"][1])
+    assert len(geometry) == len(list(geometry)) == 5
+    assert geometry[-1] is geometry["5"]
+    with pytest.raises(KeyError, match="layer9"):
+        geometry["layer9"]
+    text = str(geometry)
+    lines = text.splitlines()
+    assert " ".join(lines[2].split()) == "1 conv 3 2 0,1,2,0 4 x 23 x 23 3 2 112 57,132 26.4"
+    assert lines[-1].split()[:3] == ["total", f"{geometry.totals.params:,}", f"{geometry.totals.macs:,}"]
+    parser = Cells()
+    parser.feed(geometry._repr_html_())
+    words = [" ".join(" ".join(row).split()) for row in parser.rows]
+    assert words == [" ".join(line.split()) for line in lines if not line.startswith("-")]
+
+
+def test_stridelab_offers_geometry_of_without_importing_torch_for_it() -> None:
+    assert stridelab.geometry_of is geometry_of
+    code = "import sys, stridelab, stridelab.geometry, stridelab.models; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
