@@ -49,7 +49,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def warm() -> ForkServerContext:
     """Children come from a process that has MLflow loaded; it loads while the first tests run."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tracking_stores", "stridelab.tracking.mirror", "mlflow"])
+    context.set_forkserver_preload(
+        ["tracking_stores", "stridelab.tracking.mirror", "mlflow.store.tracking.sqlalchemy_store"]
+    )
     forkserver.ensure_running()
     return context
 

@@ -93,7 +93,7 @@ class Feed:
         inode, size = self._stat()
         if inode != self._inode:  # not looked at before, or the folder was emptied and begun anew
             self._detach()
-            self.offset, self.found, self._identity, self._inode = 0, None, {}, inode
+            self.offset, self.found, self._elsewhere, self._identity, self._inode = 0, None, False, {}, inode
         if size == self.offset or not (self.folder / IDENTITY).exists():
             return False
         if self._lock >= 0:
@@ -117,7 +117,7 @@ class Feed:
     def _load(self) -> None:
         self._identity = read_json(self.folder / IDENTITY) or {}
         saved = (read_json(self.folder / POSITION) or {}).get(self.place, {})
-        known = saved.get("uid") == self._identity.get("uid") and saved.get("offset", 0) <= self.size()
+        known = saved.get("uid") == self._identity.get("uid") and saved["offset"] <= self.size()
         self.offset, self._seq = (saved["offset"], saved["seq"]) if known else (0, 0)
         self._saved = saved if known else {}
 

@@ -128,6 +128,7 @@ class Journal:
 
     def append(self, kind: str, data: Mapping[str, Any], *, durable: bool = False) -> None:
         assert kind in KINDS, kind
+        assert self._file >= 0, "the run has ended"
         with self._mutex:
             ms = max(self._ms, time.time_ns() // 1_000_000)
             self._write(encode(Record(self._seq + 1, kind, ms, dict(data))))
@@ -160,9 +161,7 @@ class Journal:
     def _cut_torn_end(self) -> None:
         torn = os.fstat(self._file).st_size - self._size
         if torn:
-            log.warning(
-                "%s: an interrupted write left %d bytes at the end; they are cut off.", self.path, torn
-            )
+            log.warning("%s: an interrupted write left %d bytes at the end; they are cut off.", self.path, torn)
             os.ftruncate(self._file, self._size)
 
 

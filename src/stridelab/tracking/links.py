@@ -15,7 +15,7 @@ from .store import Store
 
 PORT = 5000
 VIEW = "workflowType=machine_learning"
-"""Without it MLflow 3 opens an experiment on an empty page about language models."""
+"""Without it MLflow 3 puts a page into its frame for language models, or opens an empty one."""
 
 
 def ui_command(store: Store, *, port: int = PORT) -> str:
@@ -51,12 +51,10 @@ def ui_base(store: Store, *, port: int = PORT) -> str:
 
 
 def run_link(base: str, *, experiment_id: str, run_id: str) -> str:
-    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}?{VIEW}"
 
 
-def sweep_link(
-    base: str, *, experiment_id: str, run_id: str, metric: str = "val/acc", charts: bool = True
-) -> str:
+def sweep_link(base: str, *, experiment_id: str, run_id: str, metric: str = "val/acc", charts: bool = True) -> str:
     """The runs of the sweep whose own run is `run_id`, best first; as charts or as a table."""
     query = {
         "searchFilter": f"tags.`{names.PARENT_RUN}` = '{run_id}'",

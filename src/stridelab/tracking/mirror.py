@@ -76,7 +76,7 @@ class Mirror:
                 feed = self._feeds[folder] = Feed(folder, place=self._place)
                 self._pauses[feed] = Pause()
             if self._thread.ident is None and not self._closing:
-                self._thread.start()
+                self._start()
         self._wake.set()
 
     def locate(self, folder: Path) -> Found | None:
@@ -89,7 +89,7 @@ class Mirror:
         sizes = {feed: feed.size() for feed in list(self._feeds.values())}
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while not all(feed.has_sent(size) for feed, size in sizes.items()):
+            while any(not feed.has_sent(size) and not feed.stopped for feed, size in sizes.items()):
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._thread.is_alive():
                     return False
@@ -97,7 +97,7 @@ class Mirror:
                     pause.skip()
                 self._wake.set()
                 self._changed.wait(min(left, INTERVAL_S))
-        return True
+        return all(feed.has_sent(size) for feed, size in sizes.items())
 
     def close(self, timeout_s: float = CLOSE_S) -> bool:
         """Flush, and stop. What could not be sent stays in the journals: `sync` sends it later."""
@@ -108,10 +108,14 @@ class Mirror:
             self._thread.join(CLOSE_S if done else INTERVAL_S)
         if not done:
             behind = sum(not feed.has_sent(feed.size()) for feed in self._feeds.values())
-            log.warning(
-                "%d runs are not yet complete in %s; their journals are.", behind, redact(self.store.uri)
-            )
+            log.warning("%d runs are not yet complete in %s; their journals are.", behind, redact(self.store.uri))
         return done
+
+    def _start(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system grants no more threads
+            log.warning("nothing is sent to MLflow for now (%s); the journals keep all of it.", error)
 
     def _work(self) -> None:
         while not self._closing:
@@ -159,7 +163,7 @@ class Mirror:
         return answers
 
     def _warn(self, feed: Feed | None, error: Exception) -> None:
-        said = " ".join(redact(f"{type(error).__name__}: {error}").split())[:300]
+        said = redact(f"{type(error).__name__}: {error}").splitlines()[0][:300]
         if feed is None:
             log.warning(
                 "the MLflow store %s does not take runs (%s). Training goes on; the journals keep all of it, "

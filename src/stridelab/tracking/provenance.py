@@ -54,9 +54,7 @@ def packages() -> dict[str, str]:
     """Every installed distribution and its version."""
     from importlib import metadata
 
-    found = {
-        dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]
-    }
+    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 

@@ -41,13 +41,13 @@ def find_run(store: Store, wanted: str = "latest") -> RunRecord:
     """By run id, signature or name, or the latest. ValueError lists the recent ones."""
     reader = Reader(store)
     role = f"tags.`{names.ROLE}` = 'run'"
+    found: list[RunRecord] = []
     if wanted == "latest":
         found = reader.search(role, limit=1)
-    elif wanted.isalnum():
+    elif names.SIGNATURE_RULE.fullmatch(wanted):
         found = reader.search(f"attributes.run_id = '{wanted}'", limit=1)
         found = found or reader.search(f"tags.`{names.SIGNATURE}` = '{wanted}' and {role}", limit=1)
-    else:
-        found = [run for run in reader.search(role) if run.name == wanted]
+    found = found or [run for run in reader.search(role) if run.name == wanted]
     if found:
         return found[0]
     raise ValueError(_not_found("run", wanted, reader.search(role, limit=LISTED), store))
@@ -61,9 +61,7 @@ def _load(reader: Reader, sweep: RunRecord) -> SweepRecord:
         if signature not in runs:  # trained by another sweep
             for run in reader.search(f"tags.`{names.SIGNATURE}` = '{signature}'", limit=1):
                 runs[signature] = run
-    chosen = (
-        [runs[signature] for signature in members if signature in runs] if members else list(runs.values())
-    )
+    chosen = [runs[signature] for signature in members if signature in runs] if members else list(runs.values())
     reader.group = [run.run_id for run in chosen]
     name = sweep.tags.get(names.SWEEP) or sweep.name
     return SweepRecord(sweep.run_id, name, sweep.tags.get(names.NOTE, ""), sweep.tags, tuple(chosen), sweep)
@@ -72,11 +70,14 @@ def _load(reader: Reader, sweep: RunRecord) -> SweepRecord:
 def _members(tags: Mapping[str, str]) -> list[str]:
     """The signatures that `Run.members` wrote."""
     parts = [
-        (int(key.removeprefix(names.MEMBERS)[1:] or 0), tags[key])
-        for key in tags
-        if key.startswith(names.MEMBERS)
+        (int(key.removeprefix(names.MEMBERS)[1:] or 0), tags[key]) for key in tags if key.startswith(names.MEMBERS)
     ]
-    return [signature for _, part in sorted(parts) for signature in part.split(",") if signature]
+    return [
+        signature
+        for _, part in sorted(parts)
+        for signature in part.split(",")
+        if names.SIGNATURE_RULE.fullmatch(signature)
+    ]
 
 
 def _not_found(what: str, wanted: str, recent: Sequence[RunRecord], store: Store) -> str:

@@ -77,7 +77,7 @@ class Reader:
             self.client: MlflowClient = connect(store, create=False)
             self.experiment_id = find_experiment(self.client, store.experiment)
         except (MlflowException, sqlite3.Error) as error:
-            said = redact(" ".join(str(error).split()))[:300]
+            said = redact(str(error)).partition("\n")[0][:300]
             raise ValueError(f"the MLflow store {redact(store.uri)} cannot be read: {said}") from error
 
     def search(self, wanted: str, *, limit: int | None = None) -> list[RunRecord]:
@@ -137,9 +137,7 @@ class Reader:
             return None
         read: dict[str, Points] = {one: [] for one in ids}
         try:
-            with closing(
-                sqlite3.connect(f"file:{quote(str(self.store.database))}?mode=ro", uri=True)
-            ) as database:
+            with closing(sqlite3.connect(f"file:{quote(str(self.store.database))}?mode=ro", uri=True)) as database:
                 for start in range(0, len(ids), IDS_A_QUERY):
                     some = ids[start : start + IDS_A_QUERY]
                     # The + keeps SQLite from using the index on key, which would read every run's rows.
@@ -175,14 +173,10 @@ class Reader:
         into.mkdir(parents=True, exist_ok=True)
         try:
             return Path(
-                download_artifacts(
-                    run_id=run_id, artifact_path=path, dst_path=str(into), tracking_uri=self.store.uri
-                )
+                download_artifacts(run_id=run_id, artifact_path=path, dst_path=str(into), tracking_uri=self.store.uri)
             )
         except (MlflowException, OSError) as error:
-            raise FileNotFoundError(
-                f"run {run_id} has no artifact {path}, or it cannot be had: {error}"
-            ) from error
+            raise FileNotFoundError(f"run {run_id} has no artifact {path}, or it cannot be had: {error}") from error
 
     def files(self, run_id: str, folder: str) -> Iterator[str]:
         for entry in self.client.list_artifacts(run_id, folder or None):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import operator
 import os
-import re
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,10 +49,8 @@ class RunIdentity:
 
     def __post_init__(self) -> None:
         for signature in (self.signature, self.parent):
-            if signature is not None and not re.fullmatch(r"[\w.-]{1,200}", signature, re.ASCII):
-                raise ValueError(
-                    f"signature={signature!r} must be 1 to 200 letters, digits, '_', '-' or '.'."
-                )
+            if signature is not None and not names.SIGNATURE_RULE.fullmatch(signature):
+                raise ValueError(f"signature={signature!r} must be 1 to 200 letters, digits, '_', '-' or '.'.")
         if self.role not in names.ROLES:
             raise ValueError(f"role={self.role!r} must be one of {', '.join(names.ROLES)}.")
 
@@ -103,9 +100,7 @@ class Run:
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         """NaN and infinities are kept."""
         step = operator.index(step)
-        new = {
-            key: pack_number(float(value)) for key, value in values.items() if (key, step) not in self._points
-        }
+        new = {key: pack_number(float(value)) for key, value in values.items() if (key, step) not in self._points}
         for key in new:
             names.check_key(key, what="metric")
         if new:
@@ -118,16 +113,12 @@ class Run:
         for key, text in texts.items():
             if self._params.get(key, text) != text:
                 log.warning("parameter %s stays %r and does not become %r.", key, self._params[key], text)
-        self._record(
-            "params", {key: text for key, text in texts.items() if key not in self._params}, self._params
-        )
+        self._record("params", {key: text for key, text in texts.items() if key not in self._params}, self._params)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """The last value counts."""
         texts = {names.check_key(key, what="tag"): clean(value) for key, value in values.items()}
-        self._record(
-            "tags", {key: text for key, text in texts.items() if self._tags.get(key) != text}, self._tags
-        )
+        self._record("tags", {key: text for key, text in texts.items() if self._tags.get(key) != text}, self._tags)
 
     def image(self, key: str, array: NDArray[np.uint8], *, step: int) -> None:
         """`array`: uint8, height x width (grey) or height x width x 3; shown by key and step in the UI."""
@@ -169,9 +160,7 @@ class Run:
     def members(self, signatures: Sequence[str]) -> None:
         """Of a sweep: which runs belong to it, in order, those included that another sweep has trained."""
         parts = [signatures[i : i + MEMBERS_PER_TAG] for i in range(0, len(signatures), MEMBERS_PER_TAG)]
-        tags = {
-            f"{names.MEMBERS}.{i}" if i else names.MEMBERS: ",".join(part) for i, part in enumerate(parts)
-        }
+        tags = {f"{names.MEMBERS}.{i}" if i else names.MEMBERS: ",".join(part) for i, part in enumerate(parts)}
         self.tags(tags | {old: "" for old in self._tags if old.startswith(names.MEMBERS) and old not in tags})
 
     def _record(self, kind: str, new: Mapping[str, str], known: dict[str, str]) -> None:

@@ -38,12 +38,7 @@ def check_uri(uri: str) -> None:
 
 
 def check_experiment(name: str) -> None:
-    if (
-        not name.strip()
-        or name != name.strip()
-        or not name.isprintable()
-        or len(name) > MAX_EXPERIMENT_LENGTH
-    ):
+    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > MAX_EXPERIMENT_LENGTH:
         raise ValueError(
             f"tracking.experiment={name!r} must be 1 to {MAX_EXPERIMENT_LENGTH} printable characters, "
             "without spaces around them."

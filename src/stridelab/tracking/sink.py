@@ -194,9 +194,7 @@ class Sink:
 
         inputs = []
         for data in (record.data for record in records):
-            source = {
-                "tags": {"source": data["source"], "licence": data["licence"], "sha256": data["digest"]}
-            }
+            source = {"tags": {"source": data["source"], "licence": data["licence"], "sha256": data["digest"]}}
             digest = data["digest"][:MAX_DIGEST_LENGTH]
             dataset = Dataset(data["name"], digest, source_type="code", source=json.dumps(source))
             inputs.append(DatasetInput(dataset, [InputTag(names.DATASET_CONTEXT, data["context"])]))

@@ -51,6 +51,4 @@ def _repair(folder: Path) -> bool:
 
 def run_folders(results_dir: Path) -> list[Path]:
     """Folders that hold a journal, sweeps first."""
-    return [
-        path.parent for kind in ("sweeps", "runs") for path in sorted(results_dir.glob(f"{kind}/*/{JOURNAL}"))
-    ]
+    return [path.parent for kind in ("sweeps", "runs") for path in sorted(results_dir.glob(f"{kind}/*/{JOURNAL}"))]

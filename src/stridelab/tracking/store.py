@@ -58,9 +58,7 @@ def resolve_store(config: TrackingConfig, *, results_dir: Path) -> Store:
     if database is not None:
         database = Path(os.path.normpath(database.absolute()))
         if {"%", "?"} & set(str(database)):
-            raise ValueError(
-                f"the path of a SQLite store cannot hold '%' or '?': {database}; choose another folder."
-            )
+            raise ValueError(f"the path of a SQLite store cannot hold '%' or '?': {database}; choose another folder.")
         return Store(SQLITE + str(database), str(database.parent / "artifacts"), config.experiment)
     served = uri.startswith(("http://", "https://"))
     return Store(uri.rstrip("/"), "" if served else str(results / "artifacts"), config.experiment)
@@ -88,12 +86,8 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
         if create:
             create_sqlite(store.database, artifact_root=store.artifact_root)
         elif not store.database.exists():
-            raise ValueError(
-                f"there is no store at {store.database}: nothing has been run with this results folder."
-            )
-        with closing(
-            sqlite3.connect(f"file:{quote(str(store.database))}?mode=rw", uri=True, timeout=5)
-        ) as database:
+            raise ValueError(f"there is no store at {store.database}: nothing has been run with this results folder.")
+        with closing(sqlite3.connect(f"file:{quote(str(store.database))}?mode=rw", uri=True, timeout=5)) as database:
             database.execute("PRAGMA schema_version").fetchone()
     return MlflowClient(store.uri)
 
