@@ -20,15 +20,32 @@ class Variant:
     config: Config
     layers: tuple[LayerGeometry, ...] | None
     error: str | None = None
+    keys: tuple[str, ...] = ()
+    """What varies, and so what it is called after."""
 
 
 def examine(config: Config, *, keys: Sequence[str]) -> Variant:
-    """The variant's geometry; `keys` are what varies and so what it is called after."""
+    """The variant's geometry; `keys` are what varies."""
     name = variant_name(config, keys)
     try:
-        return Variant(name, config, measure(layer_plan_of(config)))
+        layers = measure(layer_plan_of(config))
+        refuse_lonely_image(config, layers)
+        return Variant(name, config, layers, keys=tuple(keys))
     except ValueError as error:
-        return Variant(name, config, None, str(error))
+        return Variant(name, config, None, str(error), keys=tuple(keys))
+
+
+def refuse_lonely_image(config: Config, layers: Sequence[LayerGeometry]) -> None:
+    """Batch norm over a single value has no variance: a batch of one image on a 1x1 map cannot be trained on."""
+    images, batch_size = config.data.num_train, config.trainer.batch_size
+    if (images - 1) % batch_size == 0:
+        for layer in layers:
+            if layer.kind == "norm" and layer.output_size == (1, 1):
+                raise ValueError(
+                    f"trainer.batch_size={batch_size} leaves a last batch of one of the {images} training images, "
+                    f"and layer {layer.name!r} has a map of 1x1: one value has no variance to normalise by; "
+                    "choose another batch size"
+                )
 
 
 def layer_plan_of(config: Config) -> LayerPlan:

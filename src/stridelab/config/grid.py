@@ -1,0 +1,72 @@
+"""The variants that arguments name, and what varies between them, known before the first is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from stridelab.models.settings import spell
+
+from .compose import Choice, Job, config_at, grid_axes, job_at
+from .schema import Config
+from .variants import science, short, varying_keys
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a sweep trains, its seeds aside: one point a variant, the last key varying fastest."""
+
+    axes: tuple[tuple[Choice, ...], ...]
+    keys: tuple[str, ...]
+    """What variants are called after, in the order in which a sweep names its runs."""
+    num_runs: int
+    """With every seed."""
+
+    def __len__(self) -> int:
+        return prod(len(axis) for axis in self.axes)
+
+    def __iter__(self) -> Iterator[tuple[tuple[tuple[str, str], ...], Job]]:
+        """Each point as (key, value) labels, for when it has no configuration to be named after, and its job."""
+        for point in product(*self.axes):
+            yield self.labels(point), job_at(point)
+
+    def labels(self, point: Sequence[Choice]) -> tuple[tuple[str, str], ...]:
+        """In the order of the arguments; what is given where nothing varies."""
+        varied = any(len(axis) > 1 for axis in self.axes)
+        return tuple(
+            (short(choice.key), spell(choice.value))
+            for choice, axis in zip(point, self.axes, strict=True)
+            if len(axis) > 1 or not varied
+        )
+
+
+def grid_of(overrides: Sequence[str]) -> Grid:
+    """ValueError for an argument that no variant could have, as `expand` has it."""
+    axes: list[tuple[Choice, ...]] = []
+    keys: set[str] = set()
+    found = grid_axes(overrides)
+    for choices in found.values():
+        moves = keys_moved_by(choices)
+        keys.update(moves)
+        axes.append(tuple(choices if moves else choices[:1]))
+    return Grid(
+        axes=tuple(axes),
+        keys=tuple(key for key in science(Config()) if key in keys),
+        num_runs=prod(len(choices) for choices in found.values()),
+    )
+
+
+def keys_moved_by(choices: Sequence[Choice]) -> tuple[str, ...]:
+    """The keys of `science` that differ between `choices`; a choice that can change no result is tried here."""
+    first = choices[0]
+    if first.is_group and len(choices) == 1:
+        return ()
+    if first.is_group:
+        return varying_keys([config_at((choice,)) for choice in choices])
+    if first.key in science(Config()):
+        return (first.key,) if len(choices) > 1 else ()
+    for choice in choices:
+        config_at((choice,))
+    return ()

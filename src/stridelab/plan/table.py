@@ -1,0 +1,131 @@
+"""The plan as text: one line a variant, as soon as it is known; the layers when there is one variant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+
+from rich.console import Console
+from rich.text import Text
+
+from .cells import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, layer_cells, memory_words, variant_cells
+from .layout import Layout, hanging
+from .row import Figures, Row
+from .warn import WARNINGS
+from .words import one_line
+
+SAMPLE = 200
+"""Variants that the widths of the columns are made for."""
+PAGE = 110
+"""Columns for sentences where there is no terminal."""
+
+Line = tuple[str, str]
+"""Text and style."""
+
+
+def print_rows(rows: Iterable[Row], console: Console) -> None:
+    """Nothing is wrapped or coloured where there is no terminal."""
+    width = console.width if console.is_terminal else None
+    for text, style in lines_of(rows, width=width):
+        if console.is_terminal:
+            console.print(Text(text, style), soft_wrap=True)
+        else:
+            console.file.write(text + "\n")
+
+
+def lines_of(rows: Iterable[Row], *, width: int | None) -> Iterator[Line]:
+    stream = iter(rows)
+    sample = list(islice(stream, SAMPLE))
+    seen = Seen()
+    everything = map(seen.note, chain(sample, stream))
+    if len(sample) == 1:
+        yield from layer_lines(next(everything), width=width)
+    else:
+        yield from variant_lines(everything, sample=sample, width=width)
+    yield "", ""
+    yield from seen.legend(width=width)
+
+
+class Seen:
+    """What has been printed and needs to be explained, once, at the end."""
+
+    def __init__(self) -> None:
+        self.warnings: set[str] = set()
+        self.batch_sizes: set[int] = set()
+
+    def note(self, row: Row) -> Row:
+        if row.figures:
+            self.warnings.update(row.figures.warnings)
+            self.batch_sizes.add(row.figures.batch_size)
+        return row
+
+    def sentences(self) -> dict[str, str]:
+        found = {name: rule.meaning for name, rule in WARNINGS.items() if name in self.warnings}
+        if self.batch_sizes:
+            batch = str(*self.batch_sizes) if len(self.batch_sizes) == 1 else "trainer.batch_size"
+            found["memory"] = (
+                f"predicted at {batch} images a step: parameters, gradients, momentum and what the backward "
+                "pass needs; without the data set, the libraries and the workspace of single operations"
+            )
+        return found
+
+    def legend(self, *, width: int | None) -> Iterator[Line]:
+        sentences = self.sentences()
+        longest = max(map(len, sentences), default=0)
+        for name, meaning in sentences.items():
+            yield hanging(f"{name.ljust(longest)}  ", meaning, min(width or PAGE, PAGE)), "dim"
+
+
+def variant_lines(rows: Iterable[Row], *, sample: list[Row], width: int | None) -> Iterator[Line]:
+    keys = keys_of(sample)
+    cells = [variant_cells(row.figures, labels_of(row, keys)) for row in sample if row.figures]
+    cells += [labels_of(row, keys) + [""] * len(VARIANT_COLUMNS) for row in sample if not row.figures]
+    layout = Layout.of([*keys, *VARIANT_COLUMNS], cells, width=width, left={*keys, *LEFT})
+    yield layout.head(), "bold"
+    for row in rows:
+        labels = labels_of(row, keys)
+        if row.figures:
+            yield layout.line(variant_cells(row.figures, labels)), ""
+        else:
+            yield layout.note(labels, f"impossible: {reason(row, keys)}"), "red"
+
+
+def keys_of(sample: Sequence[Row]) -> list[str]:
+    """What the columns before the figures are called."""
+    model = next((row for row in sample if row.figures), sample[0])
+    return [key for key, _ in model.labels]
+
+
+def labels_of(row: Row, keys: list[str]) -> list[str]:
+    given = dict(row.labels)
+    return [one_line(given.get(key, "")) for key in keys]
+
+
+def reason(row: Row, keys: list[str]) -> str:
+    """With the labels that no column shows."""
+    elsewhere = [f"{key}={value}: " for key, value in row.labels if key not in keys]
+    return one_line("".join([*elsewhere, row.error or ""]))
+
+
+def layer_lines(row: Row, *, width: int | None) -> Iterator[Line]:
+    yield one_line(row.name), "bold"
+    if row.figures is None:
+        yield hanging("impossible: ", one_line(row.error or ""), width), "red"
+        return
+    cells = layer_cells(row.figures)
+    layout = Layout.of(list(LAYER_COLUMNS), cells, width=width, left=LEFT)
+    yield layout.head(), "bold"
+    for line in cells[:-1]:
+        yield layout.line(line), ""
+    yield layout.line(cells[-1]), "bold"
+    yield "", ""
+    yield from summary_lines(row.figures, width=width)
+
+
+def summary_lines(figures: Figures, *, width: int | None) -> Iterator[Line]:
+    """What a column has no room for."""
+    last = figures.last_map
+    if last and last.input_share is not None and last.padding_share is not None:
+        yield f"{last.name} reads {last.input_share:.0%} of the image's pixels.", ""
+        yield f"{last.padding_share:.0%} of its units see padding beyond the edge.", ""
+    yield hanging("Training memory = ", memory_words(figures), width), ""

@@ -1,0 +1,88 @@
+"""What a person should know about a variant that its figures do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from stridelab.config import Config
+from stridelab.geometry import LayerGeometry
+
+Found = tuple[str, ...]
+"""The layers that a warning is about."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    find: Callable[[Config, Sequence[LayerGeometry]], Found]
+    meaning: str
+
+
+def where(test: Callable[[LayerGeometry], object]) -> Callable[[Config, Sequence[LayerGeometry]], Found]:
+    return lambda config, layers: tuple(layer.name for layer in layers if test(layer))
+
+
+def flattened(config: Config, layers: Sequence[LayerGeometry]) -> Found:
+    return tuple(layer.name for layer in layers if layer.kind == "flatten" and max(layer.input_size) > 1)
+
+
+def without_deterministic_form(config: Config, layers: Sequence[LayerGeometry]) -> Found:
+    """From the list in the documentation of torch.use_deterministic_algorithms; of our modes, reflect alone."""
+    if config.trainer.accelerator == "cpu":
+        return ()
+    return tuple(layer.name for layer in layers if layer.padding_mode == "reflect" and any(map(any, layer.pad)))
+
+
+def not_32_bit(config: Config, layers: Sequence[LayerGeometry]) -> Found:
+    return () if config.trainer.precision == "32-true" else (layers[-1].name,)
+
+
+WARNINGS: Mapping[str, Rule] = {
+    "uneven": Rule(
+        where(lambda layer: any(layer.uneven)),
+        "windows reach past the map on one side only, so that the two edges are treated differently; "
+        "3x3, stride 2, padding 1 does so on every even size",
+    ),
+    "unread": Rule(
+        where(lambda layer: any(layer.unread_pixels)),
+        "the last rows or columns of a map are read by no window; their information is lost",
+    ),
+    "skipped": Rule(
+        where(lambda layer: any(layer.skipped_pixels)),
+        "the stride exceeds the kernel, so that pixels between two windows are never read",
+    ),
+    "holes": Rule(
+        where(lambda layer: any(layer.hole_pixels)),
+        "pixels that windows span but that no tap reads, because of dilation",
+    ),
+    "unproductive": Rule(
+        where(lambda layer: layer.unproductive),
+        "a layer whose input sees more than the whole image already: it adds no context (Richter et al. 2021)",
+    ),
+    "misaligned": Rule(
+        where(lambda layer: layer.misaligned),
+        "branches are joined that see the image at different places or steps (Araujo et al. 2019)",
+    ),
+    "flatten": Rule(
+        flattened,
+        "the flatten head has parameters for each pixel of the last map: strides then change the size of "
+        "the network too, and a comparison cannot tell which of the two made the difference; "
+        "model.head=gap keeps it equal",
+    ),
+    "nondeterministic": Rule(
+        without_deterministic_form,
+        "reflect padding has no deterministic backward pass on CUDA: such a run fails there unless "
+        "trainer.deterministic=false",
+    ),
+    "not-32-bit": Rule(
+        not_32_bit,
+        "memory is predicted for 32-bit numbers, whatever trainer.precision says",
+    ),
+}
+"""Its short name -> how it is found, and what it means."""
+
+
+def warnings_of(config: Config, layers: Sequence[LayerGeometry]) -> dict[str, Found]:
+    """Short name -> layers, for those that apply."""
+    found = {name: rule.find(config, layers) for name, rule in WARNINGS.items()}
+    return {name: names for name, names in found.items() if names}
