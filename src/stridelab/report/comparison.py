@@ -1,0 +1,144 @@
+"""A sweep read once: its tables, its differences to a baseline, and what the figures draw."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stridelab.report import statistics
+from stridelab.report.checks import Controls, check_controls
+from stridelab.report.differences import differences
+from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
+
+if TYPE_CHECKING:
+    from stridelab.tracking import RunRecord, SweepRecord
+
+ACCURACIES = ("test/acc", "final/val_acc", "val/acc")
+"""What variants are compared by: the first of these that a finished run has."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The variants of one sweep against one of them."""
+
+    sweep: SweepRecord
+    runs: pd.DataFrame
+    """One row a run: `table.COLUMNS`."""
+    variants: pd.DataFrame
+    """One row a variant: `table.variant_table`, `pareto`, and the paired difference to the baseline."""
+    metric: str
+    """The accuracy that is compared."""
+    baseline: str
+    """The variant that the others are compared with."""
+    controls: Controls
+
+    @property
+    def names(self) -> list[str]:
+        """The variants in sweep order."""
+        return list(self.variants["variant"])
+
+    @cached_property
+    def by_variant(self) -> dict[str, dict[str, Any]]:
+        """The rows of `variants`, by name."""
+        return {row["variant"]: row for row in records(self.variants)}
+
+    @property
+    def metric_text(self) -> str:
+        return {"test/acc": "test accuracy", "final/val_acc": "validation accuracy"}.get(self.metric, self.metric)
+
+    def shown(self, limit: int) -> list[str]:
+        """At most `limit` variants, in sweep order: the baseline, the Pareto front, then the most accurate."""
+        table = self.variants
+        rank = np.where(table["variant"] == self.baseline, 0, np.where(table["pareto"] == "front", 1, 2))
+        order = np.lexsort((-table[f"{self.metric}_mean"].to_numpy(), rank))  # NaN last in its rank
+        return [self.names[i] for i in sorted(order[:limit])]
+
+    def scores(self, metric: str) -> pd.DataFrame:
+        """A metric of every draw (seed): columns variant, draw, value; without missing ones."""
+        draws = per_draw(self.runs)
+        if metric not in draws:
+            return pd.DataFrame({"variant": [], "draw": [], "value": []})
+        return draws[metric].dropna().rename("value").reset_index()
+
+    def curves(self, metric: str) -> pd.DataFrame:
+        """The history of a metric in every finished run: columns variant, run_id, step, value."""
+        rows = [
+            (variant_of(run), run.run_id, step, value)
+            for run in self.sweep.runs
+            if run.status.lower() == "finished"
+            for step, value in run.history(metric)
+        ]
+        return pd.DataFrame(rows, columns=["variant", "run_id", "step", "value"])
+
+    @cached_property
+    def geometries(self) -> dict[str, list[dict[str, Any]]]:
+        return geometries(self.sweep)
+
+    @cached_property
+    def feature_map_runs(self) -> dict[str, RunRecord]:
+        """One finished run a variant, all of the same seed where there is such a seed."""
+        done = [run for run in self.sweep.runs if run.status.lower() == "finished"]
+        names = {variant_of(run) for run in done}
+        by_seed: dict[str, dict[str, RunRecord]] = {}
+        for run in done:
+            by_seed.setdefault(run.tags.get("stridelab.seed", ""), {}).setdefault(variant_of(run), run)
+        return max(by_seed.values(), key=lambda runs: len(names & runs.keys()), default={})
+
+
+def feature_maps(run: RunRecord) -> Mapping[str, NDArray[Any]]:
+    """`<step>/<layer>` -> float16 [images, channels, height, width], and `images` -> uint8; {} when not kept."""
+    try:
+        path = run.artifact("feature_maps/feature_maps.npz")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError):
+        return {}
+
+
+def compare(sweep: SweepRecord, *, baseline: str | None = None, metric: str | None = None) -> Comparison:
+    """Read a sweep's runs; the baseline is its first variant that has a result, the metric test accuracy."""
+    runs = run_table(sweep)
+    done = runs[runs["status"] == "finished"]
+    metric = metric or next((name for name in ACCURACIES if name in done and done[name].notna().any()), "test/acc")
+    if metric not in runs:
+        runs[metric] = np.nan
+    with_result = runs.loc[(runs["status"] == "finished") & runs[metric].notna(), "variant"]
+    baseline = baseline or next(iter([*with_result, *runs["variant"]]), "")
+    return Comparison(
+        sweep=sweep,
+        runs=runs,
+        variants=_variants(runs, metric=metric, baseline=baseline),
+        metric=metric,
+        baseline=baseline,
+        controls=check_controls(sweep, runs),
+    )
+
+
+def load(*, store: str, experiment: str, sweep: str = "latest", baseline: str | None = None) -> Comparison:
+    """A sweep, by name or id, from the store at an address (a relative SQLite path counts from this folder)."""
+    from stridelab.tracking import TrackingConfig, find_sweep, resolve_store
+
+    place = resolve_store(TrackingConfig(uri=store, experiment=experiment), results_dir=Path())
+    warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm in MLflow, when a notebook imports it
+    return compare(find_sweep(place, sweep), baseline=baseline)
+
+
+def _variants(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
+    table = variant_table(runs)
+    against = differences(runs, metric=metric, baseline=baseline).rename(columns={"n": "seeds"})
+    against = against.add_prefix("difference_").rename(columns={"difference_variant": "variant"})
+    macs = table["cost/macs"] if "cost/macs" in table else np.full(len(table), np.nan)
+    mean, low, high = (table[f"{metric}_{name}"] for name in ("mean", "low", "high"))
+    table["pareto"] = statistics.pareto(mean, cost=macs, low=low, high=high)
+    table = table.merge(against, on="variant", validate="one_to_one")
+    columns = [str(name) for name in table.columns]
+    first = [name for name in columns if name.startswith((metric, "difference_", "pareto")) or "/" not in name]
+    return table[[*first, *table.columns.difference(first, sort=False)]]

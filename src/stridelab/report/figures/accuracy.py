@@ -1,0 +1,194 @@
+"""Accuracy: against its cost, and against the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from stridelab.report.differences import paired
+from stridelab.report.figures.labels import Label, label_points, shifted
+from stridelab.report.figures.style import (
+    INK,
+    OTHER,
+    Look,
+    NothingToDraw,
+    around,
+    headline,
+    left_out,
+    looks,
+    new_figure,
+    plain,
+    tick,
+)
+from stridelab.report.words import count_text, interval_text, p_text, seeds_text
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
+
+ROWS = 16
+APART_PT = 20.0
+LONG_NAME = 30
+LEAST_POINTS = 0.5
+"""An axis of accuracies spans at least this many percentage points."""
+
+
+def accuracy_vs_macs(comparison: Comparison) -> Figure:
+    """Every seed a dot, every variant's mean with its 95 % t-interval, and the Pareto front of the means."""
+    metric, look = comparison.metric, looks(comparison)
+    known = [row for row in comparison.by_variant.values() if row["pareto"]]
+    if not known:
+        raise NothingToDraw(f"No finished run has both cost/macs and {metric}.")
+    named = [row for row in known if look[row["variant"]].named]
+    figure = new_figure(4.4)
+    axes = figure.add_subplot()
+    shifts = _side_by_side(named)
+    dots = _seed_dots(axes, comparison, look, shifts)
+    labels = [_mean_mark(axes, row, metric, look[row["variant"]], shifts[row["variant"]]) for row in named]
+    for row in known:
+        if row not in named:
+            axes.plot(row["cost/macs"], 100 * row[f"{metric}_mean"], "o", color=OTHER, markersize=4, zorder=1.5)
+    front = sorted((row["cost/macs"], 100 * row[f"{metric}_mean"]) for row in known if row["pareto"] == "front")
+    axes.plot(*zip(*front, strict=True), color="#9a9a9a", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+    ends = np.array([[100 * row[f"{metric}_low"], 100 * row[f"{metric}_high"]] for row in named])
+    means = [100 * row[f"{metric}_mean"] for row in known]
+    axes.set_ylim(*around([*means, *(y for _, y in dots)], wide=ends, least=LEAST_POINTS))
+    _log_x(axes, np.array([row["cost/macs"] for row in known]))
+    axes.set_xlabel("multiply-accumulates of one image's forward pass (MACs, log scale)")
+    axes.set_ylabel(f"{comparison.metric_text} (%)")
+    bottom, top = axes.get_ylim()
+    notes = [
+        "Small dots: seeds. Large marks: means, with 95 % t-intervals over seeds "
+        f"(n = {seeds_text(row['n'] for row in known)}"
+        f"{', cut at the edge' if ((ends < bottom) | (ends > top)).any() else ''}).",
+        "Side by side: (nearly) equal MACs." if any(shifts.values()) else "",
+        "Dashed: the variants that none beats in both mean accuracy and MACs.",
+        left_out(len(named), len(known), "are named, the others are grey"),
+    ]
+    headline(figure, f"{comparison.metric_text.capitalize()} against cost", note=" ".join(filter(None, notes)))
+    if any(shifts.values()) or max(len(label.text) for label in labels) > LONG_NAME:
+        _key(figure, axes, labels, look)
+    else:
+        figure.draw_without_rendering()  # fixes the layout
+        label_points(axes, labels, avoid=dots)
+    return figure
+
+
+def _key(figure: Figure, axes: Axes, labels: Sequence[Label], look: dict[str, Look]) -> None:
+    """Names in a list, best first, where there is no room for them beside the marks."""
+    for label in sorted(labels, key=lambda label: -label.y):
+        style = next(style for style in look.values() if style.color == label.color)
+        axes.plot([], [], style.marker, color=label.color, markersize=7, label=label.text)
+    figure.legend(loc="outside right upper", frameon=False, handletextpad=0.2)
+
+
+def _side_by_side(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """How far to move each variant's marks, in points, so that those of nearly equal MACs do not cover each other."""
+    groups: list[list[dict[str, Any]]] = []
+    for row in sorted(rows, key=lambda row: row["cost/macs"]):
+        near = groups and row["cost/macs"] < 1.02 * groups[-1][0]["cost/macs"]
+        groups[-1].append(row) if near else groups.append([row])
+    return {
+        row["variant"]: APART_PT * (place - (len(group) - 1) / 2) for group in groups for place, row in enumerate(group)
+    }
+
+
+def _seed_dots(
+    axes: Axes, comparison: Comparison, look: dict[str, Look], shifts: dict[str, float]
+) -> list[tuple[float, float]]:
+    """Of the named variants, a little left of their mean's bar; their coordinates."""
+    found: list[tuple[float, float]] = []
+    for name, scores in comparison.scores(comparison.metric).groupby("variant", sort=False):
+        style, macs = look[str(name)], comparison.by_variant[str(name)].get("cost/macs", math.nan)
+        if style.named and macs > 0:
+            values = [(macs, 100 * float(value)) for value in scores["value"]]
+            place = shifted(axes, x_pt=shifts[str(name)] - 7)
+            x, y = np.array(values).T
+            axes.scatter(x, y, s=16, linewidths=0, alpha=0.55, zorder=2, color=style.color, transform=place)
+            found += values
+    return found
+
+
+def _mean_mark(axes: Axes, row: dict[str, Any], metric: str, style: Look, shift_pt: float) -> Label:
+    x, y = row["cost/macs"], 100 * row[f"{metric}_mean"]
+    half, place = 100 * row[f"{metric}_high"] - y, shifted(axes, x_pt=shift_pt)
+    if math.isfinite(half):
+        axes.errorbar(x, y, yerr=half, color=style.color, elinewidth=1.4, capsize=3, zorder=3, transform=place)
+    axes.plot(x, y, style.marker, color=style.color, markersize=9, markeredgecolor="white", zorder=4, transform=place)
+    return Label(x, y, plain(row["variant"]), style.color, shift_pt)
+
+
+def _log_x(axes: Axes, values: NDArray[np.float64]) -> None:
+    low, high = float(values.min()), float(values.max())
+    room = max((high / low) ** 0.08, 1.25)
+    axes.set_xscale("log")
+    axes.set_xlim(low / room, high * room)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=30))
+    axes.xaxis.set_major_formatter(FuncFormatter(tick))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if sum(low / room <= place <= high * room for place in axes.get_xticks()) < 2:
+        axes.xaxis.set_major_locator(FixedLocator(sorted({low, high})))
+
+
+def accuracy_differences(comparison: Comparison) -> Figure:
+    """Paired differences to the baseline: every seed a dot, the mean with its 95 % t-interval, and the verdict."""
+    others = [name for name in comparison.names if comparison.by_variant[name]["difference_p"] >= 0]
+    rows = [comparison.by_variant[name] for name in comparison.shown(ROWS + 1) if name in others]
+    if not rows:
+        raise NothingToDraw("No variant shares a finished seed with the baseline.")
+    look, names = looks(comparison), [row["variant"] for row in rows]
+    draws = 100 * paired(comparison.runs, metric=comparison.metric, baseline=comparison.baseline)[names]
+    figure = new_figure(1.6 + (0.42 if len(rows) <= 8 else 0.3) * len(rows))
+    axes = figure.add_subplot()
+    ends = np.array([[100 * row["difference_low"], 100 * row["difference_high"]] for row in rows])
+    axes.set_xlim(*around([0.0, *draws.to_numpy(dtype=float).ravel()], wide=ends, least=LEAST_POINTS))
+    for y, row in enumerate(rows):
+        _forest_row(axes, y, row, draws[row["variant"]].dropna().to_numpy(dtype=float), look[row["variant"]])
+    _forest_axes(axes, names, [_forest_text(row) for row in rows])
+    axes.set_xlabel(f"difference in {comparison.metric_text} to {plain(comparison.baseline)} (percentage points)")
+    headline(
+        figure,
+        "Paired differences, seed by seed",
+        note="Dots: one seed's difference. Marker and line: mean and 95 % t-interval (an arrow where it leaves the "
+        f"picture). p: exact sign-flip test, Holm-corrected over {count_text(len(others), 'comparison')}. Intervals "
+        f"tell of seeds, not of the choice of test images. {left_out(len(rows), len(others), 'are shown')}",
+    )
+    return figure
+
+
+def _forest_row(axes: Axes, y: int, row: dict[str, Any], draws: NDArray[np.float64], style: Look) -> None:
+    mean, low, high = (100 * row[f"difference_{key}"] for key in ("mean", "low", "high"))
+    axes.scatter(draws, np.full(len(draws), y + 0.24), s=14, color=style.color, alpha=0.55, linewidths=0, zorder=2)
+    if math.isfinite(low):
+        axes.plot([low, high], [y, y], color=style.color, linewidth=1.6, zorder=3)
+    axes.plot(mean, y, style.marker, color=style.color, markersize=7.5, markeredgecolor="white", zorder=4)
+    left, right = axes.get_xlim()
+    for end, edge, head in ((low, left, "<"), (high, right, ">")):
+        if (end < edge) if edge == left else (end > edge):
+            axes.plot(edge, y, head, color=style.color, markersize=6, clip_on=False, zorder=5)
+
+
+def _forest_text(row: dict[str, Any]) -> str:
+    estimate = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"])
+    n, p = row["difference_seeds"], p_text(row["difference_p_holm"])
+    return f"{estimate}   n={n:.0f}  {p}  {row['difference_verdict']}"
+
+
+def _forest_axes(axes: Axes, names: Sequence[str], texts: Sequence[str]) -> None:
+    places = range(len(names))
+    axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.set_yticks(places, [plain(name) for name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(places, list(texts))
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)

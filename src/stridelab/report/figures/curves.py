@@ -1,0 +1,77 @@
+"""Learning curves: every run a thin line, every variant's mean a thick one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from stridelab.report.figures.labels import Label, label_ends
+from stridelab.report.figures.style import (
+    WIDTH_IN,
+    Look,
+    NothingToDraw,
+    headline,
+    looks,
+    new_figure,
+    plain,
+    tick,
+)
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
+
+
+class Panel(NamedTuple):
+    metric: str
+    title: str
+    factor: float
+
+
+PANELS = (Panel("val/acc", "Validation accuracy (%)", 100.0), Panel("train/loss", "Training loss (nats)", 1.0))
+NAME_LIMIT = 32
+
+
+def learning_curves(comparison: Comparison) -> Figure:
+    """Validation accuracy and training loss by epoch; names at the right, in the colours of both panels."""
+    curves = {panel: comparison.curves(panel.metric) for panel in PANELS}
+    curves = {panel: table for panel, table in curves.items() if len(table)}
+    if not curves:
+        raise NothingToDraw("No finished run logged val/acc or train/loss by epoch.")
+    look = looks(comparison)
+    longest = max(len(plain(name, limit=NAME_LIMIT)) for name, style in look.items() if style.named)
+    figure = new_figure(4.0, right=1 - (22 + 5.1 * longest) / (72 * WIDTH_IN))
+    grid = np.atleast_1d(figure.subplots(1, len(curves)))
+    for axes, (panel, table) in zip(grid, curves.items(), strict=True):
+        labels = _draw_panel(axes, table, panel, look)
+    headline(figure, "Learning curves", note="Thick: mean over seeds. Thin: each seed.")
+    figure.draw_without_rendering()  # fixes the layout
+    label_ends(axes, labels)
+    return figure
+
+
+def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look]) -> list[Label]:
+    labels = []
+    for name, runs in table.groupby("variant", sort=False):
+        style = look[name]
+        wide = panel.factor * runs.pivot_table(index="step", columns="run_id", values="value", aggfunc="last")
+        axes.plot(wide.index, wide.to_numpy(), color=style.color, linewidth=0.7, alpha=0.4 if style.named else 0.25)
+        if style.named:
+            mean = wide.mean(axis="columns")
+            axes.plot(
+                mean.index, mean, color=style.color, linewidth=2.0, zorder=3,
+                marker=style.marker, markersize=5, markevery=[len(mean) - 1],
+            )  # fmt: skip
+            labels.append(Label(mean.index[-1], mean.iloc[-1], plain(name, limit=NAME_LIMIT), style.color))
+    axes.set_title(panel.title, fontweight="normal", fontsize=9.5)
+    axes.set_xlabel("epoch")
+    axes.grid(visible=False, axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(FuncFormatter(tick))
+    first, last = table["step"].min(), table["step"].max()
+    if first == last:
+        axes.set_xlim(first - 0.5, last + 0.5)
+    return labels

@@ -1,0 +1,159 @@
+"""One look for every figure: colours, type, numbers and names as plain text."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import unicodedata
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
+
+WIDTH_IN = 8.0
+DPI = 100
+"""Pixels an inch on the screen at 100 %; files hold twice as many."""
+TITLE_PT, NOTE_PT = 11.5, 8.0
+INK, GREY, FAINT, OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#b9b9b9"
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A900")
+"""Okabe and Ito's palette, told apart by colour-blind readers; its yellow darkened to show on white."""
+MARKERS = "osD^vphd"
+
+RC: dict[str, Any] = {
+    "text.parse_math": False,  # a variant's name is text, not TeX
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlepad": 8.0,
+    "axes.labelsize": 9.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "figure.dpi": DPI,
+    "savefig.dpi": 2 * DPI,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "lines.solid_capstyle": "round",
+}
+
+
+class NothingToDraw(Exception):
+    """The runs do not hold what a figure shows; its text says what is missing."""
+
+
+class Look(NamedTuple):
+    color: str
+    marker: str
+    named: bool
+    """False: one of many, drawn in grey and without a label."""
+
+
+def looks(comparison: Comparison) -> dict[str, Look]:
+    """Colour and marker of every variant, the same in all figures.
+
+    With more variants than colours only the ones that matter get one: see `Comparison.shown`.
+    """
+    named = comparison.shown(len(OKABE_ITO))
+    found = {name: Look(OTHER, "o", named=False) for name in comparison.names}
+    return found | {
+        name: Look(color, marker, named=True) for name, color, marker in zip(named, OKABE_ITO, MARKERS, strict=False)
+    }
+
+
+def new_figure(height_in: float, *, width_in: float = WIDTH_IN, right: float = 1.0) -> Figure:
+    """Axes fill it from the left edge to `right`, a share of the width."""
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, rect=(0, 0, right, 1))
+    return Figure(figsize=(width_in, height_in), layout=layout)
+
+
+def headline(figure: Figure, title: str, *, note: str = "") -> None:
+    """A title above and a grey note below, both flush left."""
+    figure.suptitle(title, x=0.008, ha="left", fontsize=TITLE_PT, fontweight="bold")
+    if note:
+        figure.supxlabel(wrapped(note, figure), x=0.008, ha="left", fontsize=NOTE_PT, color=GREY)
+
+
+def left_out(shown: int, count: int, how: str) -> str:
+    """A sentence for a note; empty when nothing is left out."""
+    return f"{shown} of {count:,} variants {how}." if shown < count else ""
+
+
+def wrapped(note: str, figure: Figure) -> str:
+    return textwrap.fill(note, width=int(figure.get_size_inches()[0] * 16.8))
+
+
+def plain(text: object, *, limit: int = 44) -> str:
+    """One printable line; too long a name loses its middle."""
+    line = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in str(text))
+    return line if len(line) <= limit else f"{line[: limit // 2]}...{line[-(limit // 2 - 3) :]}"
+
+
+def compact(value: float, _position: object = None) -> str:
+    """Three digits and a unit step: 18.1 M, 945, 0.52.
+
+    >>> compact(18_120_000), compact(945.2), compact(0.5219), compact(93_962), compact(0)
+    ('18.1 M', '945', '0.522', '94.0 k', '0')
+    """
+    if not math.isfinite(value):
+        return "-"
+    for step, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(value) >= 0.9995 * step:
+            divisor = 1e3 if unit == " k" else step
+            return f"{three_digits(value / divisor)}{unit}"
+    return three_digits(value)
+
+
+def three_digits(value: float) -> str:
+    if value == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value) * 1.0005)))
+    return f"{value:,.{min(decimals, 6)}f}"
+
+
+def tick(value: float, _position: object = None) -> str:
+    """As `compact`, without zeros that say nothing: 20 M, 0.5."""
+    number, _, unit = compact(value).partition(" ")
+    number = number.rstrip("0").rstrip(".") if "." in number else number
+    return f"{number} {unit}".rstrip()
+
+
+def around(values: ArrayLike, *, least: float, wide: ArrayLike = (), most: float = 3.0) -> tuple[float, float]:
+    """Axis limits that hold all `values`, and `wide` ones (interval ends) as far as `most` times the values' range.
+
+    They are `least` apart or more. With two seeds an interval is nine times as wide as their distance: showing all
+    of it would hide the seeds.
+    """
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    span = max(high - low, least)
+    ends = np.asarray(wide, dtype=float)
+    ends = ends[np.isfinite(ends)]
+    lower = max(min(low, ends.min(initial=low)), low - (most - 1) / 2 * span)
+    upper = min(max(high, ends.max(initial=high)), high + (most - 1) / 2 * span)
+    margin = 0.06 * (upper - lower)
+    short = max(least - (upper - lower), 0.0) / 2
+    return lower - margin - short, upper + margin + short
+
+
+def rc() -> Any:
+    return mpl.rc_context(RC)  # type: ignore[arg-type]

@@ -1,0 +1,152 @@
+"""Write a sweep's report: an executed notebook, the same as one HTML file, tables and figures."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from stridelab.report.comparison import Comparison, compare
+from stridelab.report.figures import FIGURES
+from stridelab.report.kernel import Progress, execute
+from stridelab.report.page import as_html
+from stridelab.report.table import write_csv
+
+if TYPE_CHECKING:
+    from stridelab.tracking import Store, SweepRecord
+
+TIMEOUT_S = 600.0
+"""For one cell, and for the kernel's start."""
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+
+v4: Any = nbformat.v4  # its functions have no types
+
+INTRODUCTION = """\
+This notebook was written and run at the end of a sweep. Run it again, from its own folder, to bring it up to date:
+it reads the store that its first cell names. `comparison.runs` and `comparison.variants` are pandas tables to go on
+with.
+"""
+
+SECTIONS = {
+    "How sure: paired differences": (
+        "Every variant against the baseline, seed by seed: for one seed both start from the same weights and see the "
+        "same batches, so what is common to both cancels.",
+        ["accuracy_differences"],
+    ),
+    "Accuracy and cost": ("", ["accuracy_vs_macs", "costs"]),
+    "Geometry": ("", ["geometry_ladder"]),
+    "Learning curves": ("", ["learning_curves"]),
+    "Feature maps": (
+        "The same image, layer and channels in every variant: first as they are before any training, where all "
+        "variants have the same weights, then after it.",
+        ["feature_maps_first", "feature_maps_last"],
+    ),
+}
+"""Heading -> text and figures."""
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    notebook: Path
+    html: Path
+    runs: Path
+    variants: Path
+    figures: tuple[Path, ...]
+    problems: tuple[str, ...]
+    """What went wrong in the notebook, one line each; the files are there all the same."""
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        return (self.notebook, self.html, self.runs, self.variants, *self.figures)
+
+
+def write_report(
+    sweep: SweepRecord,
+    folder: Path,
+    *,
+    store: Store | None = None,
+    baseline: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+    progress: Progress = lambda done, total: None,
+) -> ReportPaths:
+    """The report of `sweep` in `folder`: comparison.ipynb, comparison.html, runs.csv, variants.csv, figures/*.png.
+
+    The notebook's kernel reads the sweep from the store again, so that it can be run again later by anyone.
+    Raises ValueError when `baseline` is not a variant.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    comparison = compare(sweep, baseline=baseline)
+    runs = write_csv(comparison.runs, folder / "runs.csv")
+    variants = write_csv(comparison.variants, folder / "variants.csv")
+    store = store or sweep.run._reader.store
+    notebook = build(comparison, store, folder=folder, baseline=baseline)
+    problems = execute(notebook, folder=folder.resolve(), timeout_s=timeout_s, progress=progress)
+    path = folder / "comparison.ipynb"
+    path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
+    html = folder / "comparison.html"
+    html.write_text(as_html(notebook, title=f"Comparison: {sweep.name}"), encoding="utf-8")
+    figures = tuple(file for name in FIGURES if (file := folder / "figures" / f"{name}.png").exists())
+    return ReportPaths(path, html, runs, variants, figures, tuple(problems))
+
+
+def build(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None) -> NotebookNode:
+    """The notebook, not yet executed."""
+    code, text = v4.new_code_cell, v4.new_markdown_cell
+    cells = [
+        code(_first_cell(comparison, store, folder=folder, baseline=baseline)),
+        text(INTRODUCTION),
+        text("## Variants"),
+        code("report.show_variants(comparison)"),
+    ]
+    for heading, (said, names) in SECTIONS.items():
+        cells.append(text(f"## {heading}\n\n{said}".rstrip()))
+        cells += [code(f'report.show_figure(comparison, "{name}")') for name in names]
+    cells += [
+        text("## Did the variants differ in nothing else?"),
+        code("report.show_controls(comparison)"),
+        text("## Runs that did not finish"),
+        code("report.show_unfinished(comparison)"),
+        text("## What the columns mean"),
+        code("report.show_columns()"),
+    ]
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number:02d}"
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+    }
+    notebook: NotebookNode = v4.new_notebook(cells=cells, metadata=metadata)
+    return notebook
+
+
+def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None) -> str:
+    chosen = f"    baseline={baseline!r},\n" if baseline else ""
+    address = store_expression(store, folder=folder)
+    imports = "import os\n\n" if address.startswith("os.") else ""
+    return (
+        f"{imports}from stridelab import report\n\n"
+        "comparison = report.load(\n"
+        f"    store={address},\n"
+        f"    experiment={store.experiment!r},\n"
+        f"    sweep={comparison.sweep.run_id!r},  # {_comment(comparison.sweep.name)}\n"
+        f"{chosen})\n"
+        "report.show_summary(comparison)"
+    )
+
+
+def store_expression(store: Store, *, folder: Path) -> str:
+    """The store's address as Python: relative where the report lies below it, so that a results folder can move;
+    read from the environment where it holds a password."""
+    from stridelab.tracking import redact
+
+    if store.database is not None and folder.resolve().is_relative_to(store.database.parent.resolve()):
+        return repr(f"sqlite:///{os.path.relpath(store.database.resolve(), folder.resolve())}")
+    return f'os.environ["{STORE_VARIABLE}"]' if redact(store.uri) != store.uri else repr(store.uri)
+
+
+def _comment(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:60]

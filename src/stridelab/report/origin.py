@@ -1,0 +1,121 @@
+"""Where a sweep comes from: command, commit, machine, recipe."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stridelab.tracking import RunRecord, SweepRecord
+
+RECIPE = {
+    "data.name": "data",
+    "data.train_size": "training images",
+    "model.family": "family",
+    "model.channels": "channels",
+    "model.kernel_sizes": "kernel sizes",
+    "model.strides": "strides",
+    "model.padding": "padding",
+    "model.padding_mode": "padding mode",
+    "model.head": "head",
+    "trainer.max_epochs": "epochs",
+    "trainer.batch_size": "batch size",
+    "trainer.lr": "learning rate",
+    "trainer.schedule": "schedule",
+    "trainer.precision": "precision",
+    "trainer.accelerator": "accelerator",
+    "trainer.threads": "threads a run",
+}
+"""Configuration keys that a reader needs beside every number, and their names in the report."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    command: str
+    """As it could be typed again; of the first run that recorded it."""
+    commit: str
+    """Git commit, and whether the code had uncommitted changes."""
+    machine: str
+    recipe: dict[str, str]
+    """What all runs share, by the names of RECIPE; what varies is the variants' and not here."""
+
+
+def origin(sweep: SweepRecord) -> Origin:
+    facts = next((found for run in sweep.runs if (found := _json(run, "provenance.json"))), {})
+    machine = facts.get("machine") or {}
+    parts = [
+        machine.get("cpu"),
+        f"{machine['usable_cores']} cores" if machine.get("usable_cores") else None,
+        *[str(gpu) for gpu in machine.get("gpus") or []],
+        machine.get("system"),
+    ]
+    return Origin(
+        command=command_text(facts.get("argv") or []),
+        commit=_commit(sweep),
+        machine=", ".join(str(part) for part in parts if part),
+        recipe=_recipe(sweep),
+    )
+
+
+def command_text(argv: list[str]) -> str:
+    """`python train.py -m seed=0,1`, without the folders of this machine."""
+    if not argv:
+        return ""
+    program = PurePath(argv[0]).name
+    if program == "__main__.py":
+        program = "train.py"
+    start = ["python", program] if program.endswith(".py") else [program]
+    return shlex.join([*start, *argv[1:]])
+
+
+def _commit(sweep: SweepRecord) -> str:
+    commits = {
+        f"{run.tags['stridelab.commit'][:12]}"
+        + (" with uncommitted changes" if run.tags.get("stridelab.dirty") == "true" else "")
+        for run in sweep.runs
+        if run.tags.get("stridelab.commit")
+    }
+    return " and ".join(sorted(commits))
+
+
+def _recipe(sweep: SweepRecord) -> dict[str, str]:
+    """From each variant's first run; a key whose value varies between variants is left out."""
+    first = {run.tags.get("stridelab.variant", run.name): run for run in reversed(sweep.runs)}
+    configs = [config for run in first.values() if (config := _json(run, "config.json"))]
+    found = {}
+    for key, name in RECIPE.items():
+        values = {_text(_at(config, key)) for config in configs}
+        if len(values) == 1 and (value := values.pop()):
+            found[name] = value
+    return found
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    section, name = key.split(".")
+    return (config.get(section) or {}).get(name)
+
+
+def _text(value: Any) -> str:
+    """A list over layers as 16-32-64, or as one where all are alike; a [height, width] in it as 3, or 3x5."""
+    if isinstance(value, list):
+        layers = [_layer_text(entry) for entry in value]
+        return layers[0] if len(set(layers)) == 1 else "-".join(layers)
+    return "" if value is None else str(value)
+
+
+def _layer_text(entry: Any) -> str:
+    if not isinstance(entry, list):
+        return str(entry)
+    return "x".join(str(part) for part in dict.fromkeys(entry))
+
+
+def _json(run: RunRecord, path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(run.artifact(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
