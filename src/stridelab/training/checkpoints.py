@@ -1,9 +1,11 @@
-"""Checkpoints that a crash cannot spoil: written beside their place, flushed to disk, then renamed."""
+"""Checkpoints that a crash cannot spoil, and the one to go on from."""
 
 from __future__ import annotations
 
 import io
-import os
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +13,101 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
+from .faults import point
+from .sealed import PARTIAL, read_sealed, replace_file, seal
+
 KEPT = 2
+PATTERN = "epoch=*.ckpt"
+OWNER = "stridelab"
+"""Where a checkpoint says which run it belongs to."""
+
+log = logging.getLogger(__name__)
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Plain dicts of tensors; the old file stays whole until the new one is."""
+    """Plain dicts of tensors, sealed; the old file stays whole until the new one is."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        replace_file(Path(path), buffer.getvalue())
+        replace_file(Path(path), seal(buffer.getvalue()))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location, weights_only=True)  # type: ignore[no-any-return]
+        archive = io.BytesIO(read_sealed(Path(path)))
+        return torch.load(archive, map_location=map_location, weights_only=True)  # type: ignore[no-any-return]
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 class EpochCheckpoints(pl.Callback):
     """One checkpoint an epoch, after its validation; the newest `KEPT` stay."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, owner: str) -> None:
+        self.folder, self.owner = folder, owner
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        point("checkpoint.begun")
         trainer.save_checkpoint(self.folder / f"epoch={trainer.current_epoch + 1:04d}.ckpt")
-        for old in sorted(self.folder.glob("epoch=*.ckpt"))[:-KEPT]:
+        point("checkpoint.saved")
+        for old in by_epoch(self.folder)[:-KEPT]:
             old.unlink()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[OWNER] = {"owner": self.owner, "epoch": trainer.current_epoch + 1}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins: from nothing, or from the end of an epoch."""
+
+    path: Path | None = None
+    epoch: int = 0
+    own: bool = False
+    """The checkpoint is this run's, from an earlier attempt."""
+    said: tuple[str, ...] = ()
+    """What a person should know: files that could not be used."""
+
+
+def starting_point(folder: Path, *, owner: str, given: str | None, epochs: int) -> Start:
+    """The newest sound checkpoint of this very run in `folder`, by epoch and not by date; else the one `given`.
+    A damaged file is put aside, and so is one of another run. ValueError when the given one does not fit."""
+    for partial in folder.glob(f"*{PARTIAL}"):
+        partial.unlink()
+    said: list[str] = []
+    for path in reversed(by_epoch(folder)):
+        try:
+            mark = owner_of(path)
+            if mark["owner"] != owner:
+                raise ValueError(f"{path} belongs to another run.")
+        except (ValueError, OSError, RuntimeError) as error:
+            aside = path.with_name(path.name + ".bad")
+            path.replace(aside)
+            said.append(f"{error} It is put aside as {aside.name}; an older one is used, or none.")
+            log.warning(said[-1])
+            continue
+        return Start(path, mark["epoch"], own=True, said=tuple(said))
+    if given is None:
+        return Start(said=tuple(said))
+    epoch = owner_of(Path(given))["epoch"]
+    if epoch > epochs:
+        raise ValueError(f"ckpt_path={given} is of epoch {epoch}, past trainer.max_epochs={epochs}.")
+    return Start(Path(given), epoch, said=tuple(said))
+
+
+def by_epoch(folder: Path) -> list[Path]:
+    return sorted(folder.glob(PATTERN), key=lambda path: (len(path.name), path.name))
+
+
+def owner_of(path: Path) -> Mapping[str, Any]:
+    """ValueError when the file is damaged, is not ours, or holds more than plain data."""
+    archive = io.BytesIO(read_sealed(path))
+    try:
+        content = torch.load(archive, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is not a checkpoint that can be read safely: {error}") from None
+    if not isinstance(content, dict) or set(content.get(OWNER, ())) != {"owner", "epoch"}:
+        raise ValueError(f"{path} is not a checkpoint of Stridelab.")
+    return content[OWNER]  # type: ignore[no-any-return]

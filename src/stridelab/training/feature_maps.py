@@ -31,7 +31,7 @@ class FeatureMaps(pl.Callback):
         self.recorder = recorder
         self.arrays: dict[str, NDArray[Any]] = {}
 
-    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.current_epoch == 0:
             self.take(module, step=0)
 
@@ -46,10 +46,26 @@ class FeatureMaps(pl.Callback):
         network.eval()
         maps = network.feature_maps(self.images.to(module.device), network.conv_layers)
         network.train(training)
-        for number, (name, values) in enumerate(maps.items(), start=1):
-            kept = values[:, : self.channels].float().cpu().numpy().astype(np.float16)
-            self.arrays[f"{step}/{name}"] = kept
-            self.recorder.image(f"feature_maps/{number:02d}_{name}", tile_grid(kept), step=step)
+        for name, values in maps.items():
+            self.arrays[f"{step}/{name}"] = values[:, : self.channels].float().cpu().numpy().astype(np.float16)
+        self.show(step)
+
+    def show(self, step: int) -> None:
+        taken = [key for key in self.arrays if key.startswith(f"{step}/")]
+        for number, key in enumerate(taken, start=1):
+            name = f"feature_maps/{number:02d}_{key.partition('/')[2]}"
+            self.recorder.image(name, tile_grid(self.arrays[key]), step=step)
+
+    def record_again(self) -> None:
+        """See `EpochMetrics.record_again`."""
+        for step in sorted({int(key.partition("/")[0]) for key in self.arrays}):
+            self.show(step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: torch.from_numpy(values) for key, values in self.arrays.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.arrays = {key: values.numpy() for key, values in state_dict.items()}
 
     def save(self, folder: Path) -> Path:
         """`feature_maps.npz`: float16 [images, channels, height, width] by `<step>/<layer>`, uint8 `images`."""

@@ -16,12 +16,14 @@ from stridelab.data import Batches, Data, probe_images
 from stridelab.geometry import LayerPlan
 from stridelab.models.build import build
 
-from .checkpoints import AtomicCheckpointIO, EpochCheckpoints
+from .attempts import Attempts
+from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, starting_point
+from .faults import point
 from .feature_maps import FeatureMaps
 from .memory import measured_saved_bytes
 from .module import Classifier
 from .peak import MIB, PeakMemory
-from .progress import EpochMetrics, ProgressEvents
+from .progress import Divergence, EpochMetrics, ProgressEvents
 from .randomness import BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder
 from .result import Result
@@ -40,10 +42,15 @@ def fit(
     recorder: Recorder,
     progress: Progress = lambda event: None,
     ckpt_path: str | None = None,
+    owner: str = "",
 ) -> Result:
-    """Train, evaluate once on the test split, and record everything on the way."""
+    """Train, evaluate once on the test split, and record everything on the way. Goes on from the newest sound
+    checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`."""
     began = perf_counter()
     prepare_process(config)
+    checkpoints = recorder.folder / "checkpoints"
+    start = starting_point(checkpoints, owner=owner, given=ckpt_path, epochs=config.max_epochs)
+    tell(start, recorder, progress)
     peak = PeakMemory.start()
     network = build(plan)
     initialise(network, seed=seed)
@@ -56,25 +63,31 @@ def fit(
     module = Classifier(network, config, total_steps=config.max_epochs * len(batches["train"]))
     throughput, epochs = Throughput(), EpochMetrics(recorder)
     maps = feature_maps(data, config, batches["test"], recorder)
+    attempts = Attempts(order, throughput, peak)
     trainer = trainer_of(
         config,
         recorder.folder,
         callbacks=[
+            Divergence(),
             epochs,
             ProgressEvents(progress, epochs),
             throughput,
             *maps,
-            EpochCheckpoints(recorder.folder / "checkpoints"),
+            attempts,
+            EpochCheckpoints(checkpoints, owner=owner),
         ],
     )
-    fit_began = perf_counter()
-    trainer.fit(module, batches["train"], batches["val"], ckpt_path=ckpt_path, weights_only=True)
-    fit_s = perf_counter() - fit_began
+    begin(trainer, module, batches, start)
+    fit_s = attempts.seconds()
+    if start.own:
+        for keeper in (epochs, *maps):
+            keeper.record_again()
+    point("fit.ended")
     trainer.test(module, batches["test"], verbose=False)
 
-    metrics = epochs.final | module.take_metrics("test") | peak.metrics()
+    metrics = epochs.final | module.take_metrics("test") | attempts.peaks()
     metrics |= measured(network, plan, config, throughput, image=batches["test"].normalised(data.test.images[:1]))
-    metrics |= {"time/fit_s": fit_s, "time/total_s": perf_counter() - began}
+    metrics |= {"time/fit_s": fit_s, "time/total_s": attempts.earlier_s + perf_counter() - began}
     recorder.metrics(metrics, step=config.max_epochs)
     for snapshots in maps:
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
@@ -86,6 +99,25 @@ def fit(
         train_images_timed=throughput.train.images,
         train_seconds_timed=throughput.train.seconds,
     )
+
+
+def tell(start: Start, recorder: Recorder, progress: Progress) -> None:
+    for sentence in start.said:
+        progress({"said": sentence})
+    if start.path is not None:
+        progress({"said": f"goes on after epoch {start.epoch}"})
+        recorder.tags({"stridelab.continued_from": f"epoch {start.epoch} of {start.path.parent.parent.name}"})
+
+
+def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], start: Start) -> None:
+    """ValueError when the checkpoint that a person gave is of another network."""
+    path = None if start.path is None else str(start.path)
+    try:
+        trainer.fit(module, batches["train"], batches["val"], ckpt_path=path, weights_only=True)
+    except RuntimeError as error:
+        if "Error(s) in loading state_dict" in str(error):
+            raise ValueError(f"ckpt_path={path} is of another network: {' '.join(str(error).split())}") from None
+        raise
 
 
 def prepare_process(config: TrainerConfig) -> None:

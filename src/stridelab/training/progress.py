@@ -7,7 +7,10 @@ from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from torch import Tensor
 
+from .faults import point
 from .module import Classifier
 from .recorder import Progress, Recorder
 
@@ -20,6 +23,7 @@ class EpochMetrics(pl.Callback):
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.final: dict[str, float] = {}
+        self.history: dict[int, dict[str, float]] = {}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         trainer.train_dataloader.set_epoch(trainer.current_epoch)  # type: ignore[union-attr]
@@ -27,23 +31,60 @@ class EpochMetrics(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Classifier)
         metrics = module.take_metrics("train") | module.take_metrics("val")
-        refuse_divergence(metrics, epoch=trainer.current_epoch + 1)
+        refuse_divergence(module, epoch=trainer.current_epoch + 1)
+        point("epoch.trained")
         self.recorder.metrics(metrics, step=trainer.current_epoch + 1)
+        point("epoch.recorded")
+        self.history[trainer.current_epoch + 1] = metrics
         self.final |= {f"final/{name.replace('/', '_')}": value for name, value in metrics.items()}
         if "val/acc" in metrics:
             self.final["best/val_acc"] = max(self.final.get("best/val_acc", 0.0), metrics["val/acc"])
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(self.final)
+        return {"final": dict(self.final), "history": dict(self.history)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.final = dict(state_dict)
+        self.final, self.history = dict(state_dict["final"]), dict(state_dict["history"])
+
+    def record_again(self) -> None:
+        """What the checkpoint knows and a power cut may have taken from the journal; the recorder keeps one of each."""
+        for epoch, metrics in self.history.items():
+            self.recorder.metrics(metrics, step=epoch)
 
 
-def refuse_divergence(metrics: dict[str, float], *, epoch: int) -> None:
-    loss = metrics.get("train/loss", 0.0)
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"diverged: the training loss is {loss} in epoch {epoch}; lower trainer.lr.")
+class Divergence(pl.Callback):
+    """Stops a run whose loss is no number any more: at that step on a CPU; elsewhere, where asking costs a
+    synchronisation, at the end of the epoch, and says which step it was."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        point("step")
+        self.losses.append(outputs["loss"].detach())
+        if batch_idx + 1 == trainer.num_training_batches or self.losses[-1].device.type == "cpu":
+            losses, self.losses = torch.stack(self.losses).float().cpu(), []
+            for step, loss in enumerate(losses.tolist(), start=batch_idx + 2 - len(losses)):
+                if not math.isfinite(loss):
+                    raise FloatingPointError(
+                        f"diverged: the training loss is {loss} in epoch {trainer.current_epoch + 1} at step {step} "
+                        f"of {trainer.num_training_batches}; lower trainer.lr."
+                    )
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        point("validation.begun")
+
+
+def refuse_divergence(module: pl.LightningModule, *, epoch: int) -> None:
+    """Weights can be lost while the loss still looks sound."""
+    for name, values in module.state_dict().items():
+        if not values.isfinite().all():
+            raise FloatingPointError(
+                f"diverged: {name.removeprefix('network.')} holds values that are no numbers after epoch {epoch}; "
+                f"lower trainer.lr."
+            )
 
 
 class ProgressEvents(pl.Callback):

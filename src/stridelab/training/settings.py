@@ -23,7 +23,7 @@ class TrainerConfig:
     """Peak learning rate of the schedule."""
     momentum: float = 0.9
     """SGD's momentum (Nesterov)."""
-    weight_decay: float = 5e-4
+    weight_decay: float = 1e-4
     """L2 penalty on convolution and linear weights; none on biases and batch norm."""
     schedule: str = "one_cycle"
     """Learning rate a step: one_cycle, cosine or constant."""
@@ -53,6 +53,8 @@ class TrainerConfig:
     """Train and validate on this share or number of batches; for debugging."""
     profiler: str | None = None
     """simple or advanced: Lightning's profile, written into the run's folder."""
+    timeout_min: float | None = None
+    """Minutes after which a run is ended as timed out (the same command goes on with it); null: never."""
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "devices", "threads"):
@@ -70,6 +72,8 @@ class TrainerConfig:
             if value not in choices:
                 offered = ", ".join(str(choice) for choice in choices)
                 raise ValueError(f"trainer.{name}={value!r} is not one of its choices; choose one of {offered}.")
+        if self.timeout_min is not None and not self.timeout_min > 0:
+            raise ValueError(f"trainer.timeout_min={self.timeout_min} must be greater than 0, or null.")
         for name in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
             require_share(name, getattr(self, name))
 

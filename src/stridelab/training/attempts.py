@@ -1,0 +1,49 @@
+"""What a run that was interrupted carries over, so that its figures are of all of it."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+
+from .peak import PeakMemory
+from .randomness import BatchOrder
+from .throughput import Clock, Throughput
+
+
+class Attempts(pl.Callback):
+    """Sums seconds and timed images over attempts and keeps the greatest memory. What an attempt did after its last
+    checkpoint is not counted: it was done again."""
+
+    def __init__(self, order: BatchOrder, throughput: Throughput, peak: PeakMemory) -> None:
+        self.order, self.throughput, self.peak = order, throughput, peak
+        self.earlier_s = 0.0
+        self.earlier_peak: dict[str, float] = {}
+        self.began = perf_counter()
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.began = perf_counter()
+
+    def seconds(self) -> float:
+        """Of fitting, in all attempts."""
+        return self.earlier_s + perf_counter() - self.began
+
+    def peaks(self) -> dict[str, float]:
+        now = self.peak.metrics()
+        return {name: max(value, self.earlier_peak.get(name, value)) for name, value in now.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        clocks = {"train": self.throughput.train, "eval": self.throughput.eval}
+        return {
+            "seconds": self.seconds(),
+            "peaks": self.peaks(),
+            "clocks": {name: [clock.images, clock.seconds] for name, clock in clocks.items()},
+            "orders": dict(self.order.handed_out),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.earlier_s, self.earlier_peak = state_dict["seconds"], dict(state_dict["peaks"])
+        clocks = {name: Clock(*values) for name, values in state_dict["clocks"].items()}
+        self.throughput.train, self.throughput.eval = clocks["train"], clocks["eval"]
+        self.order.handed_out = dict(state_dict["orders"])
