@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
@@ -41,14 +43,18 @@ TORCHVISION = {
 resnet50 427 is (Richter et al. 2022, as the largest useful input of torchvision's); of the other figures, the
 gradients in `test_fields_are_the_support_of_the_gradient` vouch for the rules they come from."""
 
-BEYOND = (
-    "efficientnet_b0",
-    "mobilenet_v3_small",
-    "mnasnet1_0",
-    "regnet_y_400mf",
-    "shufflenet_v2_x1_0",
-    "squeezenet1_0",
-)
+BEYOND = ("efficientnet_b0", "mobilenet_v3_small", "shufflenet_v2_x1_0", "squeezenet1_0")
+IN_EVAL = ("alexnet", "convnext_tiny", "googlenet")
+"""Nets that compute something else in eval mode: no dropout, no stochastic depth, no auxiliary heads."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """These are many tiny operations: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def torchvision_net(name: str, *, device: str) -> nn.Module:
@@ -70,8 +76,9 @@ def last_map(layers: tuple[LayerGeometry, ...]) -> LayerGeometry:
     return next(one for one in reversed(layers) if not one.whole)
 
 
-@pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("name", [*TORCHVISION, *BEYOND])
+@pytest.mark.parametrize(
+    ("name", "mode"), [*((name, "train") for name in (*TORCHVISION, *BEYOND)), *((name, "eval") for name in IN_EVAL)]
+)
 def test_torchvision_s_nets_cost_what_pytorch_counts(name: str, mode: str) -> None:
     net = torchvision_net(name, device="meta").train(mode == "train")
     for size in ((299, 299), (320, 311)) if name == "inception_v3" else ((224, 224), (113, 130)):
@@ -113,15 +120,24 @@ def test_resnet_v1_strides_in_the_last_unit_of_a_block_where_torchvision_strides
     assert TORCHVISION[depth] == published - 56
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet50", "mobilenet_v2", "densenet121", "googlenet", "convnext_tiny"])
-@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        *(
+            (name, "train")
+            for name in ("alexnet", "resnet50", "mobilenet_v2", "densenet121", "googlenet", "convnext_tiny")
+        ),
+        *((name, "eval") for name in IN_EVAL),
+    ],
+)
 def test_saved_activations_are_those_that_pytorch_saves(name: str, mode: str) -> None:
     """To the byte, though nothing is computed in the trace."""
     net = torchvision_net(name, device="cpu").train(mode == "train")
-    layers = geometry_of(net, 64).layers
+    size = 64 if name == "alexnet" else 32
+    layers = geometry_of(net, size).layers
     for batch_size in (2, 3):
         predicted = training_memory(layers, batch_size=batch_size).activations
-        assert predicted == measured_saved_bytes(net, (batch_size, 3, 64, 64))
+        assert predicted == measured_saved_bytes(net, (batch_size, 3, size, size))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +233,7 @@ SMALL_NETS = {
 
 def positive_constants(net: nn.Module) -> nn.Module:
     """Every unit a positive mean of what it sees, so that a gradient is positive wherever it looks."""
-    net = net.double().eval()
+    net = copy.deepcopy(net).double().eval()
     for param in net.parameters():
         nn.init.constant_(param, 1 / max(1, param[0].numel()) if param.ndim > 1 else 0.01)
     return net
@@ -231,8 +247,8 @@ def test_fields_are_the_support_of_the_gradient(name: str) -> None:
 
 def test_a_residual_net_s_fields_are_the_support_of_the_gradient() -> None:
     net = torchvision.models.resnet18(weights=None)
-    stem = nn.Sequential(net.conv1, net.bn1, net.relu, nn.AvgPool2d(3, 2, 1), net.layer1, net.layer2)
-    compare_with_gradients(positive_constants(stem), (136, 150))
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, nn.AvgPool2d(3, 2, 1), net.layer1, net.layer2[0])
+    compare_with_gradients(positive_constants(stem), (90, 96))
 
 
 def compare_with_gradients(net: nn.Module, size: tuple[int, int]) -> None:
@@ -495,7 +511,7 @@ def test_the_table_reads_the_same_as_text_and_as_html() -> None:
         geometry["layer9"]
     text = str(geometry)
     lines = text.splitlines()
-    assert " ".join(lines[2].split()) == "1 conv 3 2 0,1,2,0 4 x 23 x 23 3 2 112 57,132 26.4"
+    assert " ".join(lines[2].split()) == "1 conv 3 2 0,1,2,0 4 x 23 x 23 3 2 112 57,132 25.9 uneven padding"
     assert lines[-1].split()[:3] == ["total", f"{geometry.totals.params:,}", f"{geometry.totals.macs:,}"]
     parser = Cells()
     parser.feed(geometry._repr_html_())
