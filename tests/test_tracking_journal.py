@@ -86,18 +86,17 @@ def test_what_a_power_cut_leaves_is_cut_off(tmp_path: Path, rest: bytes) -> None
     assert path.read_bytes() == whole
 
 
-@given(st.data())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_changed_byte_before_the_last_line_is_refused(tmp_path: Path, data: st.DataObject) -> None:
+def test_any_changed_byte_before_the_last_line_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    path.unlink(missing_ok=True)
     lines = write(path, 4)
-    position = data.draw(st.integers(0, len(b"".join(lines[:3])) - 1))
-    damaged = bytearray(b"".join(lines))
-    damaged[position] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(damaged)
-    with pytest.raises(ValueError, match=r"journal\.jsonl is damaged after record [012]"):
-        read(path)
+    whole = b"".join(lines)
+    for position in range(len(whole) - len(lines[-1])):
+        old = whole[position]
+        for new in {old ^ 1, old ^ 0x80, ord("\n"), ord("\r"), 0} - {old}:
+            path.write_bytes(whole[:position] + bytes([new]) + whole[position + 1 :])
+            with pytest.raises(ValueError, match=r"journal\.jsonl is damaged after record [012]"):
+                read(path)
+    damaged = path.read_bytes()
     with pytest.raises(ValueError, match="damaged"):
         Journal(path)
     assert path.read_bytes() == damaged, "a damaged journal is left for a person to look at"

@@ -42,7 +42,7 @@ SWEEP = RunIdentity("5eed", "s1", role="sweep", sweep="s1")
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("template"))
+    return make_template(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session", autouse=True)

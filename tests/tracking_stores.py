@@ -32,10 +32,11 @@ class Spec:
     licence: str = "MIT"
 
 
-def make_template(folder: Path) -> Path:
+def make_template(tests: Path) -> Path:
+    """An empty store to copy, made once for all tests; `tests` is their common folder."""
     apply_settings()
-    create_sqlite(folder / "mlflow.db", artifact_root=str(folder / "artifacts"))
-    return folder / "mlflow.db"
+    create_sqlite(tests / "template.db", artifact_root=str(tests / "artifacts"))
+    return tests / "template.db"
 
 
 def local_store(results: Path, template: Path) -> Store:

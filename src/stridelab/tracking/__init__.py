@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .query import SweepRecord, find_run, find_sweep
     from .reader import RunRecord
     from .run import Run, RunIdentity, open_run
-    from .status import RESULT, read_status, repair, settle
+    from .status import RESULT, read_status, read_tag, repair, settle, status_of
     from .store import Store, analyze, resolve_store
 
 __all__ = [
@@ -33,12 +33,14 @@ __all__ = [
     "open_run",
     "provenance",
     "read_status",
+    "read_tag",
     "redact",
     "repair",
     "resolve_store",
     "run_link",
     "settle",
     "signature",
+    "status_of",
     "sweep_link",
     "sweep_note",
     "sync",
@@ -55,7 +57,7 @@ _LATER = {
     ".query": "SweepRecord find_run find_sweep",
     ".reader": "RunRecord",
     ".run": "Run RunIdentity open_run",
-    ".status": "RESULT read_status repair settle",
+    ".status": "RESULT read_status read_tag repair settle status_of",
     ".store": "Store analyze resolve_store",
 }
 _FILE = {name: file for file, names in _LATER.items() for name in names.split()}

@@ -18,6 +18,7 @@ JOURNAL = "journal.jsonl"
 KINDS = ("metrics", "params", "tags", "image", "artifact", "dataset", "status")
 
 _CHECKSUM = b',"crc32":"%08x"}\n'
+_BEGINNING = b'{"seq":'
 _CHECKSUM_LENGTH = len(_CHECKSUM % 0)
 _LOCK_TRIES = 20  # a probe by `is_live` holds the lock for microseconds
 _LOCK_PAUSE_S = 0.01
@@ -72,8 +73,10 @@ def scan(block: bytes, *, after: int) -> tuple[list[Record], int]:
 
 
 def is_torn(rest: bytes) -> bool:
-    """Whether what follows the last good record is what an interrupted write leaves: no whole record."""
-    return all(decode(line) is None for line in rest.splitlines(keepends=True))
+    """Whether what follows the last good record is what an interrupted write leaves: no whole record. One is looked for
+    behind every beginning, not only behind newlines: a damaged newline would hide it."""
+    parts = (_BEGINNING + part for line in rest.splitlines(keepends=True) for part in line.split(_BEGINNING))
+    return all(decode(part) is None for part in parts)
 
 
 def read(path: Path) -> list[Record]:

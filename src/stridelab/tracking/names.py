@@ -11,6 +11,8 @@ ROLE = "stridelab.role"
 SWEEP = "stridelab.sweep"
 VARIANT = "stridelab.variant"
 REASON = "stridelab.reason"
+STATUS = "stridelab.status"
+"""One word more exact than MLflow's: see tracking/status.py."""
 MEMBERS = "stridelab.members"
 """On a sweep's run: the signatures of its runs, comma-separated; continued in `stridelab.members.1`, ..."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
 import sys
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlparse
 
@@ -72,7 +74,7 @@ class Reader:
         self.group: Sequence[str] = ()
         """Runs whose histories are read together."""
         self._histories: dict[tuple[str, str], Points] = {}
-        self._downloads: TemporaryDirectory[str] | None = None
+        self._downloads: Path | None = None
         try:
             self.client: MlflowClient = connect(store, create=False)
             self.experiment_id = find_experiment(self.client, store.experiment)
@@ -168,8 +170,10 @@ class Reader:
         from mlflow.exceptions import MlflowException
 
         if into is None:
-            self._downloads = self._downloads or TemporaryDirectory(prefix="stridelab-")
-            into = Path(self._downloads.name) / run_id
+            if self._downloads is None:
+                self._downloads = Path(mkdtemp(prefix="stridelab-"))
+                weakref.finalize(self, shutil.rmtree, self._downloads, ignore_errors=True)
+            into = self._downloads / run_id
         into.mkdir(parents=True, exist_ok=True)
         try:
             return Path(

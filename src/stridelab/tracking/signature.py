@@ -21,7 +21,7 @@ def signature(config: Mapping[str, Any], *, data_digest: str, code_digest: str) 
     whether a sequence is a list or a tuple; 1 and 1.0 differ. ValueError names a key that is not plain data.
 
     >>> signature({"seed": 0}, data_digest="d", code_digest="c")
-    'PLACEHOLDER'
+    'b69041af6e304755'
     """
     _check(config, at="config")
     parts = {"config": config, "data": data_digest, "code": code_digest}

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Mapping
 from pathlib import Path
 
-from .journal import JOURNAL, Journal, is_live, last
+from . import names
+from .journal import JOURNAL, Journal, is_live, last, read
 
 RESULT = "result.json"
 """Written last by whoever trains: the mark of completion."""
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
+FINISHED, FAILED, REFUSED, DIVERGED = "finished", "failed", "refused", "diverged"
+OUT_OF_MEMORY, TIMED_OUT, KILLED, BUSY = "out of memory", "timed out", "killed", "busy"
+"""How a run ended, in the tag `stridelab.status`. busy: another process is at it."""
+
+
+def status_of(error: BaseException) -> str:
+    """Which of the words fits an exception. PyTorch's allocator for the CPU raises a plain RuntimeError."""
+    text = str(error)
+    match error:
+        case FloatingPointError() if text.startswith("diverged"):
+            return DIVERGED
+        case MemoryError():
+            return OUT_OF_MEMORY
+        case RuntimeError() if "can't allocate memory" in text or "out of memory" in text:
+            return OUT_OF_MEMORY
+        case BlockingIOError():
+            return BUSY
+        case OSError(errno=errno.ENOMEM):
+            return OUT_OF_MEMORY
+        case KeyboardInterrupt() | SystemExit():
+            return KILLED
+    return FAILED
 
 
 def read_status(folder: Path) -> tuple[str, str]:
@@ -22,7 +47,13 @@ def read_status(folder: Path) -> tuple[str, str]:
     return "RUNNING", ""
 
 
-def settle(folder: Path, *, status: str, reason: str) -> bool:
+def read_tag(folder: Path, key: str) -> str:
+    """The last value of a tag in the journal; empty when there is none."""
+    found = [record.data[key] for record in read(folder / JOURNAL) if record.kind == "tags" and key in record.data]
+    return found[-1] if found else ""
+
+
+def settle(folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | None = None) -> bool:
     """Record how a run ended whose process died without a word. False when it did say, or is alive."""
     assert status in TERMINAL, status
     if read_status(folder)[0] != "RUNNING" or is_live(folder / JOURNAL):
@@ -32,6 +63,8 @@ def settle(folder: Path, *, status: str, reason: str) -> bool:
     except BlockingIOError:
         return False
     try:
+        if tags:
+            journal.append("tags", tags)
         journal.append("status", {"status": status, "reason": reason}, durable=True)
     finally:
         journal.close()
@@ -45,8 +78,9 @@ def repair(results_dir: Path) -> list[Path]:
 
 def _repair(folder: Path) -> bool:
     if (folder / RESULT).exists():
-        return settle(folder, status="FINISHED", reason="")
-    return settle(folder, status="KILLED", reason="its process ended without a word")
+        return settle(folder, status="FINISHED", reason="", tags={names.STATUS: FINISHED})
+    reason = "its process ended without a word"
+    return settle(folder, status="KILLED", reason=reason, tags={names.STATUS: KILLED})
 
 
 def run_folders(results_dir: Path) -> list[Path]:

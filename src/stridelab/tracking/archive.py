@@ -1,0 +1,379 @@
+"""One file that holds many, safe to open whoever made it: a .tar.gz or .zip of plain files with a manifest.
+
+The first member is `manifest.json`: the format, its version, and size and SHA-256 of every other member. The others
+are `runs/<16 hex digits>.json` and `files/<their own SHA-256>`: no name in an archive comes from a person.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+FORMAT, VERSION = "stridelab sweep", 1
+MANIFEST = "manifest.json"
+MEMBER = re.compile(r"manifest\.json|runs/[0-9a-f]{16}\.json|files/[0-9a-f]{64}", re.ASCII)
+CHUNK_BYTES = 1 << 18
+HEADER_BYTES = 32 << 20
+"""What is read at once at most: a zip's directory of 200,000 files is smaller."""
+SUFFIXES = (".tar.gz", ".tgz", ".zip")
+DAMAGE = (
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    UnicodeError,
+    gzip.BadGzipFile,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the standard library raises on bytes that are no archive."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is written and read at most: beyond it an archive is refused."""
+
+    files: int = 200_000
+    file_bytes: int = 1 << 30
+    total_bytes: int = 8 << 30
+    json_bytes: int = 256 << 20
+    """Of the manifest and all records together: these are read into memory."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One member, as the archive describes it."""
+
+    name: str
+    size: int
+    problem: str
+    """Why it is not a plain file; empty when it is."""
+    open: Callable[[], IO[bytes]]
+
+
+@dataclass
+class Contents:
+    """What `read` found: everything fits the manifest."""
+
+    sha256: str
+    """Of the archive file."""
+    records: dict[str, Any] = field(default_factory=dict)
+    """Content of the `runs/` members."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes of every member but the manifest."""
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *, limits: Limits) -> None:
+    """`records`: member name -> content; `files`: SHA-256 -> file. The same content gives the same bytes. The file
+    is there whole or not at all."""
+    sizes = {name: len(content) for name, content in records.items()}
+    sizes |= {f"files/{sha}": source.stat().st_size for sha, source in files.items()}
+    _check_sizes(path, sizes, records, limits)
+    shas = {name: hashlib.sha256(content).hexdigest() for name, content in records.items()}
+    shas |= {f"files/{sha}": sha for sha in files}
+    listed = {name: {"bytes": sizes[name], "sha256": shas[name]} for name in sorted(sizes)}
+    manifest = json.dumps({"format": FORMAT, "version": VERSION, "files": listed}, indent=1).encode()
+    new = path.with_name(f".{path.name}.new")
+    try:
+        with new.open("wb") as file, _writer(file, kind=kind_of(path)) as add:
+            add(MANIFEST, len(manifest), io.BytesIO(manifest))
+            for name in sorted(records):
+                add(name, sizes[name], io.BytesIO(records[name]))
+            for sha in sorted(files):
+                with files[sha].open("rb") as source:
+                    add(f"files/{sha}", sizes[f"files/{sha}"], source)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def kind_of(path: Path) -> str:
+    if not path.name.endswith(SUFFIXES):
+        raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}.")
+    return "zip" if path.suffix == ".zip" else "tar"
+
+
+def _check_sizes(path: Path, sizes: Mapping[str, int], records: Iterable[str], limits: Limits) -> None:
+    """Never write what `read` would refuse."""
+    large = [name for name, size in sizes.items() if size > limits.file_bytes]
+    kept = sum(sizes[name] for name in records)
+    if large or len(sizes) >= limits.files or sum(sizes.values()) > limits.total_bytes or kept > limits.json_bytes / 2:
+        raise ValueError(
+            f"{path} would hold {len(sizes):,} files and {sum(sizes.values()):,} bytes, {kept:,} of them records, "
+            f"{len(large)} files too large; {limits.files:,} files, {limits.total_bytes:,} bytes, "
+            f"{limits.json_bytes // 2:,} bytes of records and {limits.file_bytes:,} bytes a file are the most."
+        )
+
+
+@contextmanager
+def _writer(file: IO[bytes], *, kind: str) -> Iterator[Callable[[str, int, IO[bytes]], None]]:
+    """A function that adds a member; no time, owner or mode of this machine goes in."""
+    if kind == "zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as zipped:
+
+            def add_zip(name: str, size: int, source: IO[bytes]) -> None:
+                info = zipfile.ZipInfo(name)
+                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, (stat.S_IFREG | 0o644) << 16
+                with zipped.open(info, "w", force_zip64=size >= 1 << 31) as target:
+                    while chunk := source.read(CHUNK_BYTES):
+                        target.write(chunk)
+
+            yield add_zip
+        return
+    with (
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+
+        def add_tar(name: str, size: int, source: IO[bytes]) -> None:
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = size, 0o644
+            tar.addfile(info, source)
+
+        yield add_tar
+
+
+def read(path: Path, *, limits: Limits, into: Path | None = None) -> Contents:
+    """Check every member against the rules and the manifest; with `into`, put the files there, in `files/`.
+    ValueError names the member and the rule. Without `into` nothing is written anywhere."""
+    size = path.stat().st_size
+    if size > limits.total_bytes:
+        raise ValueError(f"{path}: {size:,} bytes; {limits.total_bytes:,} are the most.")
+    contents = Contents(sha256_of(path))
+    try:
+        with path.open("rb") as file:
+            reader = _Reader(path, limits, into, contents)
+            for entry in _entries(file, limits):
+                reader.take(entry)
+            reader.end()
+    except DAMAGE as error:
+        said = f"{type(error).__name__}: {error}"[:200]
+        raise ValueError(f"{path} is damaged, or no archive of this kind ({said}).") from None
+    return contents
+
+
+@dataclass
+class _Reader:
+    path: Path
+    limits: Limits
+    into: Path | None
+    contents: Contents
+    manifest: Mapping[str, Any] | None = None
+    held: int = 0
+    """Bytes of JSON."""
+
+    def take(self, entry: Entry) -> None:
+        self._check(entry)
+        digest, kept = hashlib.sha256(), io.BytesIO()
+        is_file = entry.name.startswith("files/")
+        with entry.open() as source, self._target(entry.name if is_file else "") as target:
+            left = entry.size
+            while chunk := source.read(min(CHUNK_BYTES, left + 1)):
+                left -= len(chunk)
+                if left < 0:
+                    self._refuse(entry.name, "is longer than the archive says")
+                digest.update(chunk)
+                (target if is_file else kept).write(chunk)
+        if left:
+            self._refuse(entry.name, f"is {left:,} bytes shorter than the archive says")
+        if entry.name == MANIFEST:
+            self.manifest = self._parse_manifest(kept.getvalue())
+            return
+        assert self.manifest is not None
+        if self.manifest[entry.name] != {"bytes": entry.size, "sha256": digest.hexdigest()}:
+            self._refuse(entry.name, "is not what the manifest says: its size or SHA-256 differs")
+        if is_file and entry.name != f"files/{digest.hexdigest()}":
+            self._refuse(entry.name, "is not named by its own SHA-256")
+        self.contents.sizes[entry.name] = entry.size
+        if not is_file:
+            self.contents.records[entry.name] = self._parse(entry.name, kept.getvalue())
+
+    def end(self) -> None:
+        if self.manifest is None:
+            raise ValueError(f"{self.path} holds no {MANIFEST}: it is no archive of this kind.")
+        for name in self.manifest:
+            if name not in self.contents.sizes:
+                self._refuse(name, "is in the manifest but not in the archive")
+
+    def _check(self, entry: Entry) -> None:
+        name, sizes, limits = entry.name, self.contents.sizes, self.limits
+        if not MEMBER.fullmatch(name):
+            self._refuse(name, f"is not a name in such an archive ({MANIFEST}, runs/<hash>.json, files/<hash>)")
+        if entry.problem:
+            self._refuse(name, f"is {entry.problem}; only plain files are taken")
+        if name in sizes or (name == MANIFEST and self.manifest is not None):
+            self._refuse(name, "is there twice")
+        if (name == MANIFEST) != (self.manifest is None):
+            self._refuse(name, f"comes before {MANIFEST}, which must be the first")
+        if self.manifest is not None and name not in self.manifest:
+            self._refuse(name, "is not in the manifest")
+        if not 0 <= entry.size <= limits.file_bytes:
+            self._refuse(name, f"says it holds {entry.size:,} bytes; {limits.file_bytes:,} a file are the most")
+        if len(sizes) + 1 >= limits.files:
+            self._refuse(name, f"is one too many; {limits.files:,} files are the most")
+        if sum((entry.size, self._total())) > limits.total_bytes:
+            self._refuse(name, f"goes beyond {limits.total_bytes:,} bytes in all, which are the most")
+        if not name.startswith("files/"):
+            self.held += entry.size
+            if self.held > limits.json_bytes:
+                self._refuse(name, f"goes beyond {limits.json_bytes:,} bytes of records, which are the most")
+
+    _sum: int = 0
+    _summed: int = 0
+
+    def _total(self) -> int:
+        """Bytes taken so far, added up once each."""
+        if self._summed != len(self.contents.sizes):
+            self._sum += next(reversed(self.contents.sizes.values()))
+            self._summed += 1
+        return self._sum
+
+    @contextmanager
+    def _target(self, name: str) -> Iterator[IO[bytes]]:
+        """Where a file goes; nowhere without `into`. MEMBER has seen to it that the name stays inside."""
+        if self.into is None or not name:
+            yield _Nowhere()
+            return
+        place = self.into / name
+        place.parent.mkdir(exist_ok=True)
+        with place.open("xb") as file:
+            yield file
+
+    def _parse_manifest(self, content: bytes) -> Mapping[str, Any]:
+        found = self._parse(MANIFEST, content)
+        if not isinstance(found, dict) or found.get("format") != FORMAT or not isinstance(found.get("files"), dict):
+            raise ValueError(f"{self.path}: {MANIFEST} is not that of a sweep exported by Stridelab.")
+        if found.get("version") != VERSION:
+            raise ValueError(
+                f"{self.path} is of format version {str(found.get('version'))[:20]}; this Stridelab reads {VERSION}."
+            )
+        files: dict[str, Any] = found["files"]
+        return files
+
+    def _parse(self, name: str, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            return self._refuse(name, f"is not JSON ({str(error)[:100]})")
+
+    def _refuse(self, name: str, rule: str) -> None:
+        raise ValueError(f"{self.path}: member {name[:120]!r} {rule}. Nothing was imported.")
+
+
+class _Nowhere(io.RawIOBase):
+    def write(self, chunk: Any) -> int:
+        return len(chunk)
+
+
+class _Bounded(io.RawIOBase):
+    """Never more than HEADER_BYTES at once, so that no header can fill the memory; with `limit`, forwards only and no
+    further than it, so that no bomb can run for ever and no header can lead back to itself."""
+
+    def __init__(self, source: Any, *, limit: int | None) -> None:
+        self.source, self.limit = source, limit
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes; {HEADER_BYTES:,} are the most")
+        self._keep_within(self.source.tell() + size - HEADER_BYTES)
+        found: bytes = self.source.read(size)
+        return found
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if self.limit is not None:
+            if whence or offset < self.source.tell():
+                raise tarfile.ReadError("a header that leads back")
+            self._keep_within(offset)
+        return int(self.source.seek(offset, whence))
+
+    def _keep_within(self, position: int) -> None:
+        if self.limit is not None and position > self.limit:
+            raise tarfile.ReadError(f"it unpacks to more than {self.limit:,} bytes, which are the most")
+
+    def tell(self) -> int:
+        return int(self.source.tell())
+
+    def seekable(self) -> bool:
+        return True
+
+
+def _entries(file: IO[bytes], limits: Limits) -> Iterator[Entry]:
+    start = file.read(4)
+    file.seek(0)
+    if start == b"PK\3\4":
+        return _zip_entries(file)
+    if start.startswith(b"\x1f\x8b"):
+        return _tar_entries(file, limits)
+    raise zipfile.BadZipFile("neither a .tar.gz nor a .zip")
+
+
+def _tar_entries(file: IO[bytes], limits: Limits) -> Iterator[Entry]:
+    with gzip.GzipFile(fileobj=file, mode="rb") as plain:
+        bounded: Any = _Bounded(plain, limit=limits.total_bytes + 2048 * limits.files)
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
+            for member in tar:
+                # A closure over the loop's variable: the entry is used before the next one comes.
+                yield Entry(member.name, member.size, _tar_problem(member), lambda: _opened(tar, member))  # noqa: B023
+            while rest := bounded.read(CHUNK_BYTES):  # to the end, where gzip's own checksum is
+                if rest.strip(b"\0"):
+                    raise tarfile.ReadError("something follows its end")
+
+
+def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    found = tar.extractfile(member)
+    assert found is not None, "a plain file"
+    return found
+
+
+TAR_KINDS = {
+    tarfile.DIRTYPE: "a folder",
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+    tarfile.GNUTYPE_SPARSE: "a sparse file",
+}
+
+
+def _tar_problem(member: tarfile.TarInfo) -> str:
+    if member.pax_headers or member.sparse:
+        return "a file with extended headers"
+    return "" if member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) else TAR_KINDS.get(member.type, "no plain file")
+
+
+def _zip_entries(file: IO[bytes]) -> Iterator[Entry]:
+    bounded: Any = _Bounded(file, limit=None)
+    with zipfile.ZipFile(bounded) as zipped:
+        for info in zipped.infolist():
+            # zipfile changes names (it cuts them at NUL): the original counts.
+            yield Entry(info.orig_filename, info.file_size, _zip_problem(info), lambda: zipped.open(info))  # noqa: B023
+
+
+def _zip_problem(info: zipfile.ZipInfo) -> str:
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG) or info.is_dir():
+        return {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder"}.get(kind, "no plain file")
+    if info.flag_bits & 1:
+        return "encrypted"
+    return "" if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else "packed in another way"

@@ -1,0 +1,239 @@
+"""Signatures and provenance: what makes runs the same, and what is kept of where they come from."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stridelab.tracking import code_digest, provenance, signature, torch_facts
+from stridelab.tracking.provenance import cpu_facts, environment, git_diff, git_state, machine
+from stridelab.tracking.signature import PACKAGE, TRAINING_CODE, digest_files
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+configs = st.dictionaries(
+    st.text(max_size=8),
+    st.recursive(leaves, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3)),
+    max_size=5,
+)
+
+
+def sign(config: dict[str, Any], data: str = "d", code: str = "c") -> str:
+    return signature(config, data_digest=data, code_digest=code)
+
+
+def shuffled(value: Any) -> Any:
+    """The same configuration, its keys the other way round and its lists as tuples."""
+    if isinstance(value, dict):
+        return {key: shuffled(value[key]) for key in reversed(value)}
+    return tuple(map(shuffled, value)) if isinstance(value, list) else value
+
+
+@given(configs)
+def test_a_signature_is_of_the_content(config: dict[str, Any]) -> None:
+    assert sign(config) == sign(shuffled(config))
+    assert sign(config) == sign(json.loads(json.dumps(config)))
+
+
+@given(configs, configs)
+def test_other_content_has_another_signature(one: dict[str, Any], other: dict[str, Any]) -> None:
+    canonical = [json.dumps(config, sort_keys=True) for config in (one, other)]
+    assert (sign(one) == sign(other)) == (canonical[0] == canonical[1])
+
+
+def test_the_documented_example() -> None:
+    assert doctest.testmod(sys.modules["stridelab.tracking.signature"]).failed == 0
+
+
+def test_what_a_signature_hangs_on() -> None:
+    config = {"model": {"strides": [1, 2]}, "lr": 0.1, "seed": 0}
+    variants = [
+        sign(config),
+        sign(config, data="e"),
+        sign(config, code="e"),
+        sign(config | {"seed": 1}),
+        sign(config | {"seed": 0.0}),
+        sign(config | {"seed": False}),
+        sign(config | {"seed": "0"}),
+        sign(config | {"model": {"strides": [2, 1]}}),
+    ]
+    assert len(set(variants)) == len(variants)
+    assert all(len(one) == 16 and int(one, 16) >= 0 for one in variants)
+
+
+def test_signatures_do_not_change_between_versions_by_accident() -> None:
+    """A change here makes every stored run foreign to its own configuration."""
+    assert sign({"seed": 0, "model": {"strides": [1, 2, 2], "padding": "half"}, "lr": 0.1}) == "5e911c5cb968751c"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"a": {"b": [1, Path("x")]}}, r"config\.a\.b\[1\]=PosixPath\('x'\) is a PosixPath"),
+        ({"a": {1: 2}}, r"config\.a has the key 1"),
+        ({"a": b"x"}, r"config\.a=b'x' is a bytes"),
+    ],
+)
+def test_what_cannot_be_signed(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sign(config)
+
+
+def test_code_digests_see_every_training_source_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("a/x.py", "a/b/y.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"one\ntwo\n")
+
+    def digest() -> str:
+        return digest_files(tmp_path, tmp_path.rglob("*.py"))
+
+    before = digest()
+    (tmp_path / "a/x.py").write_bytes(b"one\r\ntwo\r\n")
+    assert digest() == before, "line ends do not train"
+    (tmp_path / "a/x.py").write_bytes(b"one\nTwo\n")
+    changed = digest()
+    assert changed != before
+    (tmp_path / "a/x.py").rename(tmp_path / "a/z.py")
+    assert digest() not in (before, changed)
+    assert digest_files(PACKAGE, (path for room in TRAINING_CODE for path in (PACKAGE / room).rglob("*.py"))) == (
+        code_digest()
+    )
+    assert all((PACKAGE / room / "__init__.py").exists() for room in TRAINING_CODE)
+
+
+def git(folder: Path, *words: str) -> None:
+    who = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
+    subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, env=os.environ | who)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A git tree with a package in src/pack; returns the package."""
+    package = tmp_path / "tree" / "src" / "pack"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("a = 1\n")
+    (package.parents[1] / ".gitignore").write_text("ignored.py\n")
+    git(package.parents[1], "init", "--initial-branch", "trunk")
+    git(package.parents[1], "add", ".")
+    git(package.parents[1], "commit", "-m", "x")
+    return package
+
+
+def test_a_clean_tree(tree: Path) -> None:
+    state = git_state(tree)
+    assert len(state["commit"]) == 40
+    assert (state["branch"], state["dirty"]) == ("trunk", False)
+    assert git_diff(tree) == ""
+
+
+def test_the_diff_brings_a_clone_to_the_same_state(tree: Path, tmp_path: Path) -> None:
+    top = tree.parents[1]
+    for option in ("diff.noprefix", "diff.mnemonicPrefix", "color.ui"):
+        git(top, "config", option, "always" if option == "color.ui" else "true")
+    git(top, "clone", str(top), str(tmp_path / "clone"))
+    (tree / "__init__.py").write_text("a = 2\n")
+    (tree / "new caf\u00e9.py").write_text("b = 1\n")
+    (tree / "ignored.py").write_text("no\n")
+    (top / "data.bin").write_bytes(b"\0" * 1000)
+    (top / ".env").write_text("TOKEN=secret\n")
+    (tree / "huge.py").write_text("#" * 300_000)
+    (tree / "link.py").symlink_to("/etc/passwd")
+    assert git_state(tree)["dirty"]
+    diff = git_diff(tree)
+    assert "secret" not in diff
+    (tmp_path / "x.diff").write_text(diff)
+    git(tmp_path / "clone", "apply", str(tmp_path / "x.diff"))
+    clone = tmp_path / "clone" / "src" / "pack"
+    assert {path.name: path.read_text() for path in clone.iterdir()} == {
+        "__init__.py": "a = 2\n",
+        "new caf\u00e9.py": "b = 1\n",
+    }
+
+
+def test_a_long_diff_is_cut_and_says_so(tree: Path) -> None:
+    for number in range(12):
+        (tree / f"new{number}.py").write_text("x = 1\n" * 30_000)
+    diff = git_diff(tree)
+    assert len(diff) < 1_000_100
+    assert diff.endswith("# cut here: the whole is longer than 1 MB\n")
+
+
+def test_an_installed_package_has_no_commit_even_inside_a_tree(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = tree.parents[1] / "venv" / "pack"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("")
+    nothing = {"commit": "", "branch": "", "dirty": False}
+    assert git_state(installed) == nothing
+    assert git_diff(installed) == ""
+    monkeypatch.setenv("PATH", "")  # no git at all
+    assert git_state(tree) == nothing
+
+
+def test_a_tree_without_commits_or_with_a_detached_head(tree: Path, tmp_path: Path) -> None:
+    git(tree, "checkout", "--detach")
+    assert git_state(tree)["branch"] == ""
+    assert len(git_state(tree)["commit"]) == 40
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    (fresh / "__init__.py").write_text("")
+    git(fresh, "init")
+    git(fresh, "add", ".")
+    assert git_state(fresh)["commit"] == ""
+
+
+def test_only_variables_on_the_list_are_kept() -> None:
+    variables = {"OMP_NUM_THREADS": "2", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONHASHSEED": "0"}
+    secret = {"AWS_SECRET_ACCESS_KEY": "x", "MLFLOW_TRACKING_PASSWORD": "x", "HOME": "/x", "MY_OMP_TOKEN": "x"}
+    assert environment(variables | secret) == dict(sorted(variables.items()))
+
+
+def test_the_files_that_every_run_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "tracking.uri=postgresql+psycopg2://me:secret@h/d"])
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+    files = provenance()
+    assert "secret" not in "".join(files[name] for name in files if name != "uncommitted.diff")
+    facts = json.loads(files["provenance.json"])
+    assert facts["argv"] == ["train.py", "tracking.uri=postgresql+psycopg2://me:***@h/d"]
+    assert facts["python"]["version"] == ".".join(map(str, sys.version_info[:3]))
+    assert facts["machine"]["cores"] == os.cpu_count()
+    listed = dict(line.split("==") for line in files["requirements.txt"].splitlines())
+    assert listed["mlflow"] == "3.17.2"
+    assert listed["torch"].startswith("2.")
+
+
+def test_the_machine() -> None:
+    facts = machine()
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["memory_mib"] > 100
+    assert not {os.uname().nodename} & set(map(str, facts.values())), "no host name"
+
+
+def test_a_cpu_of_each_kind(tmp_path: Path) -> None:
+    flags = "flags\t\t: fpu vme avx avx2 avx512_bf16 fma sse4_2 xyz"
+    (tmp_path / "x86").write_text(f"processor: 0\nmodel name\t: Fast CPU @ 3GHz\n{flags}\n\nprocessor: 1\n")
+    assert cpu_facts(tmp_path / "x86") == {
+        "model": "Fast CPU @ 3GHz",
+        "flags": ["avx", "avx2", "avx512_bf16", "fma", "sse4_2"],
+    }
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd sve sve2 crc32\n")
+    assert cpu_facts(tmp_path / "arm") == {"model": "", "flags": ["asimd", "sve", "sve2"]}
+    assert cpu_facts(tmp_path / "none") == {"model": "", "flags": []}
+
+
+def test_torch_is_asked_only_where_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "torch", raising=False)
+        assert torch_facts() == {}
+    import torch
+
+    facts = torch_facts()
+    assert facts["threads"] == torch.get_num_threads()
+    assert json.loads(json.dumps(facts)) == facts

@@ -1,0 +1,228 @@
+"""Finding sweeps and runs, and the way to the MLflow UI."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sqlite3
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from stridelab.tracking import (
+    RunIdentity,
+    Store,
+    TrackingConfig,
+    find_run,
+    find_sweep,
+    open_run,
+    redact,
+    resolve_store,
+    run_link,
+    sweep_link,
+    sweep_note,
+    ui_base,
+    ui_command,
+)
+from stridelab.tracking.reader import Reader
+from stridelab.tracking.store import connect
+from tracking_stores import identity, local_store, make_template, send
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Three sweeps of two runs each; the names of folders as awkward as SQLite and MLflow bear."""
+    folder = tmp_path_factory.mktemp("odd #1 'caf\u00e9'")
+    store = local_store(folder / "results", make_template(tmp_path_factory.getbasetemp()))
+    results = folder / "results"
+    for number in range(3):
+        sweep = results / "sweeps" / f"s{number}"
+        with open_run(sweep, RunIdentity(f"sweep{number}", f"s{number}", role="sweep", sweep=f"s{number}")) as parent:
+            parent.tags({"mlflow.note.content": f"question {number}"})
+            folders = [results / "runs" / f"{number}{seed}" for seed in range(2)]
+            for seed, folder in enumerate(folders):
+                one = identity(10 * number + seed, parent=f"sweep{number}", sweep=f"s{number}")
+                with open_run(folder, one) as run:
+                    for step in range(5):
+                        run.metrics({"val/acc": number + seed / 10 + step / 100}, step=4 - step)
+                    (run.folder / "maps").mkdir()
+                    (run.folder / "maps" / "x.npz").write_text(f"{number}{seed}")
+                    run.artifact(run.folder / "maps")
+        send(store, sweep, *folders)
+    return store
+
+
+def test_a_sweep_by_name_id_or_as_the_latest(store: Store) -> None:
+    latest = find_sweep(store)
+    assert (latest.name, latest.note) == ("s2", "question 2")
+    assert [run.tags["stridelab.signature"] for run in latest.runs] == [identity(20).signature, identity(21).signature]
+    assert find_sweep(store, "s0").name == "s0"
+    assert find_sweep(store, find_sweep(store, "s1").run_id).name == "s1"
+
+
+def test_a_run_by_id_signature_name_or_as_the_latest(store: Store) -> None:
+    latest = find_run(store)
+    assert latest.tags["stridelab.signature"] == identity(21).signature
+    assert find_run(store, latest.run_id) == latest
+    assert find_run(store, identity(21).signature) == latest
+    assert find_run(store, "strides=1-0 seed=0").tags["stridelab.signature"] == identity(0).signature
+
+
+def test_what_is_not_found_is_answered_with_what_there_is(store: Store) -> None:
+    with pytest.raises(ValueError, match=r"(?s)sweep=s9 is not in .*most recent.*  s2\n.*  s1\n.*  s0$"):
+        find_sweep(store, "s9")
+    with pytest.raises(ValueError, match=r"(?s)run=it's is not in .*most recent"):
+        find_run(store, "it's")
+    empty = Store(store.uri, store.artifact_root, "another")
+    with pytest.raises(ValueError, match=r"sweep=latest: there is no sweep yet in .*, experiment another\."):
+        find_sweep(empty)
+
+
+def test_no_store_yet_is_said_and_none_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no store at .*: nothing has been run"):
+        find_sweep(resolve_store(TrackingConfig(), results_dir=tmp_path / "results"))
+    assert not (tmp_path / "results").exists()
+    (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
+    with pytest.raises(ValueError, match="cannot be read: file is not a database"):
+        find_sweep(resolve_store(TrackingConfig(), results_dir=tmp_path))
+
+
+def test_histories_are_the_same_by_sql_and_by_mlflow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = []
+    real = Reader._histories_by_sql
+    monkeypatch.setattr(Reader, "_histories_by_sql", lambda *args: (queries.append(args), real(*args))[1])
+    by_sql = [run.history("val/acc") for run in find_sweep(store, "s1").runs]
+    assert len(queries) == 1, "one query for a whole sweep"
+    monkeypatch.setattr(Reader, "_histories_by_sql", lambda *args: None)
+    by_mlflow = [run.history("val/acc") for run in find_sweep(store, "s1").runs]
+    assert by_sql == by_mlflow
+    assert by_sql[1] == [(step, 1 + 1 / 10 + (4 - step) / 100) for step in range(5)]
+    assert find_run(store).history("no such metric") == []
+
+
+def test_artifacts_are_found_and_nothing_outside_them(store: Store, tmp_path: Path) -> None:
+    run = find_run(store)
+    assert run.artifacts() == ["maps/x.npz"]
+    assert run.artifact("maps/x.npz").read_text() == "21"
+    assert run.artifact("maps").is_dir()
+    with pytest.raises(FileNotFoundError, match="has no artifact maps/y"):
+        run.artifact("maps/y")
+    for path in ("../x", "/etc/passwd", "maps/../../x", ""):
+        with pytest.raises(ValueError, match="must be a path inside"):
+            run.artifact(path)
+    (tmp_path / "secret").write_text("secret")
+    (run.artifact("maps") / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(FileNotFoundError, match="has no artifact maps/link"):
+        run.artifact("maps/link")
+    (run.artifact("maps") / "link").unlink()
+
+
+def test_addresses_become_absolute_and_keep_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    local = resolve_store(TrackingConfig(), results_dir=Path("results"))
+    assert local.uri == f"sqlite:///{tmp_path}/results/mlflow.db"
+    assert local.artifact_root == f"{tmp_path}/results/artifacts"
+    named = resolve_store(TrackingConfig("sqlite:///x/../y/a.db"), results_dir=Path("results"))
+    assert (named.uri, named.artifact_root) == (f"sqlite:///{tmp_path}/y/a.db", f"{tmp_path}/y/artifacts")
+    served = resolve_store(TrackingConfig("http://127.0.0.1:5000/"), results_dir=Path("results"))
+    assert (served.uri, served.artifact_root, served.database) == ("http://127.0.0.1:5000", "", None)
+    server = resolve_store(TrackingConfig("postgresql+psycopg2://u:p@h/d"), results_dir=Path("results"))
+    assert server.artifact_root == f"{tmp_path}/results/artifacts"
+    for odd in ("100%", "what?"):
+        with pytest.raises(ValueError, match="cannot hold '%' or '\\?'"):
+            resolve_store(TrackingConfig(), results_dir=tmp_path / odd)
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+def test_the_experiment_keeps_its_artifacts_beside_the_store(store: Store) -> None:
+    experiment = connect(store).get_experiment_by_name("stridelab")
+    assert experiment is not None
+    assert experiment.artifact_location == Path(store.artifact_root).as_uri()
+    assert find_run(store).artifact("maps").is_relative_to(store.artifact_root)
+
+
+def test_the_command_that_opens_the_store(store: Store) -> None:
+    words = shlex.split(ui_command(store, port=5055))
+    assert words[0] == "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
+    assert words[1].endswith("mlflow")
+    assert words[2:] == [
+        "ui",
+        "--backend-store-uri",
+        store.uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "5055",
+        "--workers",
+        "1",
+    ]
+    assert ui_command(Store("http://u:secret@host:5000", "", "x")) == "http://u:***@host:5000"
+    assert ui_base(store) == "http://127.0.0.1:5000"
+    assert ui_base(Store("http://host:5000", "", "x")) == "http://host:5000"
+
+
+def test_links_select_the_runs_of_the_sweep_in_the_view_for_training(store: Store) -> None:
+    sweep = find_sweep(store)
+    link = sweep_link("http://127.0.0.1:5000", experiment_id=sweep.run.experiment_id, run_id=sweep.run_id)
+    page, _, query = urlsplit(link).fragment.partition("?")
+    assert page == f"/experiments/{sweep.run.experiment_id}/runs"
+    asked = {key: value for key, (value,) in parse_qs(query).items()}
+    assert asked.pop("workflowType") == "machine_learning"
+    assert asked == {
+        "searchFilter": f"tags.`mlflow.parentRunId` = '{sweep.run_id}'",
+        "orderByKey": "metrics.`val/acc`",
+        "orderByAsc": "false",
+        "compareRunsMode": "CHART",
+    }
+    found = connect(store).search_runs([sweep.run.experiment_id], asked["searchFilter"])
+    assert {run.info.run_id for run in found} == {run.run_id for run in sweep.runs}
+    assert run_link("http://h", experiment_id="1", run_id="r") == (
+        "http://h/#/experiments/1/runs/r?workflowType=machine_learning"
+    )
+    note = sweep_note("Why?", experiment_id="1", run_id=sweep.run_id, num_runs=6)
+    assert note.startswith("Why?\n\n6 runs: [as charts](/#/experiments/1/runs?workflowType=machine_learning&")
+    assert " " not in note[note.index("(") : note.index(")")], "a blank would end a Markdown link"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql+psycopg2://me:pa:ss@h:5432/db", "postgresql+psycopg2://me:***@h:5432/db"),
+        ("tracking.uri=http://u:p@127.0.0.1:5000", "tracking.uri=http://u:***@127.0.0.1:5000"),
+        ("http://h/x?token=abc&y=1", "http://h/x?token=***&y=1"),
+        ("sqlite:////a/b@c:d/mlflow.db", "sqlite:////a/b@c:d/mlflow.db"),
+        ("model.strides=[1,2]", "model.strides=[1,2]"),
+    ],
+)
+def test_passwords_are_not_shown(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["results", "file:///tmp/x", "databricks://x", "sqlite://", "sqlite:///", "postgresql://u:secret@h/d", " http://h"],
+)
+def test_addresses_that_are_none(uri: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"tracking\.uri is not the address of a store.*begin with one of sqlite://"
+    ) as caught:
+        TrackingConfig(uri=uri)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", " ", " x", "x\n", "x" * 251])
+def test_experiments_that_are_none(name: str) -> None:
+    with pytest.raises(ValueError, match=r"tracking\.experiment=.* must be 1 to 250 printable characters"):
+        TrackingConfig(experiment=name)
+
+
+def test_a_database_in_use_can_be_read(store: Store) -> None:
+    assert store.database is not None
+    with sqlite3.connect(store.database, isolation_level=None) as database:
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            assert find_sweep(store, "s0").runs[0].history("val/acc")
+        finally:
+            database.execute("ROLLBACK")
+    database.close()

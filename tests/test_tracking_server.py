@@ -1,0 +1,189 @@
+"""A real MLflow server: there, killed in the middle, hung, answering nonsense, and back again."""
+
+from __future__ import annotations
+
+import http.server
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stridelab.tracking import Run, RunIdentity, Store, find_run, find_sweep, open_run, sync
+from tracking_stores import (
+    FLUSH_S,
+    Server,
+    Spec,
+    free_port,
+    identity,
+    make_template,
+    mirror_of,
+    running_server,
+    send,
+    stored_points,
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    template = make_template(tmp_path_factory.getbasetemp())
+    with running_server(tmp_path_factory.mktemp("server"), template) as server:
+        yield server
+
+
+def train(run: Run, *, first: int = 0, last: int = 400) -> None:
+    for step in range(first, last):
+        run.metrics({"train/loss": 1 / (step + 1), "val/acc": step / 10}, step=step)
+
+
+def expected(steps: int = 400) -> list[tuple[str, int, float]]:
+    losses = [("train/loss", step, 1 / (step + 1)) for step in range(steps)]
+    return losses + [("val/acc", step, step / 10) for step in range(steps)]
+
+
+def test_a_sweep_goes_to_a_server_and_comes_back(server: Server, tmp_path: Path) -> None:
+    store = server.store("roundtrip")
+    sweep, folder = tmp_path / "sweeps" / "s1", tmp_path / "runs" / "a"
+    with open_run(sweep, RunIdentity("5eed", "s1", role="sweep", sweep="s1")) as parent:
+        parent.members([identity().signature])
+        parent.tags({"mlflow.note.content": "**note**"})
+        with open_run(folder, identity(parent="5eed", sweep="s1", params={"stride_1": 2})) as run:
+            train(run, last=20)
+            run.dataset(Spec(), "train")
+            run.image("feature_maps/01_conv", np.zeros((4, 8), np.uint8), step=3)
+            (run.folder / "geometry.json").write_text("[]")
+            run.artifact(run.folder / "geometry.json")
+    send(store, sweep, folder)
+    record = find_sweep(store, "s1")
+    assert record.note == "**note**"
+    (child,) = record.runs
+    assert child.history("val/acc") == [(step, step / 10) for step in range(20)]
+    assert child.params == {"stride_1": "2"}
+    assert child.artifact("geometry.json").read_text() == "[]", "fetched into a folder of its own"
+    copy = child.artifact("geometry.json", into=tmp_path / "copy")
+    assert copy == tmp_path / "copy" / "geometry.json"
+    assert [name.partition("+timestamp")[0] for name in child.artifacts("images")] == [
+        "images/feature_maps~01_conv+step+3"
+    ] * 2
+    with pytest.raises(FileNotFoundError, match=r"no artifact nothing\.json"):
+        child.artifact("nothing.json")
+
+
+def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "runs" / "a"
+    with mirror_of(server.store("killed")) as mirror, open_run(folder, identity(90)) as run:
+        mirror.watch(folder)
+        train(run, last=100)
+        assert mirror.flush(FLUSH_S)
+        train(run, first=100, last=200)
+        server.kill()
+        start = time.perf_counter()
+        train(run, first=200)
+        assert time.perf_counter() - start < 2, "training does not wait for a dead server"
+        assert not mirror.flush(1.5)
+        server.start()
+        server.wait_until_up()
+        assert mirror.flush(FLUSH_S)
+    assert caplog.text.count("does not take runs") == 1
+    record = find_run(server.store("killed"))
+    assert record.status == "FINISHED"
+    assert stored_points(server.database(), record.run_id) == expected()
+
+
+def test_a_server_that_hangs_holds_nobody_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    folder = tmp_path / "runs" / "a"
+    with mirror_of(server.store("hung")) as mirror, open_run(folder, identity(91)) as run:
+        mirror.watch(folder)
+        train(run, last=50)
+        assert mirror.flush(FLUSH_S)
+        server.signal(signal.SIGSTOP)
+        try:
+            start = time.perf_counter()
+            train(run)
+            assert time.perf_counter() - start < 2
+            start = time.perf_counter()
+            assert not mirror.flush(1.5)
+            assert time.perf_counter() - start < 2.5, "a flush keeps to its time"
+        finally:
+            server.signal(signal.SIGCONT)
+        assert mirror.flush(FLUSH_S)
+    record = find_run(server.store("hung"))
+    assert stored_points(server.database(), record.run_id) == expected()
+
+
+def test_a_server_that_was_never_there_is_told_later(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "runs" / "a"
+    away = Store(f"http://user:pa55word@127.0.0.1:{free_port()}", "", "late")
+    mirror = mirror_of(away)
+    with open_run(folder, identity(92)) as run:
+        mirror.watch(folder)
+        train(run)
+    start = time.perf_counter()
+    assert not mirror.close(2)
+    assert time.perf_counter() - start < 4
+    assert "does not take runs" in caplog.text
+    assert "pa55word" not in caplog.text
+    assert sync(server.store("late"), tmp_path, timeout_s=FLUSH_S)
+    assert stored_points(server.database(), find_run(server.store("late")).run_id) == expected()
+
+
+ANSWERS = {
+    "500": (500, b'{"error_code": "INTERNAL_ERROR", "message": "no"}'),
+    "429": (429, b"slow down"),
+    "garbage": (200, b"<html>login</html>"),
+    "wrong json": (200, b"[1, 2]"),
+    "reset": (0, b""),
+}
+
+
+@contextmanager
+def stub(status: int, body: bytes) -> Iterator[str]:
+    """Answers everything with the same; status 0: it closes the connection without a word."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            if status:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_nonsense_from_a_server_is_neither_believed_nor_fatal(
+    tmp_path: Path, answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stub(*ANSWERS[answer]) as uri:
+        mirror = mirror_of(Store(uri, "", "x"))
+        with open_run(tmp_path / "runs" / "a", identity()) as run:
+            mirror.watch(tmp_path / "runs" / "a")
+            train(run)
+            assert not mirror.flush(1.5)
+        assert not mirror.close(0)
+        assert caplog.text.count("does not take runs") == 1
+        with pytest.raises(ValueError, match="cannot be read"):
+            find_run(Store(uri, "", "x"))
+    assert not (tmp_path / "runs" / "a" / "mirror.json").exists()
