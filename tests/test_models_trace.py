@@ -398,9 +398,11 @@ def test_parametrized_weights_are_counted_for_the_layer_that_uses_them() -> None
 
 def test_parameters_that_the_pass_does_not_use_are_named() -> None:
     net = torchvision_net("googlenet", device="meta").eval()
-    unused = {one.name: one.params for one in geometry_of(net, 64) if one.kind == "unused"}
+    geometry = geometry_of(net, 64)
+    unused = {one.name: one.params for one in geometry if one.kind == "unused"}
     assert {name.split(".")[0] for name in unused} == {"aux1", "aux2"}
     assert unused["aux1.fc2"] == 1024 * 1000 + 1000
+    assert ["aux1.fc2", "unused", "1,025,000"] in [line.split() for line in str(geometry).splitlines()]
     assert not any(one.kind == "unused" for one in geometry_of(net.train(), 64))
 
 

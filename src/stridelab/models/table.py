@@ -86,6 +86,8 @@ class Geometry:
 
 
 def row(layer: LayerGeometry, reason: str | None) -> tuple[str, ...]:
+    if layer.kind == "unused":
+        return (layer.name, layer.kind, *[""] * 6, number(layer.params), *[""] * 3)
     (top, bottom), (left, right) = layer.pad
     symmetric = top == bottom and left == right
     return (

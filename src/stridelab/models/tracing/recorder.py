@@ -192,7 +192,7 @@ def unknown_dims(shape: Sequence[int]) -> Dims:
 
 def bare_name(func: Any) -> str:
     """`relu` for F.relu, torch.relu_ and Tensor.relu_ alike; of a property, its name."""
-    name = str(func.__name__)
+    name = str(getattr(func, "__name__", func))
     if name == "__get__":
-        name = (resolve_name(func) or "").split(".")[-2]
+        name = (resolve_name(func) or "property.get").split(".")[-2]
     return name.strip("_")
