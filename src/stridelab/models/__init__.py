@@ -1,21 +1,19 @@
-"""From choices to a layer plan, and from a layer plan to a torch module and back (torch is imported on first use)."""
+"""From choices to a layer plan here; `build` and `trace` (which need torch) go from plan to module and back."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .families import FAMILIES, layer_plan
 from .settings import ModelConfig
 
 if TYPE_CHECKING:
-    from .build import build
-    from .trace import geometry_of, trace
+    from .trace import geometry_of
 
-__all__ = ["FAMILIES", "ModelConfig", "build", "geometry_of", "layer_plan", "trace"]
-
-_TORCH = {"build": ".build", "trace": ".trace", "geometry_of": ".trace"}
+__all__ = ["FAMILIES", "ModelConfig", "geometry_of", "layer_plan"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _TORCH:
-        return getattr(import_module(_TORCH[name], __name__), name)
+    if name == "geometry_of":
+        from .trace import geometry_of
+
+        return geometry_of
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,9 +43,7 @@ def head(config: ModelConfig, *, source: str, num_classes: int) -> list[Layer]:
         kind="global_avg_pool" if config.head == "gap" else "flatten",
         inputs=(source,),
     )
-    classify = Layer(
-        name="classifier", kind="linear", inputs=(collapse.name,), out_channels=num_classes, bias=True
-    )
+    classify = Layer(name="classifier", kind="linear", inputs=(collapse.name,), out_channels=num_classes, bias=True)
     return [collapse, classify]
 
 

@@ -56,9 +56,7 @@ def require_choice(key: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{key}={value!r} is not one of its choices; choose one of {', '.join(choices)}.")
 
 
-def per_layer(
-    name: str, value: object, *, count: int | None, parse: Callable[[str, object], Any]
-) -> tuple[Any, ...]:
+def per_layer(name: str, value: object, *, count: int | None, parse: Callable[[str, object], Any]) -> tuple[Any, ...]:
     """One parsed entry a layer; `count` None means that this field decides how many layers there are."""
     key = f"model.{name}"
     if isinstance(value, str) and "-" in value.strip("-"):
