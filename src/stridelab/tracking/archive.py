@@ -19,8 +19,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 FORMAT, VERSION = "stridelab sweep", 1
 MANIFEST = "manifest.json"
@@ -179,11 +180,14 @@ class _Reader:
     into: Path | None
     contents: Contents
     manifest: Mapping[str, Any] | None = None
+    total: int = 0
+    """Bytes taken."""
     held: int = 0
-    """Bytes of JSON."""
+    """Those of them that are JSON."""
 
     def take(self, entry: Entry) -> None:
         self._check(entry)
+        self.total += entry.size
         digest, kept = hashlib.sha256(), io.BytesIO()
         is_file = entry.name.startswith("files/")
         with entry.open() as source, self._target(entry.name if is_file else "") as target:
@@ -231,22 +235,12 @@ class _Reader:
             self._refuse(name, f"says it holds {entry.size:,} bytes; {limits.file_bytes:,} a file are the most")
         if len(sizes) + 1 >= limits.files:
             self._refuse(name, f"is one too many; {limits.files:,} files are the most")
-        if sum((entry.size, self._total())) > limits.total_bytes:
+        if self.total + entry.size > limits.total_bytes:
             self._refuse(name, f"goes beyond {limits.total_bytes:,} bytes in all, which are the most")
         if not name.startswith("files/"):
             self.held += entry.size
             if self.held > limits.json_bytes:
                 self._refuse(name, f"goes beyond {limits.json_bytes:,} bytes of records, which are the most")
-
-    _sum: int = 0
-    _summed: int = 0
-
-    def _total(self) -> int:
-        """Bytes taken so far, added up once each."""
-        if self._summed != len(self.contents.sizes):
-            self._sum += next(reversed(self.contents.sizes.values()))
-            self._summed += 1
-        return self._sum
 
     @contextmanager
     def _target(self, name: str) -> Iterator[IO[bytes]]:
@@ -274,13 +268,13 @@ class _Reader:
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
-            return self._refuse(name, f"is not JSON ({str(error)[:100]})")
+            self._refuse(name, f"is not JSON ({str(error)[:100]})")
 
-    def _refuse(self, name: str, rule: str) -> None:
+    def _refuse(self, name: str, rule: str) -> NoReturn:
         raise ValueError(f"{self.path}: member {name[:120]!r} {rule}. Nothing was imported.")
 
 
-class _Nowhere(io.RawIOBase):
+class _Nowhere(io.BytesIO):
     def write(self, chunk: Any) -> int:
         return len(chunk)
 
@@ -291,11 +285,14 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, source: Any, *, limit: int | None) -> None:
         self.source, self.limit = source, limit
+        self._end = source.seek(0, io.SEEK_END) if limit is None else 0
 
     def read(self, size: int = -1) -> bytes:
+        if size < 0 and self.limit is None:  # zipfile reads its directory's end so
+            size = max(0, self._end - self.source.tell())
         if not 0 <= size <= HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size:,} bytes; {HEADER_BYTES:,} are the most")
-        self._keep_within(self.source.tell() + size - HEADER_BYTES)
+        self._keep_within(self.source.tell())
         found: bytes = self.source.read(size)
         return found
 
@@ -332,8 +329,7 @@ def _tar_entries(file: IO[bytes], limits: Limits) -> Iterator[Entry]:
         bounded: Any = _Bounded(plain, limit=limits.total_bytes + 2048 * limits.files)
         with tarfile.open(fileobj=bounded, mode="r:") as tar:
             for member in tar:
-                # A closure over the loop's variable: the entry is used before the next one comes.
-                yield Entry(member.name, member.size, _tar_problem(member), lambda: _opened(tar, member))  # noqa: B023
+                yield Entry(member.name, member.size, _tar_problem(member), partial(_opened, tar, member))
             while rest := bounded.read(CHUNK_BYTES):  # to the end, where gzip's own checksum is
                 if rest.strip(b"\0"):
                     raise tarfile.ReadError("something follows its end")
@@ -367,7 +363,7 @@ def _zip_entries(file: IO[bytes]) -> Iterator[Entry]:
     with zipfile.ZipFile(bounded) as zipped:
         for info in zipped.infolist():
             # zipfile changes names (it cuts them at NUL): the original counts.
-            yield Entry(info.orig_filename, info.file_size, _zip_problem(info), lambda: zipped.open(info))  # noqa: B023
+            yield Entry(info.orig_filename, info.file_size, _zip_problem(info), partial(zipped.open, info))
 
 
 def _zip_problem(info: zipfile.ZipInfo) -> str:
