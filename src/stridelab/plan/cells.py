@@ -22,15 +22,12 @@ VARIANT_COLUMNS: Mapping[str, Callable[[Figures], str]] = {
 
 LAYER_COLUMNS: Mapping[str, Callable[[Figures, LayerGeometry, LayerMemory], str]] = {
     "layer": lambda figures, layer, memory: layer.name,
-    "kind": lambda figures, layer, memory: layer.kind,
     "kernel": lambda figures, layer, memory: side(layer.kernel_size) if is_windowed(layer) else "",
     "stride": lambda figures, layer, memory: side(layer.stride) if is_windowed(layer) else "",
     "pad": lambda figures, layer, memory: pad_cell(layer),
-    "map": lambda figures, layer, memory: f"{layer.out_channels} x {' x '.join(map(str, layer.output_size))}",
-    "effective stride": lambda figures, layer, memory: "" if layer.whole else side(layer.effective_stride),
-    "receptive field": lambda figures, layer, memory: (
-        "" if layer.whole else field(layer.receptive_field, figures.image_size)
-    ),
+    "map": lambda figures, layer, memory: "x".join(map(str, (layer.out_channels, *layer.output_size))),
+    "effective stride": lambda figures, layer, memory: side(layer.effective_stride) if is_windowed(layer) else "",
+    "field px": lambda figures, layer, memory: side(layer.receptive_field) if is_windowed(layer) else "",
     "params": lambda figures, layer, memory: human(layer.params),
     "MACs": lambda figures, layer, memory: human(layer.macs),
     "training memory": lambda figures, layer, memory: human_bytes(memory.total),
@@ -38,8 +35,9 @@ LAYER_COLUMNS: Mapping[str, Callable[[Figures, LayerGeometry, LayerMemory], str]
         name for name, layers in figures.warnings.items() if layer.name in layers
     ),
 }
+"""`field px`: the receptive field."""
 
-LEFT = {"map sizes", "warnings", "layer", "kind", "pad"}
+LEFT = {"map sizes", "warnings", "layer", "pad"}
 """Columns of words; figures are set to the right."""
 
 
@@ -69,6 +67,17 @@ def layer_cells(figures: Figures) -> list[list[str]]:
         "training memory": human_bytes(figures.memory.total),
     }
     return [*rows, [sums.get(heading, "") for heading in LAYER_COLUMNS]]
+
+
+def field_words(figures: Figures) -> list[str]:
+    """What the last map sees of the image, in a sentence; none where it cannot be known."""
+    last = figures.last_map
+    if last is None or last.input_share is None or last.padding_share is None:
+        return []
+    return [
+        f"A unit of the last map, {last.name}, sees {field(last.receptive_field, figures.image_size)}; together they "
+        f"read {last.input_share:.0%} of the image; {last.padding_share:.0%} of them see padding."
+    ]
 
 
 def memory_words(figures: Figures) -> str:

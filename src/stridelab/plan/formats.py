@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO
 
-from rich.console import Console
-
-from .drawing import write_svg
 from .exchange import write_csv, write_json
-from .markdown import write_markdown
 from .row import Row
-from .table import print_rows
+from .table import write_rows
 
 
-def write_table(rows: Iterable[Row], out: TextIO) -> None:
-    print_rows(rows, Console(file=out, highlight=False))
+def write_markdown(rows: Iterable[Row], out: TextIO) -> None:
+    from .markdown import write
+
+    write(rows, out)
+
+
+def write_svg(rows: Iterable[Row], out: TextIO) -> None:
+    from .drawing import write
+
+    write(rows, out)
 
 
 FORMATS: Mapping[str, Callable[[Iterable[Row], TextIO], None]] = {
-    "table": write_table,
+    "table": write_rows,
     "json": write_json,
     "csv": write_csv,
     "markdown": write_markdown,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from stridelab.geometry import IMAGE, LayerGeometry, Pair
 
@@ -50,10 +51,20 @@ def ladder(figures: Figures) -> list[Rung]:
         )
         for layer, following in zip([None, *windows], nexts, strict=True)
     ]
-    if len(rungs) <= MANY_MAPS:
-        return rungs
-    kept = [at for at, rung in enumerate(rungs) if at in (0, len(rungs) - 1) or rung.size != rungs[at + 1].size]
-    return [rungs[at] for at in kept]
+    return rungs if len(rungs) <= MANY_MAPS else one_a_size(rungs)
+
+
+def one_a_size(rungs: Sequence[Rung]) -> list[Rung]:
+    """The image and the last map of each size, labelled with all the layers between them."""
+    kept, names = [rungs[0]], list[str]()
+    for rung, following in zip_longest(rungs[1:], rungs[2:]):
+        names.append(rung.name)
+        if following is None or following.size != rung.size:
+            few = len(names) == 1
+            label = rung.label if few else (f"{names[0]} to {names[-1]}", f"{len(names)} layers")
+            kept.append(replace(rung, label=label))
+            names = []
+    return kept
 
 
 def label_of(layer: LayerGeometry) -> tuple[str, ...]:
@@ -61,9 +72,17 @@ def label_of(layer: LayerGeometry) -> tuple[str, ...]:
     words = [layer.name, f"{kernel}, stride {side(layer.stride)}"]
     if layer.dilation != (1, 1):
         words.append(f"dilation {side(layer.dilation)}")
-    name = policy(layer.padding)
-    words.append(f"{name} (pad {pads(layer.pad)})" if name else f"pad {pads(layer.pad)}")
-    return tuple(words)
+    return (*words, pad_words(layer))
+
+
+def pad_words(layer: LayerGeometry) -> str:
+    """`pad 1 (half)`, `pad 0+1 (same)`: before and after."""
+    height, width = layer.pad
+    if not any((*height, *width)):
+        return "no padding"
+    amount = f"{height[0]}+{height[1]}" if height == width and height[0] != height[1] else pads(layer.pad)
+    named = policy(layer.padding) or (layer.padding_mode if layer.padding_mode != "zeros" else "")
+    return f"pad {amount}" + (f" ({named})" if named else "")
 
 
 def middle(layer: LayerGeometry) -> Pair:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 GAP = "  "
-LEAST = 20
+LEAST = 12
 """Columns for what is wrapped, however narrow the terminal."""
 
 
@@ -56,4 +56,4 @@ def hanging(start: str, text: str, width: int | None) -> str:
     """`text` behind `start`, wrapped so that it stays to the right of it."""
     if width is None or len(start) + len(text) <= width:
         return (start + text).rstrip()
-    return start + ("\n" + " " * len(start)).join(wrap(text, max(LEAST, width - len(start))))
+    return start + ("\n" + " " * len(start)).join(wrap(text, max(LEAST, width - len(start)), break_long_words=False))

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TextIO
 
-from .cells import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, layer_cells, memory_words, variant_cells
+from .cells import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, field_words, layer_cells, memory_words, variant_cells
 from .row import Row
 from .table import Seen, keys_of, labels_of, reason
 from .words import markdown_text
 
 
-def write_markdown(rows: Iterable[Row], out: TextIO) -> None:
+def write(rows: Iterable[Row], out: TextIO) -> None:
     """One line a variant; the layers when there is one variant."""
     stream = iter(rows)
     sample = list(islice(stream, 2))
@@ -45,6 +45,7 @@ def layer_lines(row: Row) -> Iterator[str]:
     *layers, sums = layer_cells(row.figures)
     yield from map(line, layers)
     yield "| " + " | ".join(f"**{markdown_text(cell)}**" if cell else "" for cell in sums) + " |"
+    yield from ("\n" + sentence for sentence in field_words(row.figures))
     yield f"\nTraining memory = {memory_words(row.figures)}"
 
 

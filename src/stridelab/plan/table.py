@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-from rich.text import Text
-
-from .cells import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, layer_cells, memory_words, variant_cells
+from .cells import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, field_words, layer_cells, memory_words, variant_cells
 from .layout import Layout, hanging
 from .row import Figures, Row
 from .warn import WARNINGS
 from .words import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SAMPLE = 200
 """Variants that the widths of the columns are made for."""
@@ -23,22 +24,31 @@ Line = tuple[str, str]
 """Text and style."""
 
 
-def print_rows(rows: Iterable[Row], console: Console) -> None:
-    """Nothing is wrapped or coloured where there is no terminal."""
+def write_rows(rows: Iterable[Row], out: TextIO) -> None:
+    """For people at a terminal, or as plain lines of any length."""
+    if out.isatty():
+        from rich.console import Console
+
+        print_rows(rows, Console(file=out))
+    else:
+        out.writelines(text + "\n" for text, _ in lines_of(rows, width=None, layers=True))
+
+
+def print_rows(rows: Iterable[Row], console: Console, *, layers: bool = True) -> None:
+    """`layers`: show a single variant's. Nothing is wrapped where there is no terminal."""
+    from rich.text import Text
+
     width = console.width if console.is_terminal else None
-    for text, style in lines_of(rows, width=width):
-        if console.is_terminal:
-            console.print(Text(text, style), soft_wrap=True)
-        else:
-            console.file.write(text + "\n")
+    for text, style in lines_of(rows, width=width, layers=layers):
+        console.print(Text(text, style), soft_wrap=True)
 
 
-def lines_of(rows: Iterable[Row], *, width: int | None) -> Iterator[Line]:
+def lines_of(rows: Iterable[Row], *, width: int | None, layers: bool) -> Iterator[Line]:
     stream = iter(rows)
     sample = list(islice(stream, SAMPLE))
     seen = Seen()
     everything = map(seen.note, chain(sample, stream))
-    if len(sample) == 1:
+    if layers and len(sample) == 1:
         yield from layer_lines(next(everything), width=width)
     else:
         yield from variant_lines(everything, sample=sample, width=width)
@@ -124,8 +134,5 @@ def layer_lines(row: Row, *, width: int | None) -> Iterator[Line]:
 
 def summary_lines(figures: Figures, *, width: int | None) -> Iterator[Line]:
     """What a column has no room for."""
-    last = figures.last_map
-    if last and last.input_share is not None and last.padding_share is not None:
-        yield f"{last.name} reads {last.input_share:.0%} of the image's pixels.", ""
-        yield f"{last.padding_share:.0%} of its units see padding beyond the edge.", ""
+    yield from ((hanging("", sentence, width), "") for sentence in field_words(figures))
     yield hanging("Training memory = ", memory_words(figures), width), ""

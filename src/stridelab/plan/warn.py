@@ -9,32 +9,28 @@ from stridelab.config import Config
 from stridelab.geometry import LayerGeometry
 
 Found = tuple[str, ...]
-"""The layers that a warning is about."""
+"""The layers that a warning is about; none, where it is about the whole network."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    find: Callable[[Config, Sequence[LayerGeometry]], Found]
+    find: Callable[[Config, Sequence[LayerGeometry]], Found | None]
     meaning: str
 
 
-def where(test: Callable[[LayerGeometry], object]) -> Callable[[Config, Sequence[LayerGeometry]], Found]:
-    return lambda config, layers: tuple(layer.name for layer in layers if test(layer))
+def where(test: Callable[[LayerGeometry], object]) -> Callable[[Config, Sequence[LayerGeometry]], Found | None]:
+    return lambda config, layers: tuple(layer.name for layer in layers if test(layer)) or None
 
 
-def flattened(config: Config, layers: Sequence[LayerGeometry]) -> Found:
-    return tuple(layer.name for layer in layers if layer.kind == "flatten" and max(layer.input_size) > 1)
-
-
-def without_deterministic_form(config: Config, layers: Sequence[LayerGeometry]) -> Found:
-    """From the list in the documentation of torch.use_deterministic_algorithms; of our modes, reflect alone."""
+def without_deterministic_form(config: Config, layers: Sequence[LayerGeometry]) -> Found | None:
+    """As listed for torch.use_deterministic_algorithms; of our padding modes, reflect alone."""
     if config.trainer.accelerator == "cpu":
-        return ()
-    return tuple(layer.name for layer in layers if layer.padding_mode == "reflect" and any(map(any, layer.pad)))
+        return None
+    return tuple(layer.name for layer in layers if layer.padding_mode == "reflect" and any(map(any, layer.pad))) or None
 
 
-def not_32_bit(config: Config, layers: Sequence[LayerGeometry]) -> Found:
-    return () if config.trainer.precision == "32-true" else (layers[-1].name,)
+def not_32_bit(config: Config, layers: Sequence[LayerGeometry]) -> Found | None:
+    return None if config.trainer.precision == "32-true" else ()
 
 
 WARNINGS: Mapping[str, Rule] = {
@@ -64,7 +60,7 @@ WARNINGS: Mapping[str, Rule] = {
         "branches are joined that see the image at different places or steps (Araujo et al. 2019)",
     ),
     "flatten": Rule(
-        flattened,
+        where(lambda layer: layer.kind == "flatten" and max(layer.input_size) > 1),
         "the flatten head has parameters for each pixel of the last map: strides then change the size of "
         "the network too, and a comparison cannot tell which of the two made the difference; "
         "model.head=gap keeps it equal",
@@ -85,4 +81,4 @@ WARNINGS: Mapping[str, Rule] = {
 def warnings_of(config: Config, layers: Sequence[LayerGeometry]) -> dict[str, Found]:
     """Short name -> layers, for those that apply."""
     found = {name: rule.find(config, layers) for name, rule in WARNINGS.items()}
-    return {name: names for name, names in found.items() if names}
+    return {name: names for name, names in found.items() if names is not None}
