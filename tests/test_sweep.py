@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ from rich.console import Console
 
 from stridelab.config import expand
 from stridelab.sweep.board import Board, duration
-from stridelab.sweep.pool import Outcome, Pool, Task
+from stridelab.sweep.outcome import Listener, Outcome, Task
+from stridelab.sweep.pool import Pool
 from stridelab.sweep.works import choose_folder, jobs_at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    yield Pool(2)
+def pool() -> Pool:
+    return Pool(2)
 
 
 def double(number: int, *, progress: Any) -> int:
@@ -56,7 +57,7 @@ def sleep(seconds: float, *, progress: Any) -> int:
 def test_values_come_back_in_order_with_their_events_and_their_output_in_a_file(pool: Pool, tmp_path: Path) -> None:
     heard: list[tuple[int, Mapping[str, Any]]] = []
     tasks = [Task(double, (number,), log=tmp_path / f"{number}.txt") for number in range(5)]
-    outcomes = pool.run(tasks, on_event=lambda index, event: heard.append((index, event)))
+    outcomes = pool.run(tasks, Listener(event=lambda index, event: heard.append((index, event))))
     assert outcomes == [Outcome(value=2 * number) for number in range(5)]
     assert sorted(heard, key=lambda pair: pair[0]) == [(number, {"step": number}) for number in range(5)]
     assert (tmp_path / "3.txt").read_text() == "said by 3\n"
@@ -74,7 +75,7 @@ def test_values_come_back_in_order_with_their_events_and_their_output_in_a_file(
 )
 def test_what_happens_to_one_run_stays_there(pool: Pool, how: str, reason: str, died: bool) -> None:
     tasks = [Task(double, (1,)), Task(misbehave, (how,)), Task(double, (2,))]
-    before, bad, after = pool.run(tasks, on_event=lambda index, event: None)
+    before, bad, after = pool.run(tasks)
     assert (before.value, after.value) == (2, 4)
     assert (bad.reason, bad.died) == (reason, died)
 
@@ -91,12 +92,12 @@ def test_no_more_run_at_once_than_allowed(pool: Pool) -> None:
     def end(index: int, outcome: Outcome) -> None:
         running.discard(index)
 
-    pool.run([Task(sleep, (0.1,)) for _ in range(5)], on_event=lambda i, e: None, on_start=start, on_end=end)
+    pool.run([Task(sleep, (0.1,)) for _ in range(5)], Listener(start=start, end=end))
     assert most == 2
 
 
 def test_each_run_has_a_process_of_its_own(pool: Pool) -> None:
-    outcomes = pool.run([Task(sleep, (0.0,)) for _ in range(4)], on_event=lambda i, e: None)
+    outcomes = pool.run([Task(sleep, (0.0,)) for _ in range(4)])
     assert len({outcome.value for outcome in outcomes}) == 4
 
 
@@ -109,7 +110,7 @@ def test_an_interruption_ends_the_children(pool: Pool) -> None:
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        pool.run([Task(sleep, (60,)), Task(sleep, (60,))], on_event=interrupt)
+        pool.run([Task(sleep, (60,)), Task(sleep, (60,))], Listener(event=interrupt))
     assert time.monotonic() - began < 30
     assert not alive(pids[0])
 

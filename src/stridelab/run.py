@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,10 @@ from stridelab.config import Config
 from stridelab.data import DataSpec
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
-from stridelab.tracking import Run, RunIdentity, open_run, write_json_atomic
-from stridelab.tracking.status import RESULT
+from stridelab.tracking import Run, RunIdentity, names, open_run, status_of, write_json_atomic
+from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
+from stridelab.tracking.status import FINISHED, RESULT
+from stridelab.training.faults import point
 
 if TYPE_CHECKING:
     from stridelab.data import Data
@@ -29,6 +32,8 @@ class Work:
     folder: Path
     provenance: Mapping[str, str]
     """File name and content of what says where this run comes from."""
+    data_digest: str = ""
+    """Of the data that the sweep has checked; empty: whatever is found."""
 
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
@@ -39,14 +44,20 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
 
 
 def run(work: Work, *, progress: Progress) -> Result:
-    """Train as `work.config` says, record in `work.folder`, and leave `result.json` as the mark of completion."""
+    """Train as `work.config` says, record in `work.folder`, and leave `result.json` as the mark of completion.
+    BlockingIOError while another process trains it; what that one leaves is taken as it is."""
     from stridelab.data import load
-    from stridelab.training import fit
+    from stridelab.training import Result, fit
 
     config = work.config
-    data = load(config.data)
-    plan = plan_for(config, data.spec)
-    with open_run(work.folder, work.identity) as record:
+    with open_run(work.folder, work.identity) as record, status_told(record):
+        if (finished := read_result(work.folder)) is not None:
+            return Result(**finished)
+        point("run.opened")
+        data = load(config.data)
+        refuse_other_data(work, data.spec)
+        tell_other_platform(record, work, progress)
+        plan = plan_for(config, data.spec)
         describe(record, work, data, plan)
         result = fit(
             plan,
@@ -56,6 +67,7 @@ def run(work: Work, *, progress: Progress) -> Result:
             recorder=record,
             progress=progress,
             ckpt_path=config.ckpt_path,
+            owner=work.identity.signature,
         )
         record.tags(
             {
@@ -64,8 +76,39 @@ def run(work: Work, *, progress: Progress) -> Result:
                 "stridelab.weights_digest": result.weights_digest,
             }
         )
+        point("result.begun")
         write_json_atomic(work.folder / RESULT, asdict(result))
+        point("result.written")
+    point("run.closed")
     return result
+
+
+@contextmanager
+def status_told(record: Run) -> Iterator[None]:
+    """The tag `stridelab.status`, also on a run that ends badly (a full disk must not hide why)."""
+    record.tags({names.STATUS: "running"})
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError):
+            record.tags({names.STATUS: status_of(error)})
+        raise
+    record.tags({names.STATUS: FINISHED})
+
+
+def refuse_other_data(work: Work, spec: DataSpec) -> None:
+    if work.data_digest and spec.digest != work.data_digest:
+        raise ValueError(
+            f"the files of data={spec.name} have changed since the sweep began: their digest was "
+            f"{work.data_digest[:12]} and is {spec.digest[:12]}. Results are not mixed; run the command again."
+        )
+
+
+def tell_other_platform(record: Run, work: Work, progress: Progress) -> None:
+    """An attempt that goes on where another machine stopped gives sound results, but not the same bits."""
+    if other := platform_difference(stored_platform(work.folder), platform_of(work.provenance)):
+        progress({"said": f"begun on another platform ({other}); the result is not equal to the bit"})
+        record.tags({"stridelab.mixed_platforms": other})
 
 
 def plan_for(config: Config, spec: DataSpec) -> LayerPlan:

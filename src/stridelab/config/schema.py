@@ -30,6 +30,10 @@ class SweepConfig:
     """Each run in its own child process; false: in this process, for a debugger."""
     report: bool = True
     """Write the comparison notebook, HTML, tables and figures when the sweep ends."""
+    preview: bool = False
+    """Only say what is done, to continue and to do, and how long it may take; create nothing."""
+    fail_fast: bool = False
+    """End the sweep at the first run that does not finish."""
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
@@ -53,6 +57,11 @@ class Config:
     """Continue from this checkpoint of an earlier run."""
     force: bool = False
     """Train again what already finished; the earlier run is kept."""
+    retry: str = "failed"
+    """failed: try again what failed, timed out or ran out of memory in an earlier call. none: leave it."""
+    reuse: str = "same-code"
+    """Finished runs that count as done. same-code: of this code; with a warning if of another CPU or torch.
+    any: of other code too, with a warning. none: of this code, CPU and torch only."""
     plan: str = "on"
     """on: print geometry and cost before a sweep. off: do not."""
     on_invalid: str = "skip"
@@ -67,9 +76,17 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed} must be from 0 to 2**63 - 1.")
-        for key, choices in (("plan", ("on", "off")), ("on_invalid", ("skip", "stop"))):
+        for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key}={getattr(self, key)!r} must be one of {', '.join(choices)}.")
+
+
+CHOICES = {
+    "plan": ("on", "off"),
+    "on_invalid": ("skip", "stop"),
+    "retry": ("failed", "none"),
+    "reuse": ("same-code", "any", "none"),
+}
 
 
 def is_plain_name(name: str) -> bool:

@@ -52,6 +52,8 @@ class Board:
         self.progress.stop()
 
     def started(self, index: int) -> None:
+        if index in self.bars:  # it was about to begin when another process was quicker
+            return
         self.began[index] = monotonic()
         self.bars[index] = self.progress.add_task(
             f"  {escape(self.names[index])}", total=self.epochs[index], said="starting"
@@ -60,6 +62,9 @@ class Board:
             self._line(index, "started")
 
     def event(self, index: int, event: Mapping[str, Any]) -> None:
+        if "said" in event:
+            self._line(index, escape(event["said"]))
+            return
         done = event["epoch"] - 1 + event["step"] / event["steps"]
         self.done[index] = done
         said = f"epoch {event['epoch']}/{event['epochs']}"
@@ -71,9 +76,14 @@ class Board:
     def finished(self, index: int, said: str) -> None:
         self.ended += 1
         self.done[index] = self.epochs[index]
-        self.progress.remove_task(self.bars.pop(index))
-        self._line(index, f"{said}  ({monotonic() - self.began[index]:.0f} s)")
+        if index in self.bars:
+            self.progress.remove_task(self.bars.pop(index))
+            said += f"  ({monotonic() - self.began[index]:.0f} s)"
+        self._line(index, said)
         self._total()
+
+    def waits(self, index: int) -> None:
+        self._line(index, "is being trained by another process; its result will be used")
 
     def _line(self, index: int, said: str) -> None:
         where = f"[dim]run {index + 1} of {len(self.names)}[/]"

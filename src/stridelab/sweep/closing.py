@@ -11,8 +11,9 @@ from rich.markup import escape
 
 from stridelab import tracking
 from stridelab.config import Config
+from stridelab.tracking.status import FINISHED
 
-from .pool import Outcome
+from .outcome import Outcome
 from .works import Agenda
 
 FLUSH_S = 60.0
@@ -46,6 +47,11 @@ def close(
         report(agenda, parent, mirror, console)
     elif parent is None:
         show_run(agenda, outcomes, console)
+    for signature, what in agenda.foreign.items():
+        name = next(work.identity.name for work in agenda.works if work.identity.signature == signature)
+        console.print(
+            f"[yellow]from elsewhere[/]  {escape(name)}: {escape(what)}; reuse=none trains it here.", highlight=False
+        )
     failures = failed(agenda, outcomes)
     for reason, names in by_reason(failures).items():
         console.print(f"[red]not finished[/]  {escape(', '.join(names))}: {escape(reason)}", highlight=False)
@@ -54,14 +60,18 @@ def close(
 
 
 def failed(agenda: Agenda, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """(run, reason) of all that did not finish, refused ones first."""
+    """(run, status and reason) of all that did not finish, refused ones first."""
     refused = [(work.identity.name, f"refused: {reason}") for work, reason in agenda.refused]
-    ended = [
-        (work.identity.name, outcome.reason)
-        for work, outcome in zip(agenda.to_do, outcomes, strict=True)
-        if outcome.reason is not None
+    left = [
+        (one.work.identity.name, f"{one.status} in an earlier call, not tried again ({one.reason})")
+        for one in agenda.left
     ]
-    return refused + ended
+    ended = [
+        (work.identity.name, f"{outcome.status}: {outcome.reason}")
+        for work, outcome in zip(agenda.to_do, outcomes, strict=True)
+        if outcome.status != FINISHED
+    ]
+    return refused + left + ended
 
 
 def by_reason(failures: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

@@ -3,58 +3,80 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
+from time import sleep
 
 from rich.console import Console
+from rich.markup import escape
 
 from stridelab import tracking
 from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
-from stridelab.data import DataConfig, DataSpec, fetch
-from stridelab.models.settings import spell_field
 from stridelab.plan import Variant, examine
-from stridelab.run import Work, prepare, run
+from stridelab.run import Work, run
+from stridelab.tracking import names
+from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED
 
 from .board import Board, screen
+from .checks import data_specs, enough_files, fetch_data, refuse, refuse_bad_checkpoint, writable
 from .closing import close
-from .pool import Here, Outcome, Pool, Task
+from .following import Following
+from .here import Here
+from .interruption import command, exit_code, signals_as_exceptions
+from .outcome import Listener, Outcome, Task
+from .pool import Pool
+from .preview import preview
 from .works import Agenda, jobs_at_once, make_agenda
 
-INTERRUPTED, TERMINATED = 130, 143
+LOOK_AGAIN_S = 0.5
 
 
 def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
     """Train every configuration; the exit code. ValueError or FileNotFoundError before anything is created."""
-    console, first = screen(), configs[0]
+    console = screen()
+    with signals_as_exceptions():
+        try:
+            return carry_out(configs, console, multirun=multirun)
+        except KeyboardInterrupt as interruption:
+            console.print("\nInterrupted. The same command continues: what is finished is not done again.")
+            console.print(f"  {escape(command())}", highlight=False, soft_wrap=True)
+            return exit_code(interruption)
+
+
+def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) -> int:
+    first = configs[0]
     variants = [examine(config, keys=varying_keys(configs)) for config in configs]
     refuse(variants, stop=not multirun or first.on_invalid == "stop")
-    for variant in variants:
-        refuse_lonely_image(variant)
-    fetch_data(config.data for config in configs)
-    results = writable(Path(first.paths.results_dir))
+    for config in configs:
+        refuse_bad_checkpoint(config)
     pool = pool_for(first, runs=len(configs))
+    enough_files(pool.jobs)
+    fetch_data((config.data for config in configs), download=not first.sweep.preview)
+    results = Path(first.paths.results_dir)
+    if not first.sweep.preview:
+        writable(results)
     pool.warm_up()
-    agenda = make_agenda(
-        variants,
-        specs=data_specs(pool, configs),
-        name=(first.sweep.name or sweep_name(configs)) if multirun else "",
-    )
+    name = (first.sweep.name or sweep_name(configs)) if multirun else ""
+    agenda = make_agenda(variants, specs=data_specs(pool, configs), name=name)
+    if first.sweep.preview:
+        preview(agenda, by_name(variants), console, jobs=pool.jobs)
+        return 0
     tracking.repair(results)
     store = tracking.resolve_store(first.tracking, results_dir=results)
-    with (
-        tracking.Mirror(store.uri, store.artifact_root, store.experiment) as mirror,
-        termination_as_exception(),
-    ):
+    with tracking.Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
         try:
-            return carry_out(agenda, pool, mirror, console)
-        except KeyboardInterrupt as interruption:
+            if agenda.identity is not None:
+                return conduct_sweep(agenda, pool, mirror, console)
+            return close(agenda, train(agenda, pool, mirror, console), None, mirror, console)
+        except KeyboardInterrupt:
             settle_interrupted(agenda)
-            console.print("\nInterrupted. The same command continues: what is finished is not done again.")
-            return TERMINATED if isinstance(interruption, Terminated) else INTERRUPTED
+            raise
+
+
+def by_name(variants: Sequence[Variant]) -> dict[str, Variant]:
+    return {f"{variant.name} seed={variant.config.seed}": variant for variant in variants}
 
 
 def pool_for(config: Config, *, runs: int) -> Pool | Here:
@@ -63,69 +85,36 @@ def pool_for(config: Config, *, runs: int) -> Pool | Here:
     return Pool(jobs_at_once(config, runs=runs, cores=len(os.sched_getaffinity(0))))
 
 
-def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
-    """ValueError for impossible variants: all of them at once; in a sweep only when none is left or on request."""
-    bad = [variant for variant in variants if variant.error is not None]
-    if bad and (stop or len(bad) == len(variants)):
-        raise ValueError("\n       ".join(dict.fromkeys(f"{settings(variant)}: {variant.error}." for variant in bad)))
-
-
-def settings(variant: Variant) -> str:
-    """The keys that decide a geometry, as they are typed."""
-    model = variant.config.model
-    keys = ("strides", "padding", "padding_mode", "kernel_sizes", "dilations")
-    return " ".join(f"model.{key}={spell_field(model, key)}" for key in keys)
-
-
-def refuse_lonely_image(variant: Variant) -> None:
-    """Batch norm over a single value has no variance: a last batch of one image on a 1x1 map cannot be trained on."""
-    config = variant.config
-    lonely = config.data.num_train % config.trainer.batch_size == 1
-    if lonely and any(layer.kind == "norm" and layer.output_size == (1, 1) for layer in variant.layers or ()):
-        raise ValueError(
-            f"trainer.batch_size={config.trainer.batch_size} leaves a last batch of one of the {config.data.num_train} "
-            f"training images, which {variant.name} cannot normalise on its 1x1 maps; choose another batch size."
-        )
-
-
-def fetch_data(wanted: Iterable[DataConfig]) -> None:
-    """Find the files of each data set, or download them here, where a person sees the progress."""
-    for config in dict.fromkeys(wanted):
-        fetch(config)
-
-
-def writable(results: Path) -> Path:
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"paths.results_dir={results} cannot be made: {error.strerror}.") from None
-    if not os.access(results, os.W_OK):
-        raise ValueError(f"paths.results_dir={results} cannot be written to.")
-    return results
-
-
-def data_specs(pool: Pool | Here, configs: Sequence[Config]) -> dict[DataConfig, DataSpec]:
-    """Each data set read once, in a child, so that a damaged file is known before the first run."""
-    found: dict[DataConfig, DataSpec] = {}
-    for config in configs:
-        if config.data not in found:
-            found[config.data] = pool.call(Task(prepare, (config,)))
-    return found
-
-
-def carry_out(agenda: Agenda, pool: Pool | Here, mirror: tracking.Mirror, console: Console) -> int:
-    if agenda.identity is None:
-        outcomes = train(agenda, pool, mirror, console)
-        return close(agenda, outcomes, None, mirror, console)
+def conduct_sweep(agenda: Agenda, pool: Pool | Here, mirror: tracking.Mirror, console: Console) -> int:
+    """Train, and close under the sweep's own run. While another sweep of this name holds that run, the two share
+    the work, and this one closes after the other."""
     mirror.watch(agenda.folder)
-    failed = 0
-    with suppress(Incomplete), tracking.open_run(agenda.folder, agenda.identity) as parent:
+    with suppress(Incomplete), ExitStack() as stack:
+        parent, outcomes = claim(agenda, stack), None
+        if parent is None:
+            console.print("Another process conducts this sweep already; the work is shared.")
+            outcomes = train(agenda, pool, mirror, console)
+            while (parent := claim(agenda, stack)) is None:
+                sleep(LOOK_AGAIN_S)
         parent.members([work.identity.signature for work in agenda.works])
-        outcomes = train(agenda, pool, mirror, console)
+        parent.tags({"stridelab.foreign": "; ".join(f"{key}: {what}" for key, what in agenda.foreign.items())})
+        if outcomes is None:
+            outcomes = train(agenda, pool, mirror, console)
         failed = close(agenda, outcomes, parent, mirror, console)
+        parent.tags({names.STATUS: FAILED if failed else FINISHED})
         if failed:
             raise Incomplete("not every run finished")
-    return failed
+        return 0
+    return 1
+
+
+def claim(agenda: Agenda, stack: ExitStack) -> tracking.Run | None:
+    """The sweep's own run, open until the stack ends; None while another process has it."""
+    assert agenda.identity is not None
+    try:
+        return stack.enter_context(tracking.open_run(agenda.folder, agenda.identity))
+    except BlockingIOError:
+        return None
 
 
 class Incomplete(Exception):
@@ -139,51 +128,55 @@ def train(agenda: Agenda, pool: Pool | Here, mirror: tracking.Mirror, console: C
     for work in agenda.works:
         mirror.watch(work.folder)
     works = agenda.to_do
-    tasks = [Task(run, (work,), log=work.folder / "output.txt") for work in works]
     board = Board(
         [work.identity.name for work in works],
         epochs=[work.config.trainer.max_epochs for work in works],
         console=console,
     )
+    following = Following(works, board)
 
     def ended(index: int, outcome: Outcome) -> None:
         if outcome.died:
-            tracking.settle(works[index].folder, status="FAILED", reason=outcome.reason or "")
+            settle(works[index], outcome)
         board.finished(index, in_words(outcome))
 
+    listener = Listener(
+        event=board.event,
+        start=board.started,
+        end=ended,
+        look=following.look,
+        stop=lambda outcome: agenda.works[0].config.sweep.fail_fast and outcome.status != FINISHED,
+    )
     with board:
-        return pool.run(tasks, on_event=board.event, on_start=board.started, on_end=ended)
+        return pool.run([task_of(work) for work in works], listener)
+
+
+def task_of(work: Work) -> Task:
+    minutes = work.config.trainer.timeout_min
+    return Task(run, (work,), log=work.folder / "output.txt", timeout_s=minutes and minutes * 60)
 
 
 def in_words(outcome: Outcome) -> str:
-    if outcome.reason is not None:
-        return f"[red]failed[/]: {outcome.reason}"
-    return f"test acc {outcome.value.metrics.get('test/acc', float('nan')):.4f}"
+    if outcome.status == FINISHED:
+        return f"test acc {outcome.value.metrics.get('test/acc', float('nan')):.4f}"
+    return f"[red]{outcome.status}[/]: {escape(outcome.reason or '')}"
+
+
+def settle(work: Work, outcome: Outcome) -> None:
+    status = "KILLED" if outcome.status == KILLED else "FAILED"
+    tags = {names.STATUS: outcome.status}
+    tracking.settle(work.folder, status=status, reason=outcome.reason or "", tags=tags)
 
 
 def record_refusal(work: Work, reason: str) -> None:
-    with suppress(ValueError), tracking.open_run(work.folder, work.identity):
+    """A run in the store too, so that the comparison can say why there are no numbers."""
+    if tracking.read_status(work.folder) == ("FAILED", f"ValueError: refused: {reason}"):
+        return
+    with suppress(ValueError, BlockingIOError), tracking.open_run(work.folder, work.identity) as record:
+        record.tags({names.STATUS: REFUSED})
         raise ValueError(f"refused: {reason}")
 
 
 def settle_interrupted(agenda: Agenda) -> None:
     for work in agenda.to_do:
-        tracking.settle(work.folder, status="KILLED", reason="interrupted")
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which a scheduler or a container sends."""
-
-
-@contextmanager
-def termination_as_exception() -> Iterator[None]:
-    """SIGTERM ends us as Ctrl-C does, so that children and records are looked after."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        settle(work, Outcome(reason="interrupted", status=KILLED))

@@ -2,51 +2,41 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
-import os
 import signal
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
+from time import monotonic
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
+from stridelab.tracking.status import BUSY, KILLED, TIMED_OUT
+
+from .child import work
+from .outcome import NOT_STARTED, Event, Listener, Outcome, Task, cause_of_death, oom_kills
+
 PRELOAD = ("stridelab.run", "stridelab.training.fitting")
-
-Event = Callable[[int, Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A call for a child process; its output goes to `log`, and `progress=` is added to its arguments."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    log: Path | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a task: a value, or the reason why there is none."""
-
-    value: Any = None
-    reason: str | None = None
-    died: bool = False
-    """The process ended without a word: killed, out of memory, or exited by itself."""
+LISTEN_S = 0.2
+END_S = 5.0
 
 
 @dataclass
 class Child:
     process: BaseProcess
     pipe: Connection
+    timeout_s: float | None = None
+    began: float = field(default_factory=monotonic)
+    oom_kills: int = 0
+    """Of the whole system, when the child began."""
     outcome: Outcome | None = None
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.timeout_s is not None and monotonic() - self.began > self.timeout_s
 
 
 class Pool:
@@ -64,78 +54,90 @@ class Pool:
         forkserver.ensure_running()
 
     def call(self, task: Task) -> Any:
-        """One task, its value; RuntimeError with its reason if it has none."""
-        (outcome,) = self.run([task], on_event=lambda index, event: None)
+        """One task, its value; ValueError with its reason if it has none."""
+        (outcome,) = self.run([task])
         if outcome.reason is not None:
-            raise RuntimeError(outcome.reason)
+            raise ValueError(outcome.reason)
         return outcome.value
 
-    def run(
-        self,
-        tasks: Sequence[Task],
-        *,
-        on_event: Event,
-        on_start: Callable[[int], None] = lambda index: None,
-        on_end: Callable[[int, Outcome], None] = lambda index, outcome: None,
-    ) -> list[Outcome]:
+    def run(self, tasks: Sequence[Task], listener: Listener | None = None) -> list[Outcome]:
         """All tasks, their outcomes in the same order. On an exception here (Ctrl-C), the children are ended."""
-        waiting = list(enumerate(tasks))[::-1]
-        running: dict[int, Child] = {}
-        outcomes: dict[int, Outcome] = {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.jobs:
-                    index, task = waiting.pop()
-                    running[index] = self.start(task)
-                    on_start(index)
-                for index in hear(running, on_event):
-                    outcomes[index] = finish(running.pop(index))
-                    on_end(index, outcomes[index])
-        finally:
-            for child in running.values():
-                end(child)
-        return [outcomes[index] for index in range(len(tasks))]
+        return Turn(self, tasks, listener or Listener()).run()
 
     def start(self, task: Task) -> Child:
         receive, send = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=work, args=(send, task))
+        process = self.context.Process(target=work, args=(send, task), daemon=True)
         process.start()
         send.close()
-        return Child(process, receive)
+        return Child(process, receive, task.timeout_s, oom_kills=oom_kills())
 
 
-class Here:
-    """Tasks one after the other in this process, for a debugger; same interface as `Pool`."""
+class Turn:
+    """One call of `Pool.run`."""
 
-    def warm_up(self) -> None: ...
+    def __init__(self, pool: Pool, tasks: Sequence[Task], listener: Listener) -> None:
+        self.pool, self.tasks, self.listener = pool, tasks, listener
+        self.waiting = deque(range(len(tasks)))
+        self.running: dict[int, Child] = {}
+        self.outcomes: dict[int, Outcome] = {}
 
-    def call(self, task: Task) -> Any:
-        return task.function(*task.arguments, progress=lambda event: None)
+    def run(self) -> list[Outcome]:
+        try:
+            while self.waiting or self.running:
+                self.fill()
+                for index in hear(self.running, self.listener.event):
+                    self.ended(index, finish(self.running.pop(index)))
+                for index in [index for index, child in self.running.items() if child.is_overdue]:
+                    self.end_overdue(index)
+        finally:
+            with undisturbed():
+                end_all(self.running.values())
+        return [self.outcomes[index] for index in range(len(self.tasks))]
 
-    def run(
-        self,
-        tasks: Sequence[Task],
-        *,
-        on_event: Event,
-        on_start: Callable[[int], None] = lambda index: None,
-        on_end: Callable[[int, Outcome], None] = lambda index, outcome: None,
-    ) -> list[Outcome]:
-        outcomes = []
-        for index, task in enumerate(tasks):
-            on_start(index)
-            try:
-                outcome = Outcome(value=task.function(*task.arguments, progress=partial(on_event, index)))
-            except Exception as error:
-                traceback.print_exc()
-                outcome = Outcome(reason=describe(error))
-            outcomes.append(outcome)
-            on_end(index, outcome)
-        return outcomes
+    def fill(self) -> None:
+        """Start what can be started; what another process is at goes to the end of the queue."""
+        for _ in range(len(self.waiting)):
+            if not self.waiting or len(self.running) >= self.pool.jobs:
+                return
+            index = self.waiting.popleft()
+            known = self.listener.look(index)
+            if known is None:
+                self.running[index] = self.pool.start(self.tasks[index])
+                self.listener.start(index)
+            elif known.status == BUSY:
+                self.waiting.append(index)
+            else:
+                self.ended(index, known)
+
+    def ended(self, index: int, outcome: Outcome) -> None:
+        if outcome.status == BUSY:
+            self.waiting.append(index)
+            return
+        self.outcomes[index] = outcome
+        self.listener.end(index, outcome)
+        if self.listener.stop(outcome):
+            self.stop(f"ended after run {index + 1} did not finish (sweep.fail_fast=true)")
+
+    def end_overdue(self, index: int) -> None:
+        child = self.running.pop(index)
+        end_all([child])
+        said = f"timed out after {(child.timeout_s or 0) / 60:g} min"
+        self.ended(index, Outcome(reason=said, died=True, status=TIMED_OUT))
+
+    def stop(self, reason: str) -> None:
+        running, self.running = self.running, {}
+        end_all(running.values())
+        for index in running:
+            self.outcomes[index] = Outcome(reason=reason, died=True, status=KILLED)
+            self.listener.end(index, self.outcomes[index])
+        for index in self.waiting:
+            self.outcomes[index] = Outcome(reason=reason, status=NOT_STARTED)
+        self.waiting.clear()
 
 
 def hear(running: Mapping[int, Child], on_event: Event) -> Iterator[int]:
     """Pass on what the children say for a moment; yield those that have ended."""
-    ready = wait([child.pipe for child in running.values()], timeout=0.2)
+    ready = wait([child.pipe for child in running.values()], timeout=LISTEN_S)
     for index, child in list(running.items()):
         if child.pipe in ready and not drain(index, child, on_event):
             yield index
@@ -150,7 +152,7 @@ def drain(index: int, child: Child, on_event: Event) -> bool:
                 on_event(index, content)
             else:
                 child.outcome = content
-    except EOFError:
+    except (EOFError, OSError):  # the pipe of a child that was killed may be reset instead of closed
         return False
     return True
 
@@ -158,69 +160,30 @@ def drain(index: int, child: Child, on_event: Event) -> bool:
 def finish(child: Child) -> Outcome:
     child.process.join()
     child.pipe.close()
-    return child.outcome or Outcome(reason=cause_of_death(child.process.exitcode), died=True)
+    return child.outcome or cause_of_death(child.process.exitcode, killed_for_memory=oom_kills() > child.oom_kills)
 
 
-def cause_of_death(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        hint = " (perhaps by the system, out of memory)" if -exit_code == signal.SIGKILL else ""
-        return f"killed by {name}{hint}"
-    return f"the process ended with exit code {exit_code} before the run was complete"
-
-
-def end(child: Child) -> None:
-    child.process.terminate()
-    child.process.join(5)
-    if child.process.is_alive():
-        child.process.kill()
-        child.process.join()
-
-
-def work(pipe: Connection, task: Task) -> None:
-    """In the child: do the task and say what came of it."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    with output_to(task.log):
-        try:
-            value = task.function(*task.arguments, progress=lambda event: pipe.send(("event", dict(event))))
-            outcome = Outcome(value=value)
-        except Exception as error:
-            traceback.print_exc()
-            outcome = Outcome(reason=describe(error))
-    pipe.send(("outcome", outcome))
-    pipe.close()
-
-
-def describe(error: BaseException) -> str:
-    """The error in one line; a programming error also says where it came from."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, ValueError | FileNotFoundError) else f"{type(error).__name__}: {text}"
-
-
-def die_with_parent() -> None:
-    """Linux: be killed when the warm process goes, which goes when the main one does."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+def end_all(children: Iterable[Child]) -> None:
+    """Ask all, then wait for each; whoever does not go is killed."""
+    children = list(children)
+    for child in children:
+        child.process.terminate()
+    for child in children:
+        child.process.join(END_S)
+        if child.process.is_alive():
+            child.process.kill()
+            child.process.join()
+        child.pipe.close()
 
 
 @contextmanager
-def output_to(log: Path | None) -> Iterator[None]:
-    """Send everything that this process prints, native libraries included, to the end of a file."""
-    if log is None:
+def undisturbed() -> Iterator[None]:
+    """A second Ctrl-C while children are ended would leave some behind."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

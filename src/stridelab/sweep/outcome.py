@@ -1,0 +1,86 @@
+"""What a task is, and what can become of it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stridelab.tracking.status import BUSY, FAILED, FINISHED, KILLED, OUT_OF_MEMORY
+
+LOST = 255
+"""Exit code that multiprocessing gives a child of whose end the warm process, itself dead, could not tell."""
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+NOT_STARTED = "not started"
+
+Event = Callable[[int, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call for a child process; its output goes to `log`, and `progress=` is added to its arguments."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    log: Path | None = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: a value, or the reason why there is none."""
+
+    value: Any = None
+    reason: str | None = None
+    died: bool = False
+    """The process ended without a word: killed, out of memory, or exited by itself."""
+    status: str = FINISHED
+    """A word of tracking/status.py, or `not started`."""
+
+
+WAIT = Outcome(status=BUSY, reason="another process is at it")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What a pool tells and asks while tasks run; each is given the task's index."""
+
+    event: Event = lambda index, event: None
+    start: Callable[[int], None] = lambda index: None
+    end: Callable[[int, Outcome], None] = lambda index, outcome: None
+    look: Callable[[int], Outcome | None] = lambda index: None
+    """Before a start: what is known of it already. `WAIT`: try again later. None: start it."""
+    stop: Callable[[Outcome], bool] = lambda outcome: False
+    """Whether this outcome ends everything."""
+
+
+def cause_of_death(exit_code: int | None, *, killed_for_memory: bool = False) -> Outcome:
+    if exit_code == LOST:
+        return Outcome(reason="killed with the process that starts the runs", died=True, status=KILLED)
+    if exit_code is None or exit_code >= 0:
+        said = f"the process ended with exit code {exit_code} before the run was complete"
+        return Outcome(reason=said, died=True, status=FAILED)
+    name = signal.Signals(-exit_code).name
+    if -exit_code in CRASHES:
+        return Outcome(reason=f"crashed by {name}; output.txt says where", died=True, status=FAILED)
+    if -exit_code == signal.SIGKILL and killed_for_memory:
+        return Outcome(reason="killed by the system, out of memory", died=True, status=OUT_OF_MEMORY)
+    hint = " (perhaps by the system, out of memory)" if -exit_code == signal.SIGKILL else ""
+    return Outcome(reason=f"killed by {name}{hint}", died=True, status=KILLED)
+
+
+def oom_kills() -> int:
+    """Processes that Linux has killed for want of memory since it started; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
+def describe(error: BaseException) -> str:
+    """The error in one line; a programming error also says where it came from."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, ValueError | FileNotFoundError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,84 @@
+"""What a command would do, and how long it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from stridelab.config import Config
+from stridelab.plan import Variant
+from stridelab.run import Work, cost, read_result
+
+from .board import duration
+from .works import Agenda
+
+MACS_A_SECOND = 5e9
+"""Of one core while it trains; a guess, for the first run on a machine."""
+FORWARD_AND_BACKWARD = 3
+
+
+def preview(agenda: Agenda, variants: Mapping[str, Variant], console: Console, *, jobs: int) -> None:
+    """`variants` by the name of the work."""
+    console.print(f"[bold]{escape(agenda.identity.name if agenda.identity else 'one run')}[/]: nothing is created")
+    for status, name in lines(agenda):
+        console.print(f"  {status:<34} {escape(name)}", highlight=False)
+    count = len(agenda.to_do)
+    if not count:
+        console.print("Nothing to train.")
+        return
+    seconds, basis = estimate(agenda, variants)
+    at_once = min(jobs, count)
+    how = f" with {at_once} at a time" if at_once > 1 else ""
+    console.print(f"{count} to train, about {duration(seconds / at_once)}{how} ({basis}).", highlight=False)
+
+
+def lines(agenda: Agenda) -> Iterator[tuple[str, str]]:
+    left = {one.work.identity.signature: one.status for one in agenda.left}
+    refused = {work.identity.signature for work, _ in agenda.refused}
+    for work in agenda.works:
+        key = work.identity.signature
+        if work in agenda.done:
+            yield "done" + (f" ({agenda.foreign[key]})" if key in agenda.foreign else ""), work.identity.name
+        elif key in left:
+            yield f"{left[key]} earlier; left", work.identity.name
+        elif key in refused:
+            yield "refused", work.identity.name
+        elif epoch := reached(work):
+            yield f"to continue, epoch {epoch} of {work.config.trainer.max_epochs} done", work.identity.name
+        else:
+            yield "to do", work.identity.name
+
+
+def reached(work: Work) -> int:
+    """The newest checkpoint's epoch, unread."""
+    names = [path.stem.partition("=")[2] for path in (work.folder / "checkpoints").glob("epoch=*.ckpt")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def estimate(agenda: Agenda, variants: Mapping[str, Variant]) -> tuple[float, str]:
+    """Seconds for all that is to do, one after the other, and what that rests on."""
+    work_of = {work.identity.signature: operations(work.config, variants[work.identity.name]) for work in agenda.works
+               if variants[work.identity.name].layers is not None}  # fmt: skip
+    left = sum(
+        work_of[work.identity.signature] * (1 - reached(work) / work.config.trainer.max_epochs) for work in agenda.to_do
+    )
+    known = [(work_of[work.identity.signature], seconds(work.folder)) for work in agenda.done]
+    if known:
+        rate = sum(macs for macs, _ in known) / max(sum(taken for _, taken in known), 1e-9)
+        return left / rate, f"from {len(known)} finished runs of this sweep"
+    return left / MACS_A_SECOND, "a guess: no run of it is finished yet"
+
+
+def operations(config: Config, variant: Variant) -> float:
+    assert variant.layers is not None
+    images = config.data.num_train * config.trainer.max_epochs
+    return cost(variant.layers)["cost/macs"] * FORWARD_AND_BACKWARD * images
+
+
+def seconds(folder: Path) -> float:
+    result = read_result(folder)
+    assert result is not None
+    return float(result["metrics"]["time/total_s"])
