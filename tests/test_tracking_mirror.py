@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import multiprocessing
+import resource
 import shutil
 import signal
 import sqlite3
@@ -438,11 +439,8 @@ def test_hostile_texts(store: Store, runs: Path, text: str) -> None:
     assert record.params["p"] == text[:6000]
 
 
-def test_two_mirrors_on_one_run_and_more_runs_than_open_files(store: Store, runs: Path) -> None:
-    for number in range(12):
-        with open_run(runs / str(number), identity(number)) as run:
-            train(run, steps=50)
-    folders = [runs / str(number) for number in range(12)]
+def test_two_mirrors_on_the_same_runs(store: Store, runs: Path) -> None:
+    folders = record_many(runs, 12)
     with mirror_of(store) as first, mirror_of(store) as second:
         for folder in folders:
             first.watch(folder)
@@ -451,6 +449,29 @@ def test_two_mirrors_on_one_run_and_more_runs_than_open_files(store: Store, runs
         assert second.flush(FLUSH_S)
     assert rows(store, "SELECT status, COUNT(*) FROM runs GROUP BY 1") == [("FINISHED", 12)]
     assert rows(store, "SELECT COUNT(*) FROM metrics") == [(12 * 100,)]
+
+
+def test_more_runs_than_files_may_be_open(store: Store, runs: Path) -> None:
+    record_many(runs, 1)
+    send(store, runs / "0")  # opens what MLflow keeps open
+    folders = record_many(runs, 40)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    free = [number for number in range(soft) if number not in used][:25]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1] + 1, hard))
+    try:
+        send(store, *folders)
+        send(store, *folders)  # nothing is left to send
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert rows(store, "SELECT status, COUNT(*) FROM runs GROUP BY 1") == [("FINISHED", 40)]
+
+
+def record_many(runs: Path, count: int) -> list[Path]:
+    for number in range(count):
+        with open_run(runs / str(number), identity(number)) as run:
+            train(run, steps=50)
+    return [runs / str(number) for number in range(count)]
 
 
 def test_eight_processes_open_a_fresh_store_at_once(tmp_path: Path, warm: ForkServerContext) -> None:

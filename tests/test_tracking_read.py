@@ -144,9 +144,9 @@ def test_the_experiment_keeps_its_artifacts_beside_the_store(store: Store) -> No
 
 def test_the_command_that_opens_the_store(store: Store) -> None:
     words = shlex.split(ui_command(store, port=5055))
-    assert words[0] == "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"
-    assert words[1].endswith("mlflow")
-    assert words[2:] == [
+    assert words[:2] == ["DO_NOT_TRACK=true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"]
+    assert words[2].endswith("mlflow")
+    assert words[3:] == [
         "ui",
         "--backend-store-uri",
         store.uri,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,32 @@ LOCK = ".mirror.lock"
 BLOCK_BYTES = 1 << 18
 """Sent at a time: about 1,500 records of 5 metrics. A longer record is sent whole."""
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+
 Parents = Callable[[str], str | None]
 """Signature of a sweep -> id of its run in MLflow."""
 
 log = logging.getLogger(__name__)
+
+
+class Pause:
+    """Between a failure and the next try; twice as long after every failure in a row."""
+
+    def __init__(self) -> None:
+        self.length_s = self._until = 0.0
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._until
+
+    def begin(self) -> None:
+        self.length_s = min(max(FIRST_PAUSE_S, 2 * self.length_s), LONGEST_PAUSE_S)
+        self._until = time.monotonic() + self.length_s
+
+    def skip(self) -> None:
+        self._until = 0.0
+
+    def forget(self) -> None:
+        self.length_s = self._until = 0.0
 
 
 class Feed:
@@ -36,6 +59,7 @@ class Feed:
         self.offset = 0
         """Bytes of the journal that are in the store."""
         self.found: Found | None = None
+        self.pause = Pause()
         self.stopped = ""
         """Why nothing more will be sent."""
         self._deleted = self._elsewhere = False
@@ -67,6 +91,7 @@ class Feed:
                 self._find(sink)
             records, taken = self._next()
             if not records:
+                self._detach()
                 return False
             self._send(records, sink, parents)
         except Exception:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from .feed import Feed
+from .feed import Feed, Pause
 from .settings import redact
 from .sink import Found, Sink
 from .status import repair, run_folders
@@ -17,30 +17,10 @@ from .store import Store, apply_settings
 
 INTERVAL_S = 0.5
 """Between looks at the journals."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-CLOSE_S = 30.0
+CLOSE_S, CLOSE_FAILING_S = 30.0, 5.0
+"""Waited for a store on leaving the `with` block: while it answers, and while it does not."""
 
 log = logging.getLogger(__name__)
-
-
-class Pause:
-    """Between a failure and the next try; twice as long after every failure in a row."""
-
-    def __init__(self) -> None:
-        self.length_s = self._until = 0.0
-
-    def is_over(self) -> bool:
-        return time.monotonic() >= self._until
-
-    def begin(self) -> None:
-        self.length_s = min(max(FIRST_PAUSE_S, 2 * self.length_s), LONGEST_PAUSE_S)
-        self._until = time.monotonic() + self.length_s
-
-    def skip(self) -> None:
-        self._until = 0.0
-
-    def forget(self) -> None:
-        self.length_s = self._until = 0.0
 
 
 class Mirror:
@@ -52,8 +32,7 @@ class Mirror:
         self._place = hashlib.sha256(redact(uri).encode()).hexdigest()[:16]
         self._feeds: dict[Path, Feed] = {}
         self._sink: Sink | None = None
-        self._store_pause = Pause()
-        self._pauses: dict[Feed, Pause] = {}
+        self._pause = Pause()
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._closing = False
@@ -65,7 +44,7 @@ class Mirror:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(CLOSE_FAILING_S if self._pause.length_s else CLOSE_S)
 
     def watch(self, folder: Path) -> None:
         """Follow a run's folder from now on; it need not exist yet. A sweep's comes before its runs'."""
@@ -73,8 +52,7 @@ class Mirror:
         folder = Path(folder).absolute()
         with self._changed:
             if folder not in self._feeds:
-                feed = self._feeds[folder] = Feed(folder, place=self._place)
-                self._pauses[feed] = Pause()
+                self._feeds[folder] = Feed(folder, place=self._place)
             if self._thread.ident is None and not self._closing:
                 self._start()
         self._wake.set()
@@ -93,7 +71,7 @@ class Mirror:
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._thread.is_alive():
                     return False
-                for pause in (self._store_pause, *self._pauses.values()):
+                for pause in (self._pause, *(feed.pause for feed in sizes)):
                     pause.skip()
                 self._wake.set()
                 self._changed.wait(min(left, INTERVAL_S))
@@ -121,8 +99,12 @@ class Mirror:
         while not self._closing:
             self._wake.wait(INTERVAL_S)
             self._wake.clear()
-            if self._store_pause.is_over():
-                self._send_all()
+            if self._pause.is_over():
+                try:
+                    self._send_all()
+                except Exception:  # ours, then; the caller's run goes on all the same
+                    log.exception("sending to MLflow failed; it is tried again.")
+                    self._pause.begin()
             with self._changed:
                 self._changed.notify_all()
         for feed in self._feeds.values():
@@ -134,17 +116,17 @@ class Mirror:
         while left:
             left = False
             for feed in list(self._feeds.values()):
-                if self._pauses[feed].is_over():
+                if feed.pause.is_over():
                     try:
                         self._sink = self._sink or Sink(self.store)
                         left |= feed.pump(self._sink, parents=self._parent)
-                        self._pauses[feed].forget()
+                        feed.pause.forget()
                     except Exception as error:
                         if not self._blame(feed, error):
                             return
-        if self._store_pause.length_s:
+        if self._pause.length_s:
             log.info("the MLflow store answers again.")
-            self._store_pause.forget()
+            self._pause.forget()
 
     def _blame(self, feed: Feed, error: Exception) -> bool:
         """Whether the store answers otherwise; then the one feed pauses, else all."""
@@ -154,7 +136,7 @@ class Mirror:
                 self._sink.ping()
         except Exception:
             answers = False
-        pause = self._pauses[feed] if answers else self._store_pause
+        pause = feed.pause if answers else self._pause
         if not pause.length_s:
             self._warn(feed if answers else None, error)
         pause.begin()

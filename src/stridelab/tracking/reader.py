@@ -88,7 +88,7 @@ class Reader:
             return []
         found: list[RunRecord] = []
         token: str | None = None
-        while token or not found:
+        while True:
             page = self.client.search_runs(
                 [self.experiment_id],
                 wanted,
@@ -99,8 +99,7 @@ class Reader:
             found += [self._record(run) for run in page]
             token = page.token
             if not token or (limit and len(found) >= limit):
-                break
-        return found
+                return found
 
     def _record(self, run: Run) -> RunRecord:
         info, data = run.info, run.data
