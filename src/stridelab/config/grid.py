@@ -27,13 +27,12 @@ class Grid:
     def __len__(self) -> int:
         return prod(len(axis) for axis in self.axes)
 
-    def __iter__(self) -> Iterator[tuple[tuple[tuple[str, str], ...], Job]]:
-        """Each point as (key, value) labels, for when it has no configuration to be named after, and its job."""
+    def __iter__(self) -> Iterator[tuple[tuple[Choice, ...], Job]]:
         for point in product(*self.axes):
-            yield self.labels(point), job_at(point)
+            yield point, job_at(point)
 
     def labels(self, point: Sequence[Choice]) -> tuple[tuple[str, str], ...]:
-        """In the order of the arguments; what is given where nothing varies."""
+        """What a point without a configuration is called: the arguments that vary, or all where none does."""
         varied = any(len(axis) > 1 for axis in self.axes)
         return tuple(
             (short(choice.key), spell(choice.value))

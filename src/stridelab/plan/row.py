@@ -12,7 +12,7 @@ from stridelab.config.variants import short, spelled
 from stridelab.data import DATASETS
 from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals, training_memory
 
-from .variant import Variant, examine
+from .variant import Variant, layers_of
 from .warn import Found, warnings_of
 
 Labels = tuple[tuple[str, str], ...]
@@ -90,21 +90,22 @@ class Row:
 
 def rows_of(grid: Grid) -> Iterator[Row]:
     """One by one: what is behind is forgotten."""
-    for labels, job in grid:
+    for point, job in grid:
         if job.config is None:
-            yield Row(labels, None, job.error)
+            yield Row(grid.labels(point), None, job.error)
         else:
-            yield row_of(examine(job.config, keys=grid.keys))
+            yield row_of(job.config, grid.keys)
 
 
-def row_of(variant: Variant) -> Row:
-    keys = variant.keys or ("model.strides",)
-    labels = tuple((short(key), spelled(variant.config, key)) for key in keys)
-    if variant.layers is None:
-        return Row(labels, None, variant.error)
-    return Row(labels, Figures(variant.config, variant.layers))
+def row_of(config: Config, keys: Sequence[str]) -> Row:
+    labels = tuple((short(key), spelled(config, key)) for key in keys or ("model.strides",))
+    try:
+        return Row(labels, Figures(config, layers_of(config)))
+    except ValueError as error:
+        return Row(labels, None, str(error))
 
 
 def distinct(variants: Sequence[Variant]) -> list[Row]:
     """One row a variant, however many seeds it is trained with."""
-    return [row_of(variant) for variant in {variant.name: variant for variant in variants}.values()]
+    once = {variant.name: variant for variant in variants}
+    return [row_of(variant.config, variant.keys) for variant in once.values()]

@@ -28,11 +28,16 @@ def examine(config: Config, *, keys: Sequence[str]) -> Variant:
     """The variant's geometry; `keys` are what varies."""
     name = variant_name(config, keys)
     try:
-        layers = measure(layer_plan_of(config))
-        refuse_lonely_image(config, layers)
-        return Variant(name, config, layers, keys=tuple(keys))
+        return Variant(name, config, layers_of(config), keys=tuple(keys))
     except ValueError as error:
         return Variant(name, config, None, str(error), keys=tuple(keys))
+
+
+def layers_of(config: Config) -> tuple[LayerGeometry, ...]:
+    """ValueError with the reason why `config` cannot be trained."""
+    layers = measure(layer_plan_of(config))
+    refuse_lonely_image(config, layers)
+    return layers
 
 
 def refuse_lonely_image(config: Config, layers: Sequence[LayerGeometry]) -> None:

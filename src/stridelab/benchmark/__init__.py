@@ -1,0 +1,11 @@
+"""Measured, never asserted: each section gives rows of figures with their spread."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from .plan import plan
+from .rows import Row
+
+__all__ = ["SECTIONS", "Row"]
+
+SECTIONS: Mapping[str, Callable[..., Iterator[Row]]] = {"plan": plan}
+"""Called with tiny=True or False: a size that only shows that it works, or the one that is reported."""
