@@ -1,0 +1,186 @@
+"""What is different around a run since it was recorded: code, packages, machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stridelab.config import Config
+from stridelab.tracking.platforms import DECIDING
+from stridelab.tracking.signature import PACKAGE, TRAINING_CODE
+
+PACKAGES = ("torch", "numpy", "pytorch-lightning", "torchvision", "mkl", "intel-openmp", "triton")
+"""Whose version can change bits; named before all others. Also all of NVIDIA's."""
+COMMIT = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
+LISTED = 8
+GIT_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was compared."""
+
+    what: str
+    """data | code | commit | changes | packages | machine | threads | ..."""
+    same: bool | None
+    """None: it was not recorded."""
+    said: str
+    decides: bool = True
+    """Whether bits can differ when it does."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run comes from, or would come from here: the texts of its provenance files."""
+
+    files: Mapping[str, str]
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return _mapping(_json(self.files.get("provenance.json", "")))
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        return _mapping(self.facts.get(name))
+
+    @property
+    def packages(self) -> dict[str, str]:
+        lines = (line.partition("==") for line in self.files.get("requirements.txt", "").splitlines())
+        return {re.sub(r"[-_.]+", "-", name).lower(): version for name, equals, version in lines if equals}
+
+
+def compare_surroundings(
+    was: Origin, now: Origin, config: Config, *, tags: Mapping[str, str], here: Mapping[str, str]
+) -> list[Finding]:
+    """`tags` are the run's, `here` those that it would get now."""
+    return [
+        *code(was, now, tags=tags, here=here),
+        *packages(was.packages, now.packages),
+        *machine(was, now, config),
+        threads(config),
+    ]
+
+
+def code(was: Origin, now: Origin, *, tags: Mapping[str, str], here: Mapping[str, str]) -> Iterator[Finding]:
+    then = tags.get("stridelab.code")
+    same = None if then is None else then == here.get("stridelab.code")
+    words = {True: "the code that trains is the same", False: "the code that trains is another", None: "not recorded"}
+    yield Finding("code", same, words[same])
+    commits = [one.get("stridelab.commit", "") for one in (tags, here)]
+    if commits[0] != commits[1]:
+        then, now_at = (one[:12] if COMMIT.fullmatch(one) else "unknown" for one in commits)
+        summary = changed_files(commits[0]) if not same else ""
+        yield Finding("commit", False, f"{then}, here {now_at}{summary}", decides=False)
+    diffs = [one.files.get("uncommitted.diff", "") for one in (was, now)]
+    if diffs[0] or diffs[1]:
+        yield Finding("changes", diffs[0] == diffs[1], uncommitted(*diffs), decides=False)
+
+
+def changed_files(commit: str) -> str:
+    """What git says has changed in the rooms that train since `commit`; empty when it does not know that commit."""
+    if not COMMIT.fullmatch(commit):
+        return ""
+    command = ["git", "-C", str(PACKAGE), "diff", "--stat=100", "--no-ext-diff", "--no-color", commit, "--"]
+    try:
+        done = subprocess.run([*command, *TRAINING_CODE], capture_output=True, timeout=GIT_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = done.stdout.decode(errors="replace").splitlines() if done.returncode == 0 else []
+    shown = lines if len(lines) <= LISTED else [*lines[: LISTED - 1], " ...", lines[-1]]
+    return "".join(f"\n{line}" for line in shown)
+
+
+def uncommitted(was: str, now: str) -> str:
+    if was == now:
+        return "the same uncommitted changes as then"
+    there = f"{touched(was)} in its artifact uncommitted.diff" if was else "none then"
+    return f"uncommitted changes differ: {there}, {touched(now) if now else 'none'} here"
+
+
+def touched(diff: str) -> str:
+    count = len(re.findall(r"^diff --git ", diff, re.M))
+    return f"{count} file{'' if count == 1 else 's'}"
+
+
+def packages(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding]:
+    if not was:
+        yield Finding("packages", None, "not recorded")
+        return
+    differ = [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
+    deciding = [name for name in differ if name in PACKAGES or name.startswith("nvidia-")]
+    listed = [name for name in PACKAGES if name in was and name not in deciding]
+    for name in sorted(deciding, key=lambda name: (name not in PACKAGES, name)):
+        yield Finding(name, False, f"{was.get(name, 'absent')}, here {now.get(name, 'absent')}")
+    if listed:
+        yield Finding("packages", True, ", ".join(f"{name} {was[name]}" for name in listed))
+    if others := [name for name in differ if name not in deciding]:
+        shown = ", ".join(f"{name} {was.get(name, 'absent')} -> {now.get(name, 'absent')}" for name in others[:LISTED])
+        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        yield Finding("others", False, f"{shown}{more}", decides=False)
+
+
+def machine(was: Origin, now: Origin, config: Config) -> Iterator[Finding]:
+    pairs = [("machine", "architecture"), ("machine", "cpu")]
+    for part, name in pairs:
+        yield compared("CPU" if name == "cpu" else name, was.part(part).get(name), now.part(part).get(name))
+    yield cpu_flags(was.part("machine").get("cpu_flags"), now.part("machine").get("cpu_flags"))
+    if config.trainer.accelerator != "cpu":
+        yield compared("GPU", gpus(was), gpus(now))
+    yield compared("python", was.part("python").get("version"), now.part("python").get("version"), decides=False)
+    then, here = was.part("environment"), now.part("environment")
+    for name in sorted({*then, *here}):
+        if then.get(name) != here.get(name):
+            values = f"{then.get(name, 'not set')}, here {here.get(name, 'not set')}"
+            yield Finding(plain(name), False, plain(values), decides=name in DECIDING)
+
+
+def compared(what: str, was: Any, now: Any, *, decides: bool = True) -> Finding:
+    if not isinstance(was, str) or not was:
+        return Finding(what, None, "not recorded", decides)
+    same = was == now
+    return Finding(what, same, plain(was) if same else plain(f"{was}, here {now}"), decides)
+
+
+def cpu_flags(was: Any, now: Any) -> Finding:
+    """Instruction sets: they choose kernels, and kernels choose bits."""
+    if not (isinstance(was, list) and was and isinstance(now, list)):
+        return Finding("CPU flags", None, "not recorded")
+    gone, new = ([str(flag) for flag in one if flag not in other] for one, other in ((was, now), (now, was)))
+    if not gone and not new:
+        return Finding("CPU flags", True, f"{len(was)} that choose kernels")
+    parts = [f"{word} {' '.join(flags)}" for word, flags in (("not here:", gone), ("only here:", new)) if flags]
+    return Finding("CPU flags", False, plain("; ".join(parts)))
+
+
+def gpus(origin: Origin) -> str:
+    found = origin.part("machine").get("gpus")
+    return "; ".join(map(str, found)) if isinstance(found, list) else ""
+
+
+def threads(config: Config) -> Finding:
+    return Finding("threads", True, f"{config.trainer.threads}, set by the run's own trainer.threads")
+
+
+def bits_expected(findings: Sequence[Finding], config: Config) -> bool:
+    """Only on the same kind of CPU, in the same environment, with deterministic algorithms on."""
+    on_cpu = config.trainer.accelerator == "cpu" and config.trainer.deterministic
+    return on_cpu and all(finding.same for finding in findings if finding.decides)
+
+
+def plain(text: str) -> str:
+    """What another wrote, for a terminal: no control characters, 200 at most."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:200]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
