@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 WIDTHS_PX = (256, 512)
-"""Width of an image in the UI: the first that it fits into, by nearest neighbour to keep pixels crisp."""
+"""Of images in the UI, whose cards and full screen fit an image into 200 to 300 px."""
 
 
 def file_name(key: str, *, step: int) -> str:
@@ -49,9 +49,16 @@ def save_for_ui(source: Path, folder: Path, *, key: str, step: int, ms: int, uid
 
 
 def enlarge(image: Image) -> Image:
-    """To the first of WIDTHS_PX that it fits into; wider images are left alone."""
+    """Enlarged by a whole factor, so that all pixels stay equal squares, on a white ground of the one of WIDTHS_PX that
+    it fills best; wider images are left alone."""
+    from PIL import Image
     from PIL.Image import Resampling
 
-    width = next((width for width in WIDTHS_PX if image.width <= width), image.width)
-    height = max(1, round(image.height * width / image.width))
-    return image.resize((width, height), Resampling.NEAREST)
+    if image.width > max(WIDTHS_PX):
+        return image
+    width = max(WIDTHS_PX, key=lambda width: width // image.width * image.width / width)
+    factor = width // image.width
+    large = image.resize((image.width * factor, image.height * factor), Resampling.NEAREST)
+    ground = Image.new("RGB", (width, large.height), "white")
+    ground.paste(large, ((width - large.width) // 2, 0))
+    return ground
