@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from stridelab.tracking import Run, RunIdentity, Store, find_run, find_sweep, open_run, settle, sync
+from stridelab.tracking.run import clean
 from stridelab.tracking.store import analyze, connect
 from tracking_stores import (
     FLUSH_S,
@@ -427,7 +428,15 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(
 
 
 @pytest.mark.parametrize(
-    "text", ["'; DROP TABLE runs; --", '<script>alert("x")</script>', "../../etc/x\n", "\u00e9\U0001f600", "x" * 9000]
+    "text",
+    [
+        "'; DROP TABLE runs; --",
+        '<script>alert("x")</script>',
+        "../../etc/x\n",
+        "\u00e9\U0001f600",
+        "a\0b\udcff",
+        "x" * 9000,
+    ],
 )
 def test_hostile_texts(store: Store, runs: Path, text: str) -> None:
     sweep = RunIdentity("5eed", text, role="sweep", sweep=text)
@@ -435,6 +444,7 @@ def test_hostile_texts(store: Store, runs: Path, text: str) -> None:
     with open_run(runs.parent / "sweeps" / "x", sweep), open_run(runs / "a", one) as run:
         run.metrics({"a": 1.0}, step=0)
     send(store, runs.parent / "sweeps" / "x", runs / "a")
+    text = clean(text)
     (record,) = find_sweep(store, text[:8000]).runs
     assert record.name == text[:250]
     assert record.tags["stridelab.variant"] == text[:8000]

@@ -134,9 +134,10 @@ def test_text_that_no_database_takes_is_cleaned(tmp_path: Path) -> None:
     with open_run(tmp_path, identity()) as run:
         run.tags({"a": "x\0y\udcff"})
     with pytest.raises(OSError, match="bad"), open_run(tmp_path, identity()):
-        raise OSError("bad \udcff name")
+        raise OSError("bad \udcff name at http://me:secret@h")
     assert recorded(tmp_path, "tags")[-1] == {"a": "xy?"}
-    assert read_status(tmp_path) == ("FAILED", "OSError: bad ? name")
+    assert read_status(tmp_path) == ("FAILED", "OSError: bad ? name at http://me:***@h")
+    assert "secret" not in (tmp_path / "traceback.txt").read_text()
 
 
 def test_identities() -> None:

@@ -17,6 +17,7 @@ from uuid import uuid4
 from . import names
 from .files import read_json, write_json_atomic
 from .journal import JOURNAL, Journal, pack_number
+from .settings import redact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,7 +177,7 @@ class Run:
             self._journal.append("status", {"status": "FINISHED", "reason": ""}, durable=True)
             return
         path = self.folder / "traceback.txt"
-        path.write_text(clean("".join(traceback.format_exception(error))), encoding="utf-8")
+        path.write_text(redact(clean("".join(traceback.format_exception(error)))), encoding="utf-8")
         self.artifact(path)
         killed = isinstance(error, KeyboardInterrupt | SystemExit)
         status = {"status": "KILLED" if killed else "FAILED", "reason": describe(error)}
@@ -232,7 +233,7 @@ def clean(value: object) -> str:
 
 def describe(error: BaseException) -> str:
     """One line, such as `ValueError: stride must be positive`."""
-    text = " ".join(clean(error).split())
+    text = " ".join(redact(clean(error)).split())
     return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:MAX_REASON_LENGTH]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import names
 from .images import save_for_ui
 from .journal import Record
+from .run import clean
 from .settings import redact
 from .store import Store, connect, ensure_experiment
 
@@ -110,7 +111,7 @@ class Sink:
             "mlflow.source.type": "LOCAL",
             "mlflow.source.name": "stridelab",
         }
-        name = identity["name"][:250]
+        name = clean(identity["name"])[:250]
         run = self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
         return Found(run.info.run_id, self.experiment_id, deleted=False)
 
