@@ -7,7 +7,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -166,19 +166,19 @@ def fits(value: Any, hint: Any) -> bool:
         return False
     if hint is Any:
         return type(value) in (int, str) or (type(value) is list and all(fits(entry, Any) for entry in value))
-    return type(value) in (int, bool, str) and type(value) in (hint, *get_args(hint))
+    return type(value) in (int, bool, str) and type(value) in errors.options(hint)
 
 
 def converted(node: DictConfig, choice: Choice) -> Any:
     """Set in `node`, which checks and converts; read; put back."""
     before = OmegaConf.select(node, choice.key)
     try:
-        OmegaConf.update(node, choice.key, choice.value)
+        OmegaConf.update(node, choice.key, choice.value, merge=False)  # merging would change `before`
         return plain(OmegaConf.select(node, choice.key))
     except OmegaConfBaseException as error:
         raise ValueError(errors.explain(error, Config)) from None
     finally:
-        OmegaConf.update(node, choice.key, before)
+        OmegaConf.update(node, choice.key, before, merge=False)
 
 
 def plain(node: Any) -> Any:

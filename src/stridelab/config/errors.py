@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.types import Override
@@ -82,14 +83,17 @@ def hint(key: str, schema: type) -> Any:
     return node
 
 
+def options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type itself."""
+    return get_args(hint) if isinstance(hint, UnionType) else (hint,)
+
+
 def expected(key: str, schema: type) -> str | None:
     """What the schema wants at `key`, in words."""
     node = hint(key.split("[")[0], schema)
-    if node is None:
-        return None
-    options = [option for option in (get_args(node) or (node,)) if option is not type(None)]
-    words = WORDS.get(getattr(options[0], "__origin__", options[0])) if options else None
-    optional = type(None) in get_args(node)
+    allowed = [option for option in options(node) if option is not type(None)]
+    words = WORDS.get(getattr(allowed[0], "__origin__", allowed[0])) if allowed else None
+    optional = type(None) in options(node)
     return f"{words} (or null)" if words and optional else words
 
 

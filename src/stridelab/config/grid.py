@@ -48,7 +48,7 @@ def grid_of(overrides: Sequence[str]) -> Grid:
     found = grid_axes(overrides)
     for choices in found.values():
         moves = keys_moved_by(choices)
-        keys.update(moves)
+        keys.update(key for key in moves if key == choices[0].key or key not in found)
         axes.append(tuple(choices if moves else choices[:1]))
     return Grid(
         axes=tuple(axes),
