@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from stridelab import tracking
+from stridelab import report, tracking
 from stridelab.geometry import LayerGeometry, measure
 from stridelab.models import ModelConfig, layer_plan
 
@@ -58,15 +62,35 @@ def grid(strides: Sequence[str] = ("1-1-1", "1-2-2", "2-2-1"), seeds: Sequence[i
     ]
 
 
+@cache
+def shared_results() -> Path:
+    """One results folder for all sweeps of a test process: a new SQLite store takes a second or more."""
+    folder = TemporaryDirectory(prefix="stridelab-tests-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+def shared_store() -> tracking.Store:
+    return tracking.resolve_store(tracking.TrackingConfig(), results_dir=shared_results())
+
+
+def sweep_of(runs: Sequence[Fake], *, maps: bool = False) -> tracking.SweepRecord:
+    """A sweep of its own in the shared store."""
+    return record_sweep(shared_results(), runs, name=f"strides-{next(_numbers)}", maps=maps)[1]
+
+
+_numbers = itertools.count(1)
+
+
 def record_sweep(
     results: Path, runs: Sequence[Fake], *, name: str = "strides-ab12cd", maps: bool = False
 ) -> tuple[tracking.Store, tracking.SweepRecord]:
     """Write the runs as training would, mirror them into SQLite, read the sweep back."""
     store = tracking.resolve_store(tracking.TrackingConfig(), results_dir=results)
-    signatures = [f"run{index:04d}" for index in range(len(runs))]
+    signatures = [f"{name}-{index}" for index in range(len(runs))]
     with tracking.Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
-        parent = tracking.RunIdentity("sweep0", name, role="sweep", sweep=name)
-        folder = results / "sweeps" / "sweep0"
+        parent = tracking.RunIdentity(f"{name}-sweep", name, role="sweep", sweep=name)
+        folder = results / "sweeps" / name
         mirror.watch(folder)
         with tracking.open_run(folder, parent) as record:
             record.members(signatures)
@@ -90,7 +114,7 @@ def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: b
         f"{fake.variant} seed={fake.seed}",
         sweep=sweep,
         variant=fake.variant,
-        parent="sweep0",
+        parent=f"{sweep}-sweep",
         params={**params, "seed": fake.seed},
         tags={"stridelab.commit": "0123456789abcdef", "stridelab.dirty": "true"},
     )
@@ -181,3 +205,20 @@ def _feature_maps(folder: Path, fake: Fake) -> Path:
     path = folder / "feature_maps.npz"
     np.savez_compressed(path, **arrays)
     return path
+
+
+HOSTILE = {
+    "1-1-1": "<script>document.title='owned'</script>",
+    "1-2-2": '=HYPERLINK("http://evil.example/")',
+    "2-2-1": "$\\frac{1}{0} **b** [red]x[/] ![](http://evil.example/a.png)",
+}
+REASON = "<img src='http://evil.example/b.png' onerror='document.title=1'>"
+
+
+@cache
+def hostile_report() -> report.ReportPaths:
+    """A whole report of a sweep whose names and reasons try to be more than text."""
+    runs = [replace(fake, name=HOSTILE[fake.strides]) for fake in grid()]
+    runs[-1] = replace(runs[-1], failure=REASON)
+    sweep = sweep_of(runs, maps=True)
+    return report.write_report(sweep, shared_results() / "reports" / sweep.name, store=shared_store())

@@ -68,7 +68,7 @@ def write_report(
     sweep: SweepRecord,
     folder: Path,
     *,
-    store: Store | None = None,
+    store: Store,
     baseline: str | None = None,
     timeout_s: float = TIMEOUT_S,
     progress: Progress = lambda done, total: None,
@@ -82,7 +82,6 @@ def write_report(
     comparison = compare(sweep, baseline=baseline)
     runs = write_csv(comparison.runs, folder / "runs.csv")
     variants = write_csv(comparison.variants, folder / "variants.csv")
-    store = store or sweep.run._reader.store
     notebook = build(comparison, store, folder=folder, baseline=baseline)
     problems = execute(notebook, folder=folder.resolve(), timeout_s=timeout_s, progress=progress)
     path = folder / "comparison.ipynb"

@@ -20,7 +20,8 @@ COLUMNS = {
     "run_name": "what varies, as text",
     "variant": "the stride and padding setting, the same text for every seed",
     "seed": "seed of initial weights and batch order; runs with the same seed are paired across variants",
-    "status": "finished, failed, refused, killed or running; only finished runs enter means",
+    "status": "finished, running, failed, refused, diverged, out of memory, timed out or killed; only finished runs "
+    "enter means",
     "reason": "why a run did not finish",
     "maps": "side of each convolution's or pooling's output map, in pixels, first layer first (HxW if not square)",
     "test/acc": "share of test images classified correctly, 0 to 1, measured once, at the end",
@@ -83,10 +84,11 @@ def _row(run: RunRecord) -> dict[str, Any]:
 
 
 def _ending(run: RunRecord) -> tuple[str, str]:
-    """A variant that could not be trained is recorded as a failure; here it has a word of its own."""
-    if run.reason.startswith(_REFUSED):
-        return "refused", run.reason.removeprefix(_REFUSED)
-    return run.status.lower(), run.reason
+    """Status and reason; the tag knows more words than MLflow, but may be of an earlier attempt."""
+    status = run.status.lower()
+    if status in ("finished", "running", "scheduled"):
+        return status, ""
+    return run.tags.get("stridelab.status", status), run.reason.removeprefix(_REFUSED)
 
 
 def _column_order(runs: Iterable[RunRecord]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +13,7 @@ from stridelab.report.figures.cost import costs
 from stridelab.report.figures.curves import learning_curves
 from stridelab.report.figures.feature_maps import feature_maps_first, feature_maps_last
 from stridelab.report.figures.ladder import geometry_ladder
-from stridelab.report.figures.style import NothingToDraw, rc
+from stridelab.report.figures.style import NothingToDraw, drawing
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -43,14 +42,13 @@ FIGURES: dict[str, Drawing] = {
 def draw(comparison: Comparison, name: str) -> Figure:
     if name not in FIGURES:
         raise ValueError(f"figure={name!r} is not known; choose one of {', '.join(FIGURES)}.")
-    with rc():
+    with drawing():
         return FIGURES[name].function(comparison)
 
 
 def render(figure: Figure) -> bytes:
     """PNG with two pixels for each pixel shown at 100 %."""
     buffer = BytesIO()
-    with rc(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a variant may be named in any script
+    with drawing():
         figure.savefig(buffer, format="png")
     return buffer.getvalue()

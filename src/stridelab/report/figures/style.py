@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import textwrap
 import unicodedata
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
@@ -21,8 +24,9 @@ DPI = 100
 """Pixels an inch on the screen at 100 %; files hold twice as many."""
 TITLE_PT, NOTE_PT = 11.5, 8.0
 INK, GREY, FAINT, OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#b9b9b9"
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A900")
-"""Okabe and Ito's palette, told apart by colour-blind readers; its yellow darkened to show on white."""
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
+"""Okabe and Ito's palette, told apart by colour-blind readers. Its yellow cannot be seen on white, and darkened it
+becomes their orange: Tol's wine stands for it."""
 MARKERS = "osD^vphd"
 
 RC: dict[str, Any] = {
@@ -155,5 +159,9 @@ def around(values: ArrayLike, *, least: float, wide: ArrayLike = (), most: float
     return lower - margin - short, upper + margin + short
 
 
-def rc() -> Any:
-    return mpl.rc_context(RC)  # type: ignore[arg-type]
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The look, while a figure is made or rendered. A variant may be named in any script: a missing glyph is a box."""
+    with mpl.rc_context(RC), warnings.catch_warnings():  # type: ignore[arg-type]
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield

@@ -1,0 +1,327 @@
+"""Tables, paired differences, the control check and the words, on sweeps in a real store."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from report_sweeps import Fake, grid, sweep_of
+from stridelab import report
+from stridelab.report import statistics
+from stridelab.report.differences import differences, paired
+from stridelab.report.origin import command_text, origin
+from stridelab.report.table import COLUMNS, map_sizes, variant_table, write_csv
+from stridelab.report.words import cost_words, points, summary
+from stridelab.tracking import SweepRecord
+
+MIXED = [
+    *grid(seeds=range(3)),
+    Fake("3-3-3", 0, 0.80),
+    Fake("3-3-3", 1, 0.81, failure="loss is NaN at step 120"),
+    Fake("1-1-2", 0, 0.9, failure="refused: conv3 collapses"),
+]
+
+
+@pytest.fixture(scope="module")
+def mixed() -> SweepRecord:
+    return sweep_of(MIXED)
+
+
+def test_one_row_a_run_in_sweep_order_with_nothing_dropped(mixed: SweepRecord) -> None:
+    table = report.run_table(mixed)
+    assert list(table["run_name"]) == [f"{fake.variant} seed={fake.seed}" for fake in MIXED]
+    assert list(table["seed"]) == [fake.seed for fake in MIXED]
+    assert list(table["status"]) == ["finished"] * 10 + ["failed"] * 2
+    assert table["reason"].iloc[10] == "FakeFailure: loss is NaN at step 120"
+    np.testing.assert_array_equal(table["test/acc"][:10], [fake.acc for fake in MIXED[:10]])
+    assert table["test/acc"][10:].isna().all()
+    assert table["stride_2"].tolist() == [int(fake.strides.split("-")[1]) for fake in MIXED]
+
+
+def test_every_column_of_the_run_table_is_documented(mixed: SweepRecord) -> None:
+    table = report.run_table(mixed)
+    swept = {"stride_1", "stride_2", "stride_3"}
+    assert set(table.columns) - swept <= set(COLUMNS)
+    assert list(table.columns)[:7] == ["run_id", "run_name", "variant", "seed", "status", "reason", "maps"]
+
+
+@pytest.mark.parametrize(
+    ("status", "tag", "shown"),
+    [
+        ("FAILED", "refused", ("refused", "conv3 collapses")),
+        ("FAILED", "diverged", ("diverged", "conv3 collapses")),
+        ("KILLED", None, ("killed", "conv3 collapses")),
+        ("RUNNING", "failed", ("running", "")),  # tag and reason are an earlier attempt's
+        ("FINISHED", "failed", ("finished", "")),
+    ],
+)
+def test_how_a_run_ended(mixed: SweepRecord, status: str, tag: str | None, shown: tuple[str, str]) -> None:
+    tags = dict(mixed.runs[-1].tags) | ({"stridelab.status": tag} if tag else {})
+    run = replace(mixed.runs[-1], status=status, tags=tags, reason="ValueError: refused: conv3 collapses")
+    table = report.run_table(replace(mixed, runs=(run,)))
+    assert (table["status"][0], table["reason"][0]) == shown
+
+
+def test_geometry_and_cost_of_a_variant_are_those_of_its_layer_plan(mixed: SweepRecord) -> None:
+    table = report.compare(mixed).variants.set_index("variant")
+    assert table["maps"].tolist() == ["28-28-28", "28-14-7", "14-7-7", "10-4-2", "28-28-14"]
+    assert table.loc["strides=1-2-2", "cost/macs"] == sum(layer.macs for layer in MIXED[3].geometry)
+    assert table.loc["strides=1-2-2", "cost/receptive_field_px"] == 9
+    assert math.isnan(table.loc["strides=1-1-2", "cost/macs"])  # no finished run
+
+
+def test_variant_table_holds_n_mean_sd_and_student_s_interval(mixed: SweepRecord) -> None:
+    table = variant_table(report.run_table(mixed))
+    assert table["variant"].tolist() == [f"strides={s}" for s in ("1-1-1", "1-2-2", "2-2-1", "3-3-3", "1-1-2")]
+    assert table["n"].tolist() == [3, 3, 3, 1, 0]
+    assert table["not_finished"].tolist() == [0, 0, 0, 1, 1]
+    for index, strides in enumerate(("1-1-1", "1-2-2", "2-2-1")):
+        values = np.array([fake.acc for fake in MIXED if fake.strides == strides])
+        row = table.iloc[index]
+        assert row["test/acc_mean"] == pytest.approx(values.mean())
+        assert row["test/acc_sd"] == pytest.approx(np.std(values, ddof=1))
+        interval = scipy.stats.t.interval(0.95, 2, loc=values.mean(), scale=scipy.stats.sem(values))
+        np.testing.assert_allclose(row[["test/acc_low", "test/acc_high"]].astype(float), interval)
+    assert table.loc[3, ["test/acc_sd", "test/acc_low", "test/acc_high"]].isna().all()
+
+
+def test_differences_are_paired_by_seed_and_only_where_both_have_it() -> None:
+    runs = [Fake("1-1-1", seed, 0.9 + 0.01 * seed) for seed in (0, 1, 2, 5)]
+    runs += [Fake("2-2-2", seed, 0.88 + 0.01 * seed + 0.001 * (seed == 2)) for seed in (2, 1, 3)]
+    runs += [Fake("1-2-2", 9, 0.5)]
+    table = report.run_table(sweep_of(runs))
+    wide = paired(table, metric="test/acc", baseline="strides=1-1-1")
+    assert wide["strides=2-2-2"].dropna().index.tolist() == ["1", "2"]
+    np.testing.assert_allclose(wide["strides=2-2-2"].dropna(), [-0.02, -0.019])
+    found = differences(table, metric="test/acc", baseline="strides=1-1-1").set_index("variant")
+    assert found["n"].tolist() == [0, 2, 0]
+    assert found["verdict"].tolist() == [statistics.BASELINE, statistics.TOO_FEW, statistics.UNPAIRED]
+    assert found.loc["strides=2-2-2", "p"] == 0.5
+
+
+def test_pairing_removes_what_seeds_share() -> None:
+    shared = np.random.default_rng(0).normal(0, 0.01, 8)
+    runs = [Fake("1-1-1", seed, 0.9 + shared[seed]) for seed in range(8)]
+    runs += [Fake("1-2-2", seed, 0.897 + shared[seed] + 0.0002 * (seed % 2)) for seed in range(8)]
+    comparison = report.compare(sweep_of(runs))
+    row = comparison.by_variant["strides=1-2-2"]
+    assert row["difference_verdict"] == statistics.DIFFERS
+    assert row["difference_p"] == 2 / 2**8
+    assert row["difference_high"] < 0
+    assert row["pareto"] == "front"
+    table = comparison.variants
+    assert table["test/acc_low"][0] < table["test/acc_high"][1]  # unpaired, the intervals overlap
+
+
+def test_two_runs_of_one_variant_and_seed_count_as_one() -> None:
+    runs = [Fake("1-1-1", 0, 0.90), Fake("1-1-1", 0, 0.92), Fake("1-1-1", 1, 0.95)]
+    comparison = report.compare(sweep_of(runs))
+    row = comparison.by_variant["strides=1-1-1"]
+    assert (row["n"], row["test/acc_mean"]) == (2, pytest.approx(0.93))
+    assert any(
+        "share variant and seed" in text or "shares variant and seed" in text for text in comparison.controls.caveats
+    )
+
+
+def test_the_baseline_is_the_first_variant_with_a_result_or_the_chosen_one() -> None:
+    sweep = sweep_of([Fake("1-1-1", 0, 0.9, failure="x"), Fake("1-2-2", 0, 0.8), Fake("2-2-2", 0, 0.7)])
+    assert report.compare(sweep).baseline == "strides=1-2-2"
+    chosen = report.compare(sweep, baseline="strides=2-2-2")
+    assert chosen.by_variant["strides=1-2-2"]["difference_mean"] == pytest.approx(0.1)
+    with pytest.raises(ValueError, match=r"baseline='nothing' is not a variant of this sweep; choose one of strides=1"):
+        report.compare(sweep, baseline="nothing")
+
+
+def test_csv_keeps_numbers_and_disarms_formulas(tmp_path: Path) -> None:
+    table = pd.DataFrame({"name": ['=HYPERLINK("http://x")', "+1", "-2", "@x", "\tx", 'plain, "quoted"\nline']})
+    table["=column"] = [-1.5, 0.1, math.nan, 3, 1e-9, 2]
+    path = write_csv(table, tmp_path / "t.csv")
+    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+    assert rows[0] == ["name", "'=column"]
+    assert [row[0] for row in rows[1:]] == [
+        "'=HYPERLINK(\"http://x\")", "'+1", "'-2", "'@x", "'\tx", 'plain, "quoted"\nline',
+    ]  # fmt: skip
+    assert [row[1] for row in rows[1:]] == ["-1.5", "0.1", "", "3.0", "1e-09", "2.0"]
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=9))
+def test_map_sizes_of_a_deep_network_name_only_the_changes(sides: list[int]) -> None:
+    layers = [{"kind": "conv", "output_size": [side, side]} for side in sides]
+    layers += [{"kind": "global_avg_pool", "output_size": [1, 1]}, {"kind": "norm", "output_size": [3, 3]}]
+    listed = [int(side) for side in map_sizes(layers).split("-")]
+    if len(sides) <= 5:
+        assert listed == sides
+    else:
+        assert listed == [side for i, side in enumerate(sides) if i == 0 or side != sides[i - 1]]
+
+
+def test_map_sizes_that_are_not_square() -> None:
+    assert map_sizes([{"kind": "conv", "output_size": [28, 14]}]) == "28x14"
+
+
+def test_the_control_check_passes_when_all_digests_agree(mixed: SweepRecord) -> None:
+    controls = report.compare(mixed).controls
+    assert controls.passed
+    assert controls.violations.empty
+    assert controls.sentence == (
+        "Control check passed: for each of 3 seeds, all variants had identical initial weights, batch order and data "
+        "(digests compared)."
+    )
+
+
+def test_the_control_check_names_what_differs_and_where() -> None:
+    runs = grid(strides=("1-1-1", "1-2-2"), seeds=(0, 1))
+    runs[3] = replace(runs[3], tags={"stridelab.batch_order_digest": "another"})
+    controls = report.compare(sweep_of(runs)).controls
+    assert not controls.passed
+    assert controls.sentence.startswith("Control check FAILED: for 1 of 2 seeds the variants differ in batch order;")
+    (violation,) = controls.violations.to_dict("records")
+    assert (violation["seed"], violation["what"], violation["problem"]) == (1, "batch order", "2 different digests")
+    assert violation["runs"] == "b1: strides=1-1-1 seed=1; another: strides=1-2-2 seed=1"
+
+
+def test_a_digest_that_was_not_recorded_is_not_called_equal() -> None:
+    runs = grid(strides=("1-1-1", "1-2-2"), seeds=(0,))
+    runs[0] = replace(runs[0], tags={"stridelab.init_digest": ""})
+    sweep = sweep_of(runs)
+    bare = tuple(replace(run, tags={k: v for k, v in run.tags.items() if v}) for run in sweep.runs)
+    controls = report.compare(replace(sweep, runs=bare)).controls
+    assert not controls.passed
+    assert controls.sentence.startswith(
+        "Control check incomplete: for 1 of 1 seed the initial weights were not recorded"
+    )
+
+
+def test_one_variant_alone_has_nothing_to_check() -> None:
+    controls = report.compare(sweep_of(grid(strides=("1-1-1",)))).controls
+    assert not controls.passed
+    assert controls.sentence.startswith("Control check not possible")
+
+
+def test_a_flatten_head_is_said_to_confound_the_comparison() -> None:
+    runs = [
+        Fake(strides, 0, 0.9, head="flatten", tags={"stridelab.init_digest": strides}) for strides in ("1-1-1", "1-2-2")
+    ]
+    controls = report.compare(sweep_of(runs)).controls
+    assert controls.violations["problem"].tolist() == [
+        "2 different digests (the networks differ in their number of parameters)"
+    ]
+    assert "The variants differ in their number of parameters" in controls.caveats[0]
+    assert "confounded" in controls.caveats[0]
+
+
+def test_a_variant_whose_cost_is_not_one_number_is_called_out() -> None:
+    runs = [Fake("1-1-1", 0, 0.9, name="one name"), Fake("2-2-2", 1, 0.9, name="one name")]
+    caveats = report.compare(sweep_of(runs)).controls.caveats
+    assert any(text.startswith("cost/macs differs between runs of one variant (one name)") for text in caveats)
+
+
+def test_the_summary_says_what_differs_and_how_sure(mixed: SweepRecord) -> None:
+    comparison = report.compare(mixed)
+    said = summary(comparison)
+    assert said.opening[0] == "5 variants, 12 runs: 10 finished, 2 failed."
+    row = comparison.by_variant["strides=1-2-2"]
+    interval = f"{points(row['difference_low'])} to {points(row['difference_high'])}"
+    assert said.variants[0] == (
+        f"strides=1-2-2 needs 9.5x fewer MACs than strides=1-1-1 and is {points(-row['difference_mean'])[1:]} points "
+        f"less accurate (95 % interval {interval}, n = 3 seeds: too few to call it significant)."
+    )
+    assert "strides=1-1-2 has no finished run." in said.variants
+    assert said.closing[0] == (
+        "With 3 comparisons (Holm), a paired sign-flip test needs at least 7 seeds to reach p < 0.05."
+    )
+
+
+def test_the_summary_calls_a_difference_what_it_is() -> None:
+    own = np.random.default_rng(7).normal(0, 0.002, (2, 8))
+    runs = [Fake("1-1-1", seed, 0.9) for seed in range(8)]
+    runs += [Fake("2-2-2", seed, 0.87 + own[0, seed]) for seed in range(8)]
+    runs += [Fake("1-1-1", seed, 0.9 + own[1, seed] - own[1].mean(), name="twin") for seed in range(8)]
+    said = summary(report.compare(sweep_of(runs)))
+    assert "n = 8 seeds, p = 0.016 after Holm's correction: the difference is significant)" in said.variants[0]
+    assert "needs exactly as many MACs as strides=1-1-1 and is as accurate" in said.variants[1]
+    assert said.variants[1].endswith("after Holm's correction: within noise).")
+    assert not any("at least" in sentence for sentence in said.closing)
+
+
+@pytest.mark.parametrize(
+    ("macs", "words"),
+    [
+        (100.0, "needs exactly as many MACs as"),
+        (25.0, "needs 4.0x fewer MACs than"),
+        (250.0, "needs 2.5x as many MACs as"),
+        (math.nan, ""),
+    ],
+)
+def test_costs_in_words(macs: float, words: str) -> None:
+    assert cost_words(macs, baseline=100.0) == words
+
+
+@given(st.floats(-1, 1))
+def test_points_are_signed_unless_they_round_to_nothing(difference: float) -> None:
+    text = points(difference)
+    assert float(text) == pytest.approx(100 * difference, abs=0.0501)
+    assert text == "0.0" if float(text) == 0 else text[0] in "+-"
+
+
+def test_origin_tells_command_commit_machine_and_what_all_runs_share(mixed: SweepRecord) -> None:
+    found = origin(mixed)
+    assert found.command == "python train.py -m 'model.strides=[1,1,1],[1,2,2],[2,2,1]' seed=0,1"
+    assert found.commit == "0123456789ab with uncommitted changes"
+    assert found.machine == "A processor, 2 cores, Linux"
+    assert found.recipe["channels"] == "16-32-64"
+    assert found.recipe["kernel sizes"] == "3"
+    assert found.recipe["epochs"] == "3"
+    assert "strides" not in found.recipe  # it varies
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        ([], ""),
+        (["/home/someone/lab/train.py", "seed=0"], "python train.py seed=0"),
+        (["/opt/bin/stridelab-train", "a b"], "stridelab-train 'a b'"),
+    ],
+)
+def test_a_command_is_told_without_the_folders_of_its_machine(argv: list[str], text: str) -> None:
+    assert command_text(argv) == text
+
+
+def test_a_sweep_without_a_finished_run_still_compares() -> None:
+    comparison = report.compare(sweep_of([Fake("1-1-1", 0, 0.9, failure="no memory")]))
+    assert comparison.variants["n"].tolist() == [0]
+    assert summary(comparison).opening[1] == "No run finished with an accuracy, so there is nothing to compare."
+
+
+def test_validation_accuracy_stands_in_where_the_test_split_was_not_touched(mixed: SweepRecord) -> None:
+    runs = tuple(
+        replace(run, metrics={key: value for key, value in run.metrics.items() if not key.startswith("test/")})
+        for run in mixed.runs
+    )
+    comparison = report.compare(replace(mixed, runs=runs))
+    assert comparison.metric == "final/val_acc"
+    assert summary(comparison).opening[1].startswith("Highest mean validation accuracy: strides=1-1-1")
+
+
+@pytest.mark.parametrize("width", [100, 120])
+def test_the_terminal_table_fits_and_shows_names_as_text(width: int) -> None:
+    runs = [replace(fake, name=f"[red]{fake.variant}[/] padding=same") for fake in grid()]
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    report.print_variants(sweep_of(runs), console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(len(line) for line in said.splitlines()) <= width
+    assert "[red]strides" in said
+    assert "too few seeds" in said
+    assert "28-14-7" in said
+    assert "Control check passed" in said
