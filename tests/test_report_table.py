@@ -22,7 +22,7 @@ from stridelab.report import statistics
 from stridelab.report.differences import differences, paired
 from stridelab.report.origin import command_text, origin
 from stridelab.report.table import COLUMNS, map_sizes, variant_table, write_csv
-from stridelab.report.words import cost_words, points, summary
+from stridelab.report.words import cost_words, interval_text, points, summary
 from stridelab.tracking import SweepRecord
 
 MIXED = [
@@ -232,10 +232,10 @@ def test_the_summary_says_what_differs_and_how_sure(mixed: SweepRecord) -> None:
     said = summary(comparison)
     assert said.opening[0] == "5 variants, 12 runs: 10 finished, 2 failed."
     row = comparison.by_variant["strides=1-2-2"]
-    interval = f"{points(row['difference_low'])} to {points(row['difference_high'])}"
+    mean, low, high = (f"{100 * row[f'difference_{key}']:+.2f}" for key in ("mean", "low", "high"))
     assert said.variants[0] == (
-        f"strides=1-2-2 needs 9.5x fewer MACs than strides=1-1-1 and is {points(-row['difference_mean'])[1:]} points "
-        f"less accurate (95 % interval {interval}, n = 3 seeds: too few to call it significant)."
+        f"strides=1-2-2 needs 9.5x fewer MACs than strides=1-1-1 and is {mean.removeprefix('-')} points less accurate "
+        f"(95 % interval {low} to {high}, n = 3 seeds: too few to call it significant)."
     )
     assert "strides=1-1-2 has no finished run." in said.variants
     assert said.closing[0] == (
@@ -266,6 +266,12 @@ def test_the_summary_calls_a_difference_what_it_is() -> None:
 )
 def test_costs_in_words(macs: float, words: str) -> None:
     assert cost_words(macs, baseline=100.0) == words
+
+
+def test_a_narrow_interval_gets_another_digit() -> None:
+    assert interval_text(-0.0046, -0.0090, -0.0002) == "-0.5 [-0.9, 0.0]"
+    assert interval_text(-0.0004, -0.0006, -0.0002) == "-0.04 [-0.06, -0.02]"
+    assert interval_text(-0.0004, math.nan, math.nan) == "0.0"
 
 
 @given(st.floats(-1, 1))

@@ -18,16 +18,26 @@ NAMED = 7
 """Variants that the summary speaks of one by one; the table has all."""
 
 
-def points(difference: float) -> str:
-    """A difference of accuracies (0 to 1) in percentage points, signed: -1.2."""
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
+def points(difference: float, *, decimals: int = 1) -> str:
+    """A difference of accuracies (0 to 1) in percentage points, signed: -1.2.
+
+    >>> points(-0.0123), points(0.0004), points(0.0004, decimals=2)
+    ('-1.2', '0.0', '+0.04')
+    """
+    text = f"{100 * difference:+.{decimals}f}"
+    return text if float(text) else text[1:]
+
+
+def decimals_for(low: float, high: float) -> int:
+    """One, or two where the interval is narrower than 0.2 points."""
+    return 2 if high - low < 0.002 else 1  # NaN: one
 
 
 def interval_text(mean: float, low: float, high: float) -> str:
     """-1.2 [-2.0, -0.4] points; without an interval (one seed) the mean alone."""
-    bounds = f" [{points(low)}, {points(high)}]" if math.isfinite(low) else ""
-    return f"{points(mean)}{bounds}"
+    decimals = decimals_for(low, high)
+    ends = [points(end, decimals=decimals) for end in (low, high) if math.isfinite(end)]
+    return f"{points(mean, decimals=decimals)}{f' [{ends[0]}, {ends[1]}]' if ends else ''}"
 
 
 def accuracy_text(mean: float, sd: float) -> str:
@@ -87,8 +97,8 @@ def accuracy_words(row: Mapping[str, Any]) -> str:
     mean = row["difference_mean"]
     if not math.isfinite(mean):
         return ""
-    size = points(abs(mean)).lstrip("+")
-    if size == "0.0":
+    size = points(abs(mean), decimals=decimals_for(row["difference_low"], row["difference_high"])).lstrip("+")
+    if not float(size):
         return "is as accurate"
     return f"is {size} point{'' if size == '1.0' else 's'} {'more' if mean > 0 else 'less'} accurate"
 
@@ -99,7 +109,8 @@ def certainty(row: Mapping[str, Any], *, comparisons: int) -> str:
     if verdict == statistics.UNPAIRED:
         return "no finished seed in common, so accuracies are not compared"
     low, high = row["difference_low"], row["difference_high"]
-    found = f"95 % interval {points(low)} to {points(high)}, " if math.isfinite(low) else ""
+    low_text, high_text = (points(end, decimals=decimals_for(low, high)) for end in (low, high))
+    found = f"95 % interval {low_text} to {high_text}, " if math.isfinite(low) else ""
     found += f"n = {count_text(n, 'seed')}"
     if verdict == statistics.TOO_FEW:
         return f"{found}: too few to call it significant"

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from stridelab.report.figures.labels import Label, label_ends
 from stridelab.report.figures.style import (
+    OTHER,
     WIDTH_IN,
     Look,
     NothingToDraw,
@@ -55,17 +56,17 @@ def learning_curves(comparison: Comparison) -> Figure:
 
 def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look]) -> list[Label]:
     labels = []
-    for name, runs in table.groupby("variant", sort=False):
+    named = table["variant"].map(lambda name: look[name].named)
+    _thin_lines(axes, table[~named], panel, OTHER, alpha=0.25)
+    for name, runs in table[named].groupby("variant", sort=False):
         style = look[name]
-        wide = panel.factor * runs.pivot_table(index="step", columns="run_id", values="value", aggfunc="last")
-        axes.plot(wide.index, wide.to_numpy(), color=style.color, linewidth=0.7, alpha=0.4 if style.named else 0.25)
-        if style.named:
-            mean = wide.mean(axis="columns")
-            axes.plot(
-                mean.index, mean, color=style.color, linewidth=2.0, zorder=3,
-                marker=style.marker, markersize=5, markevery=[len(mean) - 1],
-            )  # fmt: skip
-            labels.append(Label(mean.index[-1], mean.iloc[-1], plain(name, limit=NAME_LIMIT), style.color))
+        wide = _thin_lines(axes, runs, panel, style.color, alpha=0.4)
+        mean = wide.mean(axis="columns")
+        axes.plot(
+            mean.index, mean, color=style.color, linewidth=2.0, zorder=3,
+            marker=style.marker, markersize=5, markevery=[len(mean) - 1],
+        )  # fmt: skip
+        labels.append(Label(mean.index[-1], mean.iloc[-1], plain(name, limit=NAME_LIMIT), style.color))
     axes.set_title(panel.title, fontweight="normal", fontsize=9.5)
     axes.set_xlabel("epoch")
     axes.grid(visible=False, axis="x")
@@ -75,3 +76,11 @@ def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look]) -> 
     if first == last:
         axes.set_xlim(first - 0.5, last + 0.5)
     return labels
+
+
+def _thin_lines(axes: Axes, runs: Any, panel: Panel, color: str, *, alpha: float) -> Any:
+    """One line a run; the table that they show, steps x runs."""
+    wide = panel.factor * runs.pivot_table(index="step", columns="run_id", values="value", aggfunc="last")
+    if wide.size:
+        axes.plot(wide.index, wide.to_numpy(), color=color, linewidth=0.7, alpha=alpha)
+    return wide
