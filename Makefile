@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup sweep test test-all check ui data notebook plan lock clean clean-results
+.PHONY: help setup sweep test test-all faults check ui data notebook plan lock clean clean-results
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +30,9 @@ plan: $(READY) ## geometry and cost of the same three plans, without training
 
 test: $(READY) ## the tests
 	$(BIN)/python -m pytest
+
+faults: $(READY) ## every fault that is injected: kills, full disks, dead servers (about 10 minutes)
+	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults
 
 check: $(READY) ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .

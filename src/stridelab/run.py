@@ -14,6 +14,7 @@ from stridelab.data import DataSpec
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
 from stridelab.tracking import Run, RunIdentity, names, open_run, status_of, write_json_atomic
+from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
 from stridelab.tracking.status import FINISHED, RESULT
 from stridelab.training.faults import point
@@ -77,6 +78,8 @@ def run(work: Work, *, progress: Progress) -> Result:
             }
         )
         point("result.begun")
+        if not (work.folder / JOURNAL).exists():
+            raise FileNotFoundError(f"{work.folder} was removed while its run trained; its records are lost.")
         write_json_atomic(work.folder / RESULT, asdict(result))
         point("result.written")
     point("run.closed")

@@ -81,6 +81,8 @@ def oom_kills() -> int:
 
 
 def describe(error: BaseException) -> str:
-    """The error in one line; a programming error also says where it came from."""
+    """The error and its notes in one line; a programming error also says what kind it is."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, ValueError | FileNotFoundError) else f"{type(error).__name__}: {text}"
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    plain = isinstance(error, ValueError | FileNotFoundError)
+    return f"{text}{notes}" if plain else f"{type(error).__name__}: {text}{notes}"

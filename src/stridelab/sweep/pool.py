@@ -21,7 +21,6 @@ from .outcome import NOT_STARTED, Event, Listener, Outcome, Task, cause_of_death
 
 PRELOAD = ("stridelab.run", "stridelab.training.fitting")
 LISTEN_S = 0.2
-END_S = 5.0
 
 
 @dataclass
@@ -164,15 +163,12 @@ def finish(child: Child) -> Outcome:
 
 
 def end_all(children: Iterable[Child]) -> None:
-    """Ask all, then wait for each; whoever does not go is killed."""
+    """At once: whatever a run is doing, its folder outlives that, and a kind word could wait for a long batch."""
     children = list(children)
     for child in children:
-        child.process.terminate()
+        child.process.kill()
     for child in children:
-        child.process.join(END_S)
-        if child.process.is_alive():
-            child.process.kill()
-            child.process.join()
+        child.process.join()
         child.pipe.close()
 
 

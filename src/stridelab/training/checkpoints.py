@@ -48,7 +48,7 @@ class EpochCheckpoints(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         point("checkpoint.begun")
-        trainer.save_checkpoint(self.folder / f"epoch={trainer.current_epoch + 1:04d}.ckpt")
+        trainer.save_checkpoint(self.folder / name_of(trainer.current_epoch + 1))
         point("checkpoint.saved")
         for old in by_epoch(self.folder)[:-KEPT]:
             old.unlink()
@@ -82,6 +82,8 @@ def starting_point(folder: Path, *, owner: str, given: str | None, epochs: int) 
             mark = owner_of(path)
             if mark["owner"] != owner:
                 raise ValueError(f"{path} belongs to another run.")
+            if path.name != name_of(mark["epoch"]):
+                raise ValueError(f"{path} is of epoch {mark['epoch']}, not what its name says.")
         except (ValueError, OSError, RuntimeError) as error:
             aside = path.with_name(path.name + ".bad")
             path.replace(aside)
@@ -95,6 +97,10 @@ def starting_point(folder: Path, *, owner: str, given: str | None, epochs: int) 
     if epoch > epochs:
         raise ValueError(f"ckpt_path={given} is of epoch {epoch}, past trainer.max_epochs={epochs}.")
     return Start(Path(given), epoch, said=tuple(said))
+
+
+def name_of(epoch: int) -> str:
+    return f"epoch={epoch:04d}.ckpt"
 
 
 def by_epoch(folder: Path) -> list[Path]:

@@ -80,8 +80,9 @@ def fit(
     begin(trainer, module, batches, start)
     fit_s = attempts.seconds()
     if start.own:
-        for keeper in (epochs, *maps):
-            keeper.record_again()
+        epochs.record_again()
+        for snapshots in maps:
+            snapshots.record_again()
     point("fit.ended")
     trainer.test(module, batches["test"], verbose=False)
 
