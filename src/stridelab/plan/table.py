@@ -73,7 +73,7 @@ class Seen:
         found = {name: rule.meaning for name, rule in WARNINGS.items() if name in self.warnings}
         if self.batch_sizes:
             batch = str(*self.batch_sizes) if len(self.batch_sizes) == 1 else "trainer.batch_size"
-            found["memory"] = (
+            found["training memory"] = (
                 f"predicted at {batch} images a step: parameters, gradients, momentum and what the backward "
                 "pass needs; without the data set, the libraries and the workspace of single operations"
             )
