@@ -301,6 +301,8 @@ class _Bounded(io.RawIOBase):
             if whence or offset < self.source.tell():
                 raise tarfile.ReadError("a header that leads back")
             self._keep_within(offset)
+        if not whence and offset < 0:
+            raise zipfile.BadZipFile("a directory that leads outside the file")
         return int(self.source.seek(offset, whence))
 
     def _keep_within(self, position: int) -> None:

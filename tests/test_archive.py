@@ -1,0 +1,504 @@
+"""Sweeps that travel: what is carried is the same on the other side, and nothing hostile gets in."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import math
+import random
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stridelab import tracking
+from stridelab.config import expand
+from stridelab.report.table import run_table
+from stridelab.sweep import conduct
+from stridelab.sweep.works import is_finished
+from stridelab.tracking import Store, SweepRecord, TrackingConfig, find_run, find_sweep, resolve_store
+from stridelab.tracking.archive import MANIFEST, Limits, read, write
+from stridelab.tracking.exchange import export_sweep, import_sweep
+from stridelab.tracking.portable import Portable, broken_rule, clashing
+from stridelab.tracking.status import run_folders
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+SMALL = ["trainer.max_epochs=1", "data.train_size=300", "data.val_size=100", "model.channels=[4,4,8]"]
+KINDS = (".tar.gz", ".zip")
+
+
+def store_of(results: Path) -> Store:
+    return resolve_store(TrackingConfig(), results_dir=results)
+
+
+@dataclass(frozen=True)
+class Swept:
+    results: Path
+    archives: Mapping[str, Path]
+    """By suffix."""
+
+    @property
+    def record(self) -> SweepRecord:
+        return find_sweep(store_of(self.results))
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """Two trained runs, one refused; odd numbers and a page among what the sweep's own run holds."""
+    folder = tmp_path_factory.mktemp("swept")
+    results = folder / "results"
+    overrides = ["model.strides=1-2-2,2-2-1,9-9-9", "model.padding=valid", "sweep.report=false", "sweep.name=ours"]
+    jobs = expand([*overrides, *SMALL, f"paths.results_dir={results}"])
+    conduct([job.config for job in jobs if job.config is not None], multirun=True)
+    own = results / "sweeps" / "ours"
+    identity = tracking.RunIdentity(json.loads((own / "run.json").read_text())["signature"], "ours", role="sweep")
+    (folder / "comparison.html").write_text("<p>a comparison")
+    with tracking.open_run(own, identity) as run:
+        run.metrics({"odd/nan": math.nan, "odd/inf": math.inf, "odd/low": -math.inf, "odd/tenth": 0.1}, step=3)
+        run.artifact(folder / "comparison.html", to="pages")
+    assert tracking.sync(store_of(results), results)
+    archives = {suffix: folder / f"sweep{suffix}" for suffix in KINDS}
+    for path in archives.values():
+        export_sweep(store_of(results), "ours", path)
+    return Swept(results, archives)
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_everything_arrives_as_it_left(swept: Swept, tmp_path: Path, suffix: str) -> None:
+    there = tmp_path / "results"
+    done = import_sweep(swept.archives[suffix], store_of(there), there)
+    assert (len(done.new), done.num_known, done.complete) == (4, 0, True)
+    was, now = swept.record, find_sweep(store_of(there), done.run_id)
+    assert run_table(was).drop(columns="run_id").equals(run_table(now).drop(columns="run_id"))
+    for one, other in zip((was.run, *was.runs), (now.run, *now.runs), strict=True):
+        assert (one.name, one.status, one.reason, one.params) == (other.name, other.status, other.reason, other.params)
+        assert (one.start_ms, one.end_ms) == (other.start_ms, other.end_ms)
+        assert one.metrics.keys() == other.metrics.keys()
+        for key in one.metrics:
+            assert repr(one.history(key)) == repr(other.history(key))
+        assert one.artifacts() == other.artifacts()
+        for path in one.artifacts():
+            assert one.artifact(path).read_bytes() == other.artifact(path).read_bytes()
+        ours = {key for key in one.tags if key.startswith("stridelab.")} - {"stridelab.signature"}
+        assert {key: one.tags[key] for key in ours} == {key: other.tags[key] for key in ours}
+        archive = hashlib.sha256(swept.archives[suffix].read_bytes()).hexdigest()
+        assert other.tags["stridelab.imported"] == archive
+    assert repr(now.run.history("odd/nan")) == "[(3, nan)]"
+    assert now.run.history("odd/low") == [(3, -math.inf)]
+    assert "pages/comparison.html" in now.run.artifacts()
+    shown = [path for path in now.runs[0].artifacts() if path.startswith("images/feature_maps")]
+    assert len(shown) >= 6
+    assert now.runs[0].tags["mlflow.loggedImages"] == "True"
+
+
+def test_the_same_sweep_gives_the_same_file(swept: Swept, tmp_path: Path) -> None:
+    for suffix, path in swept.archives.items():
+        again = tmp_path / f"again{suffix}"
+        export_sweep(store_of(swept.results), "ours", again)
+        assert again.read_bytes() == path.read_bytes()
+
+
+def test_what_is_here_already_is_left_alone(swept: Swept, tmp_path: Path) -> None:
+    there, path = tmp_path / "results", swept.archives[".tar.gz"]
+    first = import_sweep(path, store_of(there), there)
+    before = {folder: (folder / "journal.jsonl").read_bytes() for folder in run_folders(there)}
+    for suffix in KINDS:
+        again = import_sweep(swept.archives[suffix], store_of(there), there)
+        assert (again.new, again.num_known) == ((), 4)
+    assert {folder: (folder / "journal.jsonl").read_bytes() for folder in run_folders(there)} == before
+    assert [sweep.run_id for sweep in (find_sweep(store_of(there), "ours"),)] == [first.run_id]
+    home = import_sweep(path, store_of(swept.results), swept.results)
+    assert (home.new, home.num_known) == ((), 4)
+
+
+def test_the_store_is_asked_as_well_as_the_folder(swept: Swept, tmp_path: Path) -> None:
+    """Another results folder, the same store: nothing comes in twice."""
+    done = import_sweep(swept.archives[".zip"], store_of(swept.results), tmp_path / "elsewhere")
+    assert (done.new, done.num_known) == ((), 4)
+
+
+def test_an_import_that_was_cut_off_is_completed(swept: Swept, tmp_path: Path) -> None:
+    there = tmp_path / "results"
+    done = import_sweep(swept.archives[".tar.gz"], store_of(there), there)
+    for file in sorted(done.new[-1].rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    done.new[-1].rmdir()
+    other = replace(store_of(there), uri=f"sqlite:///{tmp_path}/new.db", artifact_root=str(tmp_path / "new"))
+    again = import_sweep(swept.archives[".tar.gz"], other, there)
+    assert again.new == done.new[-1:]
+    assert tracking.sync(other, there)
+    assert run_table(find_sweep(other)).drop(columns="run_id").equals(run_table(swept.record).drop(columns="run_id"))
+
+
+def test_what_was_trained_elsewhere_does_not_stand_for_a_run_of_this_machine(swept: Swept, tmp_path: Path) -> None:
+    there = tmp_path / "results"
+    done = import_sweep(swept.archives[".tar.gz"], store_of(there), there)
+    assert all(folder.name.startswith("imported-") and not is_finished(folder) for folder in done.new)
+    signature = swept.record.runs[0].tags["stridelab.signature"]
+    assert find_run(store_of(there), signature).name == swept.record.runs[0].name
+
+
+def test_a_file_that_exists_is_not_overwritten(swept: Swept, tmp_path: Path) -> None:
+    path = tmp_path / "mine.zip"
+    path.write_text("mine")
+    with pytest.raises(ValueError, match=r"mine\.zip exists already"):
+        export_sweep(store_of(swept.results), "ours", path)
+    with pytest.raises(ValueError, match=r"must end in \.tar\.gz, \.tgz, \.zip"):
+        export_sweep(store_of(swept.results), "ours", tmp_path / "sweep.rar")
+    assert path.read_text() == "mine"
+
+
+def test_what_could_not_be_imported_is_not_exported(swept: Swept, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"would hold .* files and .* bytes, .*; 5 files, .* are the most"):
+        export_sweep(store_of(swept.results), "ours", tmp_path / "a.zip", limits=Limits(files=5))
+    assert list(tmp_path.iterdir()) == []
+
+
+# Hostile archives. A sound one first: a sweep, a run, an artifact.
+
+PAGE = b"<p>hello"
+SHA = hashlib.sha256(PAGE).hexdigest()
+RUN = Portable(
+    uid="a" * 32,
+    signature="0123456789abcdef",
+    name="strides=1-2-2 seed=0",
+    role="run",
+    status="FINISHED",
+    reason="",
+    start_ms=1_700_000_000_000,
+    end_ms=1_700_000_001_000,
+    params={"stride_1": "1"},
+    tags={"stridelab.signature": "0123456789abcdef", "stridelab.role": "run"},
+    metrics={"test/acc": [(1, 0.5, 1_700_000_000_500)]},
+    datasets=[],
+    artifacts={"page.html": SHA},
+)
+SWEEP = replace(
+    RUN,
+    uid="b" * 32,
+    signature="fedcba9876543210",
+    name="theirs",
+    role="sweep",
+    params={},
+    tags={"stridelab.sweep": "theirs", "stridelab.role": "sweep", "stridelab.signature": "fedcba9876543210"},
+    metrics={},
+    artifacts={},
+)
+
+Member = tuple[Any, bytes]
+"""A name, TarInfo or ZipInfo, with the content."""
+
+
+def members(*records: Portable, files: Mapping[str, bytes] | None = None, **manifest: Any) -> list[Member]:
+    """A sound archive of these, the manifest first."""
+    inner = {f"runs/{record.key}.json": record.to_json() for record in records}
+    inner |= {f"files/{sha}": content for sha, content in (files or {SHA: PAGE}).items()}
+    listed = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in inner.items()
+    }
+    whole = {"format": "stridelab sweep", "version": 1, "files": listed} | manifest
+    return [(MANIFEST, json.dumps(whole).encode()), *inner.items()]
+
+
+def tar_of(path: Path, content: list[Member], *, format: int = tarfile.USTAR_FORMAT) -> Path:
+    with tarfile.open(path, "w:gz", format=format) as tar:
+        for member, data in content:
+            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
+            if info.isreg():
+                info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def zip_of(path: Path, content: list[Member]) -> Path:
+    with zipfile.ZipFile(path, "w") as zipped:
+        for member, data in content:
+            zipped.writestr(member, data)
+    return path
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+
+
+def refused(path: Path, folder: Path, *, match: str, limits: Limits | None = None) -> None:
+    """One clear error, and not a file or folder more than before."""
+    before = snapshot(folder)
+    with pytest.raises(ValueError, match=match):
+        import_sweep(path, store_of(folder / "results"), folder / "results", limits=limits)
+    assert snapshot(folder) == before
+
+
+def test_the_sound_archive_that_the_hostile_ones_are_made_from_is_taken(tmp_path: Path) -> None:
+    for number, path in enumerate(
+        [tar_of(tmp_path / "a.tar.gz", members(SWEEP, RUN)), zip_of(tmp_path / "a.zip", members(SWEEP, RUN))]
+    ):
+        results = tmp_path / f"results{number}"
+        done = import_sweep(path, store_of(results), results)
+        sweep = find_sweep(store_of(results), done.run_id)
+        assert sweep.runs[0].history("test/acc") == [(1, 0.5)]
+        assert sweep.runs[0].artifact("page.html").read_bytes() == PAGE
+
+
+def special(name: str, kind: bytes, linkname: str = "", size: int = 0) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, linkname, size
+    return info
+
+
+def extended() -> tarfile.TarInfo:
+    info = tarfile.TarInfo(f"files/{SHA}")
+    info.pax_headers = {"SCHILY.xattr.user.x": "y"}
+    return info
+
+
+SOUND = members(SWEEP, RUN)
+REST = SOUND[:-1]
+"""Without the artifact, which is the last."""
+LAST = f"files/{SHA}"
+HOSTILE_TAR: dict[str, tuple[Callable[[], list[Member]], str]] = {
+    "a path above": (lambda: [*SOUND, ("../evil", b"x")], r"member '\.\./evil' is not a name"),
+    "a path above, inside": (lambda: [*SOUND, ("files/../../evil", b"x")], r"'files/\.\./\.\./evil' is not a name"),
+    "an absolute path": (lambda: [*SOUND, ("/tmp/evil", b"x")], "member '/tmp/evil' is not a name"),
+    "a name with a newline": (lambda: [*SOUND, (LAST + "\n", b"x")], "is not a name in such an archive"),
+    "a symbolic link": (lambda: [*REST, (special(LAST, tarfile.SYMTYPE, "/etc/passwd"), b"")], "is a symbolic link"),
+    "a hard link": (lambda: [*REST, (special(LAST, tarfile.LNKTYPE, MANIFEST), b"")], "is a hard link; only plain"),
+    "a device": (lambda: [*REST, (special(LAST, tarfile.CHRTYPE), b"")], "is a device; only plain files"),
+    "a pipe": (lambda: [*REST, (special(LAST, tarfile.FIFOTYPE), b"")], "is a pipe; only plain files"),
+    "a folder": (lambda: [*REST, (special(LAST, tarfile.DIRTYPE), b"")], "is a folder; only plain files"),
+    "an unknown kind": (lambda: [*REST, (special(LAST, b"Z"), b"")], "is no plain file"),
+    "a name twice": (lambda: [*SOUND, SOUND[-1]], "is there twice"),
+    "a second manifest": (lambda: [*SOUND, SOUND[0]], "'manifest.json' is there twice"),
+    "a member too many": (lambda: [*SOUND, ("files/" + "0" * 64, b"x")], "is not in the manifest"),
+    "a member too few": (lambda: REST, f"member '{LAST}' is in the manifest but not in the archive"),
+    "another content": (lambda: [*REST, (LAST, b"<p>evil!")], "is not what the manifest says"),
+    "the manifest last": (lambda: [*SOUND[1:], SOUND[0]], r"comes before manifest\.json"),
+    "no manifest": (list, r"holds no manifest\.json|damaged"),
+    "another kind of archive": (lambda: members(SWEEP, format="else"), "is not that of a sweep exported by Stridelab"),
+    "a later version": (lambda: members(SWEEP, RUN, version=2), "is of format version 2; this Stridelab reads 1"),
+    "a manifest of depth": (lambda: [(MANIFEST, b"[" * 200_000)], r"'manifest\.json' is not JSON"),
+    "a name that is not its hash": (
+        lambda: members(SWEEP, RUN, files={"0" * 64: PAGE}),
+        "is not named by its own SHA-256",
+    ),
+    "a file of no run": (lambda: members(SWEEP), "belongs to no run"),
+    "a run without its file": (
+        lambda: members(SWEEP, replace(RUN, artifacts={"page.html": SHA, "x": "1" * 64})),
+        "is an artifact of a run but not in the archive",
+    ),
+    "two sweeps": (lambda: members(SWEEP, replace(SWEEP, uid="c" * 32), RUN), "holds 2 sweeps; it must hold 1"),
+    "no sweep": (lambda: members(RUN), "holds 0 sweeps; it must hold 1"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_TAR)
+def test_hostile_tar_files_are_refused_with_nothing_written(tmp_path: Path, what: str) -> None:
+    make, match = HOSTILE_TAR[what]
+    refused(tar_of(tmp_path / "evil.tar.gz", make()), tmp_path, match=match)
+
+
+def test_extended_headers_are_refused(tmp_path: Path) -> None:
+    content = [*REST, (extended(), PAGE)]
+    refused(tar_of(tmp_path / "e.tar.gz", content, format=tarfile.PAX_FORMAT), tmp_path, match="extended headers")
+
+
+def zip_info(name: str, *, mode: int = 0, packed: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr, info.compress_type = mode << 16, packed
+    return info
+
+
+HOSTILE_ZIP: dict[str, tuple[Callable[[], list[Member]], str]] = {
+    "a path above": (lambda: [*SOUND, ("../evil", b"x")], r"member '\.\./evil' is not a name"),
+    "an absolute path": (lambda: [*SOUND, ("/tmp/evil", b"x")], "member '/tmp/evil' is not a name"),
+    "a backslash": (lambda: [*SOUND, ("files\\..\\evil", b"x")], "is not a name"),
+    "a symbolic link": (lambda: [*REST, (zip_info(LAST, mode=stat.S_IFLNK | 0o777), PAGE)], "is a symbolic link"),
+    "a device": (lambda: [*REST, (zip_info(LAST, mode=stat.S_IFCHR), PAGE)], "is no plain file"),
+    "a folder": (lambda: [*SOUND, ("files/", b"")], "'files/' is not a name"),
+    "another packing": (lambda: [*REST, (zip_info(LAST, packed=zipfile.ZIP_LZMA), PAGE)], "packed in another way"),
+    "another content": (lambda: [*REST, (LAST, b"<p>evil!")], "is not what the manifest says"),
+    "a later version": (lambda: members(SWEEP, RUN, version="<b>"), "is of format version <b>"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE_ZIP)
+def test_hostile_zip_files_are_refused_with_nothing_written(tmp_path: Path, what: str) -> None:
+    make, match = HOSTILE_ZIP[what]
+    refused(zip_of(tmp_path / "evil.zip", make()), tmp_path, match=match)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_a_zip_with_a_name_twice_is_refused(tmp_path: Path) -> None:
+    refused(zip_of(tmp_path / "evil.zip", [*SOUND, SOUND[-1]]), tmp_path, match="is there twice")
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "evil.zip", SOUND)
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\1\2", content.index(b"PK\1\2") + 4)  # the second member's
+    content[directory + 8] |= 1
+    path.write_bytes(content)
+    refused(path, tmp_path, match="is encrypted; only plain files")
+
+
+LIMITS = {
+    "a file": (Limits(file_bytes=4), "says it holds .* bytes; 4 a file are the most"),
+    "files": (Limits(files=3), "is one too many; 3 files are the most"),
+    "bytes": (Limits(total_bytes=1200), r"goes beyond 1,200 bytes in all|bytes; 1,200 are the most"),
+    "records": (Limits(json_bytes=600), "goes beyond 600 bytes of records, which are the most"),
+}
+
+
+@pytest.mark.parametrize("what", LIMITS)
+@pytest.mark.parametrize("suffix", KINDS)
+def test_limits_are_kept_and_said(tmp_path: Path, what: str, suffix: str) -> None:
+    limits, match = LIMITS[what]
+    path = tmp_path / f"large{suffix}"
+    make = tar_of if suffix == ".tar.gz" else zip_of
+    refused(make(path, SOUND), tmp_path, match=match, limits=limits)
+
+
+def test_bombs_do_not_go_off(tmp_path: Path) -> None:
+    """A header that is a gigabyte, a tail of zeros that never ends, a file that is longer than it says."""
+    large = special("x", tarfile.XHDTYPE, size=1 << 30)
+    blocks = b"".join([large.tobuf(tarfile.USTAR_FORMAT), bytes(1 << 20)])
+    path = tmp_path / "header.tar.gz"
+    path.write_bytes(gzip.compress(blocks))
+    refused(path, tmp_path, match="a header of 1,073,741,824 bytes; 33,554,432 are the most")
+
+    sound = gzip.decompress(tar_of(tmp_path / "sound.tar.gz", SOUND).read_bytes())
+    path = tmp_path / "tail.tar.gz"
+    path.write_bytes(gzip.compress(sound + bytes(1 << 22)))
+    refused(path, tmp_path, match="unpacks to more than 112,400 bytes", limits=Limits(files=50, total_bytes=10_000))
+
+    path = tmp_path / "size.tar.gz"
+    path.write_bytes(gzip.compress(special(LAST, tarfile.REGTYPE, size=1 << 40).tobuf(tarfile.GNU_FORMAT)))
+    refused(path, tmp_path, match=r"comes before manifest|says it holds")
+
+
+def test_a_header_that_leads_back_does_not_loop(tmp_path: Path) -> None:
+    """A negative size, which takes the reader to where it has been (CVE-2025-8194)."""
+    info = special(MANIFEST, tarfile.REGTYPE).tobuf(tarfile.GNU_FORMAT)
+    negative = bytearray(info)
+    negative[124:136] = b"\xff" * 10 + (-1024 & 0xFFFF).to_bytes(2, "big")
+    negative[148:156] = b" " * 8
+    negative[148:156] = b"%06o\0 " % sum(negative)
+    path = tmp_path / "back.tar.gz"
+    path.write_bytes(gzip.compress(info + bytes(negative) + bytes(2048)))
+    refused(path, tmp_path, match="Nothing was imported|damaged")
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_a_damaged_file_is_refused_or_holds_the_very_same(tmp_path: Path, suffix: str) -> None:
+    """Cut at any length, a byte changed anywhere: bytes that mean nothing (a gzip's date) may change."""
+    make = tar_of if suffix == ".tar.gz" else zip_of
+    whole = make(tmp_path / f"whole{suffix}", SOUND).read_bytes()
+    sound = read(tmp_path / f"whole{suffix}", limits=Limits())
+    path = tmp_path / f"damaged{suffix}"
+    for length in range(0, len(whole), max(1, len(whole) // 60)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="damaged"):
+            read(path, limits=Limits())
+    chance, kept, said = random.Random(0), 0, list[str]()
+    for _ in range(300):
+        changed = bytearray(whole)
+        changed[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed)
+        try:
+            contents = read(path, limits=Limits())
+        except ValueError as error:
+            said.append(str(error))
+        else:
+            kept += 1
+            assert (contents.records, contents.sizes) == (sound.records, sound.sizes)
+    assert all(text.startswith(str(path)) for text in said)
+    assert kept < 150
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
+    for name, content in {
+        "empty.zip": b"",
+        "text.tar.gz": b"hello",
+        "cut.zip": b"PK\3\4",
+        "gz.tgz": b"\x1f\x8b",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        refused(tmp_path / name, tmp_path, match=f"{name} is damaged, or no archive of this kind")
+
+
+BAD_RECORDS = {
+    "a path above": ({"artifacts": {"../../evil": SHA}}, r"artifact '\.\./\.\./evil' is not a path inside"),
+    "an absolute path": ({"artifacts": {"/tmp/evil": SHA}}, "artifact '/tmp/evil' is not a path inside"),
+    "a path through above": ({"artifacts": {"a/../../evil": SHA}}, "is not a path inside a run's artifacts"),
+    "a backslash": ({"artifacts": {"..\\evil": SHA}}, "is not made of at most 10 parts"),
+    "a drive": ({"artifacts": {"C:evil": SHA}}, "is not made of at most 10 parts"),
+    "a NUL": ({"artifacts": {"a\0b": SHA}}, "is not made of at most 10 parts"),
+    "too deep": ({"artifacts": {"a/" * 10 + "b": SHA}}, "is not made of at most 10 parts"),
+    "two that differ in case": ({"artifacts": {"Page": SHA, "page": SHA}}, "is at, above or below another"),
+    "a file as a folder": ({"artifacts": {"a": SHA, "a/b": SHA}}, "artifact 'a/b' is at, above or below another"),
+    "no hash": ({"artifacts": {"page.html": "../x"}}, "must come with the SHA-256"),
+    "a uid that is a path": ({"uid": "../" * 10 + "ab"}, "uid must be 32 hex digits"),
+    "a signature that is a path": ({"signature": "../x"}, "signature must be a signature"),
+    "a name for the terminal": ({"name": "\x1b[2Jhello"}, "name must be 1 to 250 printable characters"),
+    "an unknown role": ({"role": "admin"}, "role must be one of run, sweep"),
+    "a status": ({"status": "RUNNING"}, "status must be one of FINISHED, FAILED, KILLED"),
+    "a metric's name": ({"metrics": {"../x": []}}, r"holds a metric name '\.\./x'"),
+    "a metric's value": ({"metrics": {"x": [(1, True, 5)]}}, r"must be \[step, value, ms\]"),
+    "a step": ({"metrics": {"x": [(1 << 70, 1.0, 5)]}}, r"must be \[step, value, ms\]"),
+    "a tag's name": ({"tags": {"a\nb": "x"}}, "holds a tag name"),
+    "a tag's length": ({"tags": {"a": "x" * 8001}}, "tag 'a' must be text of at most 8000"),
+    "a tag for the terminal": ({"tags": {"stridelab.variant": "\x1b[2J"}}, "'stridelab.variant' must be printable"),
+    "a surrogate": ({"params": {"a": "\ud800"}}, "parameter 'a' must be text"),
+    "time": ({"start_ms": -1}, "start_ms must be ms since 1970"),
+    "an end before the start": ({"end_ms": 5}, "ends before it starts"),
+    "a dataset": ({"datasets": [{"name": "x"}]}, "datasets must be a list of name, digest"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_RECORDS)
+def test_hostile_records_are_refused_with_nothing_written(tmp_path: Path, what: str) -> None:
+    change, match = BAD_RECORDS[what]
+    refused(tar_of(tmp_path / "evil.tar.gz", members(SWEEP, replace(RUN, **change))), tmp_path, match=match)
+
+
+@pytest.mark.parametrize("name", ["../../evil", "a/b", "..", "", "a" * 101, ".hidden"])
+def test_a_sweep_that_is_named_like_a_path_is_refused(tmp_path: Path, name: str) -> None:
+    """Reports go to a folder of that name."""
+    tagged = replace(SWEEP, tags=dict(SWEEP.tags) | {"stridelab.sweep": name})
+    refused(tar_of(tmp_path / "evil.tar.gz", members(tagged, RUN)), tmp_path, match="a folder is named after it")
+
+
+def test_what_a_path_may_be() -> None:
+    for path in ("a", "images/feature_maps~01_conv1+step+0.png", "figures/a (1).svg", "x/y/z.tar.gz", "sch\u00f6n"):
+        assert not broken_rule(path)
+    for path in ("", "/", "a/", "a//b", ".", "..", "a/.", "~/../x", "a\nb", "a:b", "a*b", "x" * 201):
+        assert broken_rule(path), path
+    assert clashing({"sch\u00f6n": 1, "scho\u0308n": 1})
+    assert not clashing({"a/b": 1, "a/c": 1, "ab": 1})
+
+
+def test_a_record_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
+    from stridelab.tracking.portable import parse
+
+    odd = replace(RUN, metrics={"x": [(-1, math.inf, 5), (0, -math.inf, 5), (1, 0.1, 5), (2, 5e-324, 5)]})
+    assert parse(json.loads(odd.to_json()), at="here") == odd
+
+
+def test_a_power_cut_while_writing_leaves_no_half_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OSError("no space left on device")
+
+    page = tmp_path / "page"
+    page.write_bytes(PAGE)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write(tmp_path / "a.zip", {}, {SHA: page}, limits=Limits())
+    assert list(tmp_path.iterdir()) == [page]
