@@ -46,7 +46,7 @@ def is_windowed(layer: LayerGeometry) -> bool:
 
 
 def pad_cell(layer: LayerGeometry) -> str:
-    """`1`, `same 0,1,0,1`, `1 reflect`."""
+    """`1 half`, `0,1,0,1 same`, `2 reflect`."""
     if not is_windowed(layer):
         return ""
     mode = layer.padding_mode if layer.padding_mode != "zeros" and layer.pad != ((0, 0), (0, 0)) else ""
