@@ -146,9 +146,7 @@ def test_mean_and_std_are_those_of_the_training_images(mini):
 
 
 def test_statistics_are_per_channel():
-    images = torch.randint(0, 256, (5000, 3, 4, 6), generator=torch.Generator().manual_seed(0)).to(
-        torch.uint8
-    )
+    images = torch.randint(0, 256, (5000, 3, 4, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     images[:, 1] //= 3
     images[:, 2] = 255
     mean, std = channel_statistics(images)

@@ -32,9 +32,7 @@ def md5(content):
 
 
 def idx(array):
-    return (
-        bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
-    )
+    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
 
 
 def pixels(*shape):
@@ -181,17 +179,13 @@ def number(value):
 
 def cifar_batch(images, labels):
     """The pickle as Python 2 and the numpy of its day wrote it: images uint8 [n, 3, 32, 32]."""
-    dtype = (
-        b"cnumpy\ndtype\n" + text("u1") + b"K\0K\1\x87R(K\3" + text("|") + b"NNN" + 2 * number(-1) + b"K\0tb"
-    )
+    dtype = b"cnumpy\ndtype\n" + text("u1") + b"K\0K\1\x87R(K\3" + text("|") + b"NNN" + 2 * number(-1) + b"K\0tb"
     shape = number(len(images)) + number(3072) + b"\x86"
     content = b"T" + images.nbytes.to_bytes(4, "little") + images.tobytes()
     empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85" + text("b") + b"\x87R"
     array = empty + b"(K\1" + shape + dtype + b"\x89" + content + b"tb"
     numbers = b"](" + b"".join(number(int(label)) for label in labels) + b"e"
-    entries = (
-        text("batch_label") + text("testing batch 1 of 1") + text("labels") + numbers + text("data") + array
-    )
+    entries = text("batch_label") + text("testing batch 1 of 1") + text("labels") + numbers + text("data") + array
     return b"\x80\2}(" + entries + b"u."
 
 
@@ -329,9 +323,7 @@ def silent(server, served):
         (silent, "timed out"),
     ],
 )
-def test_a_download_that_fails_leaves_a_reason_and_nothing_else(
-    tiny, server, tmp_path, monkeypatch, fault, reason
-):
+def test_a_download_that_fails_leaves_a_reason_and_nothing_else(tiny, server, tmp_path, monkeypatch, fault, reason):
     monkeypatch.setattr(files, "DOWNLOAD_TIMEOUT_S", 0.5)
     fault(server, tmp_path / "served")
     with pytest.raises(FileNotFoundError, match=rf"  3\. download by torchvision: .*{reason}") as caught:

@@ -17,8 +17,8 @@ from stridelab.data import Data
 from stridelab.data import load as load_data
 from stridelab.models import layer_plan
 from stridelab.models.build import build
-from stridelab.training.feature_maps import enlarge, snapshot_epochs, tile_grid
 from stridelab.training import Result
+from stridelab.training.feature_maps import enlarge, snapshot_epochs, tile_grid
 from stridelab.training.fitting import fit
 from stridelab.training.randomness import BatchOrder, batch_order, initialise, keyed_seed, weights_digest
 from stridelab.training.sealed import replace_file

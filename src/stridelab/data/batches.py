@@ -30,9 +30,7 @@ class Batches:
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         if drop_last and batch_size > len(split):
-            raise ValueError(
-                f"trainer.batch_size={batch_size} must be at most the {len(split)} images there are."
-            )
+            raise ValueError(f"trainer.batch_size={batch_size} must be at most the {len(split)} images there are.")
         self.batch_size, self.order, self.drop_last = batch_size, order, drop_last
         self.epoch = 0
         self._channels_last = memory_format == torch.channels_last

@@ -62,9 +62,7 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     values = torch.arange(256)
     for channel in images.unbind(1):
         histogram = torch.zeros(256, dtype=torch.int64)
-        for start in range(
-            0, len(channel), 4096
-        ):  # in parts: a view of one channel must be copied to be counted
+        for start in range(0, len(channel), 4096):  # in parts: a view of one channel must be copied to be counted
             histogram += torch.bincount(channel[start : start + 4096].flatten(), minlength=256)
         total, first, second = (int((histogram * values**power).sum()) for power in (0, 1, 2))
         means.append(first / total / 255)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic, sleep
 
 from rich.console import Console
 from rich.markup import escape
 
 from stridelab import tracking
 from stridelab.config import Config
+from stridelab.tracking.feed import POSITION
+from stridelab.tracking.files import read_json
+from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.status import FINISHED
 
 from .outcome import Outcome
 from .works import Agenda
 
-FLUSH_S = 60.0
+FLUSH_S = 30.0
 SAID = {
     "test/acc": "test accuracy {:.4f}",
     "final/val_acc": "validation {:.4f}",
@@ -35,7 +39,7 @@ def close(
     console: Console,
 ) -> int:
     """Say what became of every run and where to look; 0 only if all of them finished."""
-    complete = mirror.flush(FLUSH_S)
+    complete = mirror.flush(FLUSH_S) and others_have_sent(agenda)
     tracking.analyze(mirror.store)
     console.print()
     if not complete:
@@ -57,6 +61,24 @@ def close(
         console.print(f"[red]not finished[/]  {escape(', '.join(names))}: {escape(reason)}", highlight=False)
     show_places(agenda, mirror, console)
     return 1 if failures else 0
+
+
+def others_have_sent(agenda: Agenda, *, timeout_s: float = 15.0) -> bool:
+    """Another process's mirror may still be carrying a run that it trained; then ours leaves it alone."""
+    deadline = monotonic() + timeout_s
+    while behind := [work for work in agenda.works if not is_sent(work.folder)]:
+        if monotonic() > deadline:
+            log.warning("%d runs are still being sent by another process.", len(behind))
+            return False
+        sleep(0.1)
+    return True
+
+
+def is_sent(folder: Path) -> bool:
+    positions = read_json(folder / POSITION) or {}
+    sent = max((place["offset"] for place in positions.values()), default=0)
+    journal = folder / JOURNAL
+    return not journal.exists() or sent >= journal.stat().st_size
 
 
 def failed(agenda: Agenda, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
