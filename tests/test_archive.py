@@ -162,9 +162,24 @@ def test_what_could_not_be_imported_is_not_exported(swept: Swept, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_sweep_that_has_grown_since_comes_in_whole(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    small = replace(SWEEP, tags=dict(SWEEP.tags) | {"stridelab.members": RUN.signature})
+    first = import_sweep(tar_of(tmp_path / "small.tar.gz", members(small, RUN)), store_of(results), results)
+    more = replace(RUN, uid="d" * 32, signature="5" * 16, name="more", tags={"stridelab.signature": "5" * 16} | ROLE)
+    large = replace(SWEEP, tags=dict(SWEEP.tags) | {"stridelab.members": f"{more.signature},{RUN.signature}"})
+    second = import_sweep(tar_of(tmp_path / "large.tar.gz", members(large, RUN, more)), store_of(results), results)
+    assert (len(second.new), second.num_known, second.listed, second.complete) == (1, 2, True, True)
+    assert second.run_id == first.run_id
+    sweep = find_sweep(store_of(results), first.run_id)
+    assert [run.name for run in sweep.runs] == ["more", "strides=1-2-2 seed=0"]
+    assert sweep.run.status == "FINISHED"
+
+
 # Hostile archives. A sound one first: a sweep, a run, an artifact.
 
 PAGE = b"<p>hello"
+ROLE = {"stridelab.role": "run"}
 SHA = hashlib.sha256(PAGE).hexdigest()
 RUN = Portable(
     uid="a" * 32,

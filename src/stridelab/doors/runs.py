@@ -91,6 +91,10 @@ def import_sweep(arguments: Sequence[str]) -> None:
     print(f"{done.sweep}: {sum(folder.parent.name == 'runs' for folder in done.new)} runs are new here")
     if done.num_known:
         print(f"{done.num_known} records were here already and are left alone")
+    if not done.listed:
+        print(
+            "the sweep's own run was made here, and keeps its own list of runs; the new ones are found by their names"
+        )
     if not done.complete:
         print("the store did not take everything; python scripts/runs.py sync sends the rest")
         sys.exit(1)

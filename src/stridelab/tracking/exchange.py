@@ -16,7 +16,7 @@ from typing import Any
 from . import archive, names
 from .archive import Limits
 from .files import read_json, write_json_atomic
-from .journal import JOURNAL, encode
+from .journal import JOURNAL, Journal, encode
 from .mirror import Mirror
 from .portable import CUT_OFF, DATASET_KEYS, IMPORTED, Portable, broken_rule, clashing, journal_of, parse
 from .query import find_sweep
@@ -52,6 +52,8 @@ class Imported:
     """Folders that were made, the sweep's first."""
     num_known: int
     """Runs, the sweep's own included, that were here already and are left alone."""
+    listed: bool
+    """Whether the sweep's own run, which says what belongs to it, knows the new ones."""
     complete: bool
     """Whether the store has taken everything."""
 
@@ -159,9 +161,11 @@ def import_sweep(source: Path, store: Store, results_dir: Path, *, limits: Limit
             archive.read(source, limits=limits, into=scratch)
             made = [_write(run, scratch, sha=contents.sha256, sweep_signature=mine) for run in new]
             folders = [_move(folder, results_dir) for folder in made]
-    run_id, complete = _send(folders, store)
+    grown = _extend(sweep, results_dir, sha=contents.sha256) if new and sweep not in new else []
+    run_id, complete = _send([*grown, *folders], store)
     name = sweep.tags.get(names.SWEEP, sweep.name)
-    return Imported(name, run_id, tuple(folders), len(runs) - len(new), complete)
+    listed = bool(grown) or sweep in new or not new
+    return Imported(name, run_id, tuple(folders), len(runs) - len(new), listed, complete)
 
 
 def _parsed(source: Path, name: str, record: Any) -> Portable:
@@ -239,6 +243,22 @@ def _write(run: Portable, scratch: Path, *, sha: str, sweep_signature: str) -> P
         file.flush()
         os.fsync(file.fileno())
     return folder
+
+
+def _extend(sweep: Portable, results_dir: Path, *, sha: str) -> list[Path]:
+    """Let a sweep that was imported before know the runs that have come since. One that was run here keeps its own
+    list."""
+    folder = results_dir / "sweeps" / f"imported-{sweep.key}"
+    if not (folder / JOURNAL).exists():
+        return []
+    journal = Journal(folder / JOURNAL)
+    try:
+        members = {key: value for key, value in sweep.tags.items() if key.startswith(names.MEMBERS)}
+        journal.append("tags", {**members, IMPORTED: sha})
+        journal.append("status", {"status": sweep.status, "reason": sweep.reason}, durable=True)
+    finally:
+        journal.close()
+    return [folder]
 
 
 def _move(folder: Path, results_dir: Path) -> Path:
