@@ -13,7 +13,16 @@ from stridelab.config import Config
 from stridelab.data import DataSpec
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
-from stridelab.tracking import Run, RunIdentity, names, open_run, status_of, write_json_atomic
+from stridelab.tracking import (
+    Run,
+    RunIdentity,
+    names,
+    open_run,
+    redact,
+    status_of,
+    torch_facts,
+    write_json_atomic,
+)
 from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
 from stridelab.tracking.status import FINISHED, RESULT
@@ -131,7 +140,8 @@ def describe(record: Run, work: Work, data: Data, plan: LayerPlan) -> None:
     record.dataset(data.spec, context="train")
     files = dict(work.provenance) | {
         "geometry.json": json.dumps([asdict(layer) for layer in layers], indent=1),
-        "config.json": json.dumps(asdict(work.config), indent=1),
+        "config.json": redact(json.dumps(asdict(work.config), indent=1)),
+        "torch.json": json.dumps(torch_facts(), indent=1),
     }
     for name, content in files.items():
         path = work.folder / name

@@ -15,6 +15,7 @@ from stridelab.config import Config
 from stridelab.tracking.feed import POSITION
 from stridelab.tracking.files import read_json
 from stridelab.tracking.journal import JOURNAL
+from stridelab.tracking.names import NOTE
 from stridelab.tracking.status import FINISHED
 
 from .outcome import Outcome
@@ -110,6 +111,7 @@ def report(agenda: Agenda, parent: tracking.Run, mirror: tracking.Mirror, consol
     config: Config = agenda.works[0].config
     record = tracking.find_sweep(mirror.store, agenda.identity.name if agenda.identity else "latest")
     print_variants(record, console)
+    describe_sweep(agenda, parent, mirror)
     if not config.sweep.report:
         return
     folder = Path(config.paths.results_dir) / "reports" / record.name
@@ -123,6 +125,24 @@ def report(agenda: Agenda, parent: tracking.Run, mirror: tracking.Mirror, consol
     for path in paths.all:
         parent.artifact(path, to="figures" if path.parent.name == "figures" else "")
     console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
+
+
+def describe_sweep(agenda: Agenda, parent: tracking.Run, mirror: tracking.Mirror) -> None:
+    """What the sweep's page in MLflow says first, with links to its runs as charts and as a table."""
+    found = mirror.locate(agenda.folder)
+    if found is None:
+        return
+    variants = dict.fromkeys(work.identity.variant for work in agenda.works)
+    parent.tags(
+        {
+            NOTE: tracking.sweep_note(
+                f"Variants: {'; '.join(variants)}.",
+                experiment_id=found.experiment_id,
+                run_id=found.run_id,
+                num_runs=len(agenda.works),
+            )
+        }
+    )
 
 
 def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from stridelab import tracking
 from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
-from stridelab.plan import Variant, examine
+from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import Work, run
 from stridelab.tracking import names
 from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED
@@ -31,6 +31,7 @@ from .preview import preview
 from .works import Agenda, jobs_at_once, make_agenda
 
 LOOK_AGAIN_S = 0.5
+CLOSE_S = 10.0
 
 
 def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
@@ -58,6 +59,9 @@ def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) ->
     if not first.sweep.preview:
         writable(results)
     pool.warm_up()
+    if multirun and first.plan == "on":
+        print_plan(variants, console)
+        console.print()
     name = (first.sweep.name or sweep_name(configs)) if multirun else ""
     agenda = make_agenda(variants, specs=data_specs(pool, configs), name=name)
     if first.sweep.preview:
@@ -65,14 +69,16 @@ def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) ->
         return 0
     tracking.repair(results)
     store = tracking.resolve_store(first.tracking, results_dir=results)
-    with tracking.Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
-        try:
-            if agenda.identity is not None:
-                return conduct_sweep(agenda, pool, mirror, console)
-            return close(agenda, train(agenda, pool, mirror, console), None, mirror, console)
-        except KeyboardInterrupt:
-            settle_interrupted(agenda)
-            raise
+    mirror = tracking.Mirror(store.uri, store.artifact_root, store.experiment)
+    try:
+        if agenda.identity is not None:
+            return conduct_sweep(agenda, pool, mirror, console)
+        return close(agenda, train(agenda, pool, mirror, console), None, mirror, console)
+    except KeyboardInterrupt:
+        settle_interrupted(agenda)
+        raise
+    finally:
+        mirror.close(CLOSE_S)
 
 
 def by_name(variants: Sequence[Variant]) -> dict[str, Variant]:
