@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,17 @@ def test_however_it_is_run_the_bits_are_the_same(
     assert sweep(results, TWO, how) == 0
     for work in agenda_of(results, TWO).works:
         assert evidence(work.folder) == reference[work.identity.variant.partition("=")[2]]
+
+
+def test_the_process_that_starts_runs_is_killed(pool: Pool, tmp_path: Path, reference: dict[str, Evidence]) -> None:
+    """Fault 22, in our terms (there is no Ray here): the warm process dies; its runs die with it and go on later."""
+    work = work_of(tmp_path)
+    child = pool.start(task(work, fault="step:7:hang"))
+    wait_for(work.folder, "checkpoints/epoch=0001.ckpt")
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    outcome = finish(child)
+    assert (outcome.status, outcome.died) == ("killed", True)
+    assert complete(pool, work) == reference["4-2-2"]
 
 
 # The real command, in a process group of its own.

@@ -1,0 +1,188 @@
+"""Promise: the tracking store may be away, slow or mad; training does not wait, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from injection import TIMES, Evidence, agenda_of, complete, evidence, stored, sweep, use_store, work_of
+
+from stridelab.sweep.pool import Pool
+from stridelab.tracking import Store, TrackingConfig, resolve_store, sync
+from tracking_stores import free_port, rows, running_server, stored_points
+
+SEEDS = "seed=0,1"
+
+
+@pytest.fixture(scope="module")
+def reference(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> list[Evidence]:
+    results = tmp_path_factory.mktemp("reference")
+    return [complete(pool, work_of(results, f"seed={seed}")) for seed in (0, 1)]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a sweep, seconds for the store and not a minute."""
+    monkeypatch.setattr("stridelab.sweep.closing.FLUSH_S", 1.0)
+    monkeypatch.setattr(sys.modules["stridelab.sweep.conduct"], "CLOSE_S", 1.0)  # a function has the same name
+
+
+def trained(results: Path, reference: list[Evidence]) -> list[Path]:
+    folders = [work.folder for work in agenda_of(results, SEEDS).works]
+    assert [evidence(folder) for folder in folders] == reference
+    return folders
+
+
+def answer(handler: BaseHTTPRequestHandler, code: int, body: bytes) -> None:
+    handler.send_response(code)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    handler.connection.close()
+
+
+MANNERS = {
+    "500": lambda handler: answer(handler, 500, b"{}"),
+    "429": lambda handler: answer(handler, 429, b"{}"),
+    "garbage": lambda handler: answer(handler, 200, b"<html>not what was asked"),
+    "reset": reset,
+    "hangs": lambda handler: time.sleep(5),
+}
+
+
+@contextmanager
+def bad_server(manner: str) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                MANNERS[manner](self)
+            except OSError:
+                self.close_connection = True
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "manner",
+    ["500", *(pytest.param(manner, marks=pytest.mark.faults) for manner in ("429", "garbage", "reset", "hangs"))],
+)
+def test_a_server_that_misbehaves(
+    tmp_path: Path, template: Path, reference: list[Evidence], manner: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault 17: every run is trained; what the server did not take goes to the next store, once."""
+    results = use_store(tmp_path, template)
+    with bad_server(manner) as uri:
+        assert sweep(results, SEEDS, f"tracking.uri={uri}") == 0
+    assert "Nothing is lost" in capsys.readouterr().out
+    folders = trained(results, reference)
+    expected = {folder.name: dict(one.points) for folder, one in zip(folders, reference, strict=True)}
+    assert stored(results, folders) == expected
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_is_not_there(
+    tmp_path: Path, template: Path, reference: list[Evidence], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fault 16: down from start to end; `runs.py sync` delivers, and once more changes nothing."""
+    results = use_store(tmp_path, template)
+    began = time.monotonic()
+    assert sweep(results, SEEDS, f"tracking.uri=http://127.0.0.1:{free_port()}") == 0
+    assert time.monotonic() - began < 60
+    assert "runs.py sync" in capsys.readouterr().out
+    folders = trained(results, reference)
+    store = resolve_store(TrackingConfig(), results_dir=results)
+    for _ in range(2):
+        assert sync(store, results)
+    expected = {folder.name: dict(one.points) for folder, one in zip(folders, reference, strict=True)}
+    assert stored(results, folders) == expected
+
+
+@pytest.mark.faults
+def test_a_real_server_dies_in_the_middle_and_comes_back(
+    tmp_path: Path, template: Path, reference: list[Evidence]
+) -> None:
+    """Fault 16, `mlflow server` killed while a sweep runs and started again."""
+    home = tmp_path / "server"
+    home.mkdir()
+    with running_server(home, template) as server:
+
+        def blink() -> None:
+            while not list(tmp_path.glob("results/runs/*/checkpoints/*")):
+                time.sleep(0.02)
+            server.kill()
+            time.sleep(1)
+            server.start()
+
+        thread = threading.Thread(target=blink)
+        thread.start()
+        assert sweep(tmp_path / "results", SEEDS, f"tracking.uri={server.uri}") == 0
+        thread.join()
+        server.wait_until_up()
+        folders = trained(tmp_path / "results", reference)
+        store = server.store(TrackingConfig().experiment)
+        assert sync(store, tmp_path / "results")
+        found = [points_in(server.database(), folder.name) for folder in folders]
+    assert found == [dict(one.points) for one in reference]
+
+
+def points_in(database: Store, signature: str) -> dict[tuple[str, int], float]:
+    """Of the one run with that signature, one row each."""
+    query = "SELECT run_uuid FROM tags WHERE key = 'stridelab.signature' AND value = ?"
+    ((run_id,),) = rows(database, query, signature)
+    points = stored_points(database, run_id)
+    assert len({(name, step) for name, step, _ in points}) == len(points)
+    return {(name, step): value for name, step, value in points if not name.startswith(TIMES)}
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_is_locked(tmp_path: Path, template: Path, reference: list[Evidence]) -> None:
+    """Fault 18: somebody holds SQLite's lock from start to end; what was not taken is taken later, once."""
+    results = use_store(tmp_path, template)
+    with closing(sqlite3.connect(results / "mlflow.db", isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        assert sweep(results, SEEDS) == 0
+        folders = trained(results, reference)
+        database.execute("ROLLBACK")
+    expected = {folder.name: dict(one.points) for folder, one in zip(folders, reference, strict=True)}
+    assert stored(results, folders) == expected
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_is_damaged_is_made_again_from_the_journals(
+    tmp_path: Path, template: Path, reference: list[Evidence]
+) -> None:
+    """Fault 18: a header overwritten; the runs are trained, and a fresh store receives all of them."""
+    results = use_store(tmp_path, template)
+    (results / "mlflow.db").write_bytes(b"this is no database" * 1000)
+    assert sweep(results, SEEDS) == 0
+    folders = trained(results, reference)
+    for path in results.glob("mlflow.db*"):
+        path.unlink()
+    use_store(results, template)
+    expected = {folder.name: dict(one.points) for folder, one in zip(folders, reference, strict=True)}
+    assert stored(results, folders) == expected
