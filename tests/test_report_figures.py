@@ -24,7 +24,7 @@ from stridelab.report.figures import labels, style
 from stridelab.report.figures.labels import spread
 from stridelab.report.figures.style import OKABE_ITO, around, looks, plain
 
-HOSTILE = ["$\\frac{1}{0}$", "_hidden \\alpha", "<script>alert(1)</script>", "\u4e2d\u6587 \U0001f600\n\x07", "x" * 300]
+HOSTILE = ["$\\nonsense{1$", "_hidden \\alpha", "<script>alert(1)</script>", "\u4e2d\u6587 \U0001f600\n\x07", "x" * 300]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def hostile() -> Comparison:
 def test_a_name_is_drawn_as_text_whatever_it_holds(hostile: Comparison, name: str) -> None:
     figure = draw(hostile, name)
     assert len(render(figure)) > 10_000
-    assert "$\\frac{1}{0}$" in "\n".join(texts(figure))
+    assert "$\\nonsense{1$" in "\n".join(texts(figure))
     assert not any("x" * 60 in text for text in texts(figure))
     assert inside(figure) == []
 
@@ -187,8 +187,10 @@ def test_feature_maps_show_the_arrays_side_by_side_on_one_scale(comparison: Comp
     rows = [axes for axes in figure.axes if len(axes.images) == 8]
     assert len(rows) == 9  # three layers, three variants
     for row, layer in zip((rows[:3], rows[3:6], rows[6:]), ("conv1", "conv2", "conv3"), strict=True):
-        limits = {image.get_clim() for axes in row for image in axes.images}
-        assert len(limits) == 1
+        limits = [image.get_clim() for axes in row for image in axes.images]
+        shown = np.concatenate([np.asarray(image.get_array()).ravel() for axes in row for image in axes.images])
+        top = np.quantile(np.abs(shown), 0.995)
+        np.testing.assert_allclose(limits, [(-top, top)] * 24, rtol=1e-6)
         channels = set()
         for axes, name in zip(row, comparison.names, strict=True):
             arrays = feature_maps(comparison.feature_map_runs[name])[f"{EPOCHS}/{layer}"][0].astype(np.float32)
@@ -266,7 +268,7 @@ def test_spread_stays_within_its_bounds(wanted: list[float]) -> None:
 def test_an_axis_holds_every_seed_and_is_not_ruled_by_the_intervals(values: list[float], wide: list[float]) -> None:
     low, high = around(values, wide=wide, least=0.5)
     assert low < min(values) <= max(values) < high
-    assert 0.5 <= high - low <= 3.5 * max(np.ptp(values), 0.5)
+    assert 0.4999 <= high - low <= 3.5 * max(np.ptp(values), 0.5)
 
 
 @given(st.text(max_size=200))

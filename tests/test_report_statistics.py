@@ -106,6 +106,7 @@ def test_a_verdict_claims_no_more_than_the_seeds_allow() -> None:
     ]
     assert verdicts([0.5], n=[5]) == [statistics.TOO_FEW]
     assert verdicts([0.5], n=[6]) == [statistics.NOISE]
+    assert verdicts([0.5, 0.5], n=[6, 7]) == [statistics.TOO_FEW, statistics.NOISE]  # two comparisons need seven
 
 
 points = st.lists(

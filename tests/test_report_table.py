@@ -119,6 +119,9 @@ def test_pairing_removes_what_seeds_share() -> None:
     assert row["difference_verdict"] == statistics.DIFFERS
     assert row["difference_p"] == 2 / 2**8
     assert row["difference_high"] < 0
+    accs = [[fake.acc for fake in runs if fake.strides == strides] for strides in ("1-2-2", "1-1-1")]
+    interval = scipy.stats.ttest_rel(*accs).confidence_interval(0.95)
+    np.testing.assert_allclose([row["difference_low"], row["difference_high"]], interval)
     assert row["pareto"] == "front"
     table = comparison.variants
     assert table["test/acc_low"][0] < table["test/acc_high"][1]  # unpaired, the intervals overlap
