@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+from .memory import memory
 from .plan import plan
 from .rows import Row
 
 __all__ = ["SECTIONS", "Row"]
 
-SECTIONS: Mapping[str, Callable[..., Iterator[Row]]] = {"plan": plan}
+SECTIONS: Mapping[str, Callable[..., Iterator[Row]]] = {"memory": memory, "plan": plan}
 """Called with tiny=True or False: a size that only shows that it works, or the one that is reported."""

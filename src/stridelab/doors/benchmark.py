@@ -13,6 +13,7 @@ USAGE = """\
 Measure on this machine, one table a section. Nothing else should be running.
 
   python scripts/benchmark.py plan                    wall time and memory of plan for 1,000 to 100,000 variants
+  python scripts/benchmark.py memory                  predicted training memory against the measured one
   python scripts/benchmark.py plan json=plan.json     the rows as JSON too
   python scripts/benchmark.py plan size=tiny          only to see that it works
 

@@ -1,0 +1,83 @@
+"""Predicted training memory against what autograd keeps and what the allocator hands out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from stridelab.config import Config, load
+from stridelab.geometry import measure, training_memory
+from stridelab.models.build import Network, build
+from stridelab.models.settings import spell
+from stridelab.plan import layer_plan_of
+from stridelab.training.memory import measured_saved_bytes
+
+from .rows import Row
+
+MIB = 2**20
+STRIDES = ("[1,1,1]", "[1,2,2]", "[2,2,1]", "[2,2,2]")
+PADDINGS = ("half", "same", "valid")
+
+
+def memory(*, tiny: bool) -> Iterator[Row]:
+    """One forward pass in training mode at 32 bits; ratio: predicted to measured, the goal being 0.95 to 1.05."""
+    grid = [("[1,2,2]", "same")] if tiny else list(product(STRIDES, PADDINGS))
+    for strides, padding in grid:
+        config = load([f"model.strides={strides}", f"model.padding={padding}", "trainer.batch_size=64"])
+        yield from compared(config, padding)
+
+
+def compared(config: Config, padding: str) -> Iterator[Row]:
+    plan, batch = layer_plan_of(config), config.trainer.batch_size
+    predicted = training_memory(measure(plan), batch_size=batch).activations
+    assert predicted is not None
+    network = build(plan)
+    shape = (batch, plan.input_channels, *plan.input_size)
+    found = {
+        f"kept by autograd, padding {padding}": measured_saved_bytes(network, shape),
+        f"handed out by the allocator, padding {padding}": allocated_bytes(network, shape),
+    }
+    for name, measured in found.items():
+        yield Row(
+            section="memory",
+            name=name,
+            strides=spell(config.model.strides),
+            batch=batch,
+            value=measured / MIB,
+            unit="MiB",
+            ratio=predicted / measured,
+            n=1,
+        )
+
+
+def allocated_bytes(network: Network, shape: tuple[int, ...]) -> int:
+    """Bytes that a forward pass leaves allocated while its output lives: on the GPU where there is one."""
+    if torch.cuda.is_available():
+        network = network.cuda()
+        network(torch.zeros(shape, device="cuda"))  # workspaces, once
+        before = torch.cuda.memory_allocated()
+        output = network(torch.zeros(shape, device="cuda"))
+        held = torch.cuda.memory_allocated() - before
+    else:
+        with native_messages_dropped(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+            output = network(torch.zeros(shape))
+        held = sum(event.self_cpu_memory_usage for event in record.key_averages())
+    return int(held - output.numel() * output.element_size())
+
+
+@contextmanager
+def native_messages_dropped() -> Iterator[None]:
+    """The profiler writes a line to standard error whenever it starts and stops, from C++."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
