@@ -28,6 +28,7 @@ from stridelab.tracking.archive import MANIFEST, Limits, read, write
 from stridelab.tracking.exchange import export_sweep, import_sweep
 from stridelab.tracking.portable import Portable, broken_rule, clashing
 from stridelab.tracking.status import run_folders
+from tracking_stores import local_store, make_template
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -37,6 +38,18 @@ KINDS = (".tar.gz", ".zip")
 
 def store_of(results: Path) -> Store:
     return resolve_store(TrackingConfig(), results_dir=results)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def there(tmp_path: Path, template: Path) -> Path:
+    """Another results folder, with an empty store."""
+    local_store(tmp_path / "results", template)
+    return tmp_path / "results"
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
         run.metrics({"odd/nan": math.nan, "odd/inf": math.inf, "odd/low": -math.inf, "odd/tenth": 0.1}, step=3)
         run.artifact(folder / "comparison.html", to="pages")
     assert tracking.sync(store_of(results), results)
+    assert sorted(run.status for run in find_sweep(store_of(results)).runs) == ["FAILED", "FINISHED", "FINISHED"]
     archives = {suffix: folder / f"sweep{suffix}" for suffix in KINDS}
     for path in archives.values():
         export_sweep(store_of(results), "ours", path)
@@ -72,8 +86,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 
 
 @pytest.mark.parametrize("suffix", KINDS)
-def test_everything_arrives_as_it_left(swept: Swept, tmp_path: Path, suffix: str) -> None:
-    there = tmp_path / "results"
+def test_everything_arrives_as_it_left(swept: Swept, there: Path, suffix: str) -> None:
     done = import_sweep(swept.archives[suffix], store_of(there), there)
     assert (len(done.new), done.num_known, done.complete) == (4, 0, True)
     was, now = swept.record, find_sweep(store_of(there), done.run_id)
@@ -106,8 +119,8 @@ def test_the_same_sweep_gives_the_same_file(swept: Swept, tmp_path: Path) -> Non
         assert again.read_bytes() == path.read_bytes()
 
 
-def test_what_is_here_already_is_left_alone(swept: Swept, tmp_path: Path) -> None:
-    there, path = tmp_path / "results", swept.archives[".tar.gz"]
+def test_what_is_here_already_is_left_alone(swept: Swept, there: Path) -> None:
+    path = swept.archives[".tar.gz"]
     first = import_sweep(path, store_of(there), there)
     before = {folder: (folder / "journal.jsonl").read_bytes() for folder in run_folders(there)}
     for suffix in KINDS:
@@ -125,21 +138,19 @@ def test_the_store_is_asked_as_well_as_the_folder(swept: Swept, tmp_path: Path) 
     assert (done.new, done.num_known) == ((), 4)
 
 
-def test_an_import_that_was_cut_off_is_completed(swept: Swept, tmp_path: Path) -> None:
-    there = tmp_path / "results"
+def test_an_import_that_was_cut_off_is_completed(swept: Swept, tmp_path: Path, there: Path, template: Path) -> None:
     done = import_sweep(swept.archives[".tar.gz"], store_of(there), there)
     for file in sorted(done.new[-1].rglob("*"), reverse=True):
         file.unlink() if file.is_file() else file.rmdir()
     done.new[-1].rmdir()
-    other = replace(store_of(there), uri=f"sqlite:///{tmp_path}/new.db", artifact_root=str(tmp_path / "new"))
+    other = local_store(tmp_path / "other", template)
     again = import_sweep(swept.archives[".tar.gz"], other, there)
     assert again.new == done.new[-1:]
     assert tracking.sync(other, there)
     assert run_table(find_sweep(other)).drop(columns="run_id").equals(run_table(swept.record).drop(columns="run_id"))
 
 
-def test_what_was_trained_elsewhere_does_not_stand_for_a_run_of_this_machine(swept: Swept, tmp_path: Path) -> None:
-    there = tmp_path / "results"
+def test_what_was_trained_elsewhere_does_not_stand_for_a_run_of_this_machine(swept: Swept, there: Path) -> None:
     done = import_sweep(swept.archives[".tar.gz"], store_of(there), there)
     assert all(folder.name.startswith("imported-") and not is_finished(folder) for folder in done.new)
     signature = swept.record.runs[0].tags["stridelab.signature"]
@@ -162,8 +173,8 @@ def test_what_could_not_be_imported_is_not_exported(swept: Swept, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_that_has_grown_since_comes_in_whole(tmp_path: Path) -> None:
-    results = tmp_path / "results"
+def test_a_sweep_that_has_grown_since_comes_in_whole(tmp_path: Path, there: Path) -> None:
+    results = there
     small = replace(SWEEP, tags=dict(SWEEP.tags) | {"stridelab.members": RUN.signature})
     first = import_sweep(tar_of(tmp_path / "small.tar.gz", members(small, RUN)), store_of(results), results)
     more = replace(RUN, uid="d" * 32, signature="5" * 16, name="more", tags={"stridelab.signature": "5" * 16} | ROLE)
@@ -252,13 +263,13 @@ def refused(path: Path, folder: Path, *, match: str, limits: Limits | None = Non
     assert snapshot(folder) == before
 
 
-def test_the_sound_archive_that_the_hostile_ones_are_made_from_is_taken(tmp_path: Path) -> None:
+def test_the_sound_archive_that_the_hostile_ones_are_made_from_is_taken(tmp_path: Path, template: Path) -> None:
     for number, path in enumerate(
         [tar_of(tmp_path / "a.tar.gz", members(SWEEP, RUN)), zip_of(tmp_path / "a.zip", members(SWEEP, RUN))]
     ):
         results = tmp_path / f"results{number}"
-        done = import_sweep(path, store_of(results), results)
-        sweep = find_sweep(store_of(results), done.run_id)
+        store = local_store(results, template) if number else store_of(results)  # the first makes its store
+        sweep = find_sweep(store, import_sweep(path, store, results).run_id)
         assert sweep.runs[0].history("test/acc") == [(1, 0.5)]
         assert sweep.runs[0].artifact("page.html").read_bytes() == PAGE
 
