@@ -97,12 +97,15 @@ def test_one_run_alone_is_drawn_or_said_to_be_too_little(name: str) -> None:
         assert inside(draw(alone, name)) == []
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name != "geometry_ladder"])
+KNOWN_BEFORE_TRAINING = {"geometry_ladder", "costs"}
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in KNOWN_BEFORE_TRAINING])
 def test_without_a_finished_run_there_is_nothing_to_draw(name: str) -> None:
     failed = compare(sweep_of([Fake("2-2-2", 0, 0.88, failure="no memory"), Fake("1-1-1", 0, 0.9, failure="same")]))
     with pytest.raises(NothingToDraw, match=r"\.$"):
         draw(failed, name)
-    assert render(draw(failed, "geometry_ladder"))  # geometry is known before training
+    assert all(render(draw(failed, known)) for known in KNOWN_BEFORE_TRAINING)
 
 
 def test_an_unknown_figure_is_refused_with_the_choices(comparison: Comparison) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from base64 import b64decode
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import gettempdir
@@ -148,7 +149,7 @@ def test_a_sweep_whose_runs_all_failed_gets_its_report(tmp_path: Path) -> None:
         sweep, tmp_path, store=shared_store(), progress=lambda done, total: steps.append((done, total))
     )
     assert paths.problems == ()
-    assert [path.name for path in paths.figures] == ["geometry_ladder.png"]
+    assert [path.name for path in paths.figures] == ["costs.png", "geometry_ladder.png"]  # known before training
     text = Page(paths.html).text
     assert "No run finished with an accuracy, so there is nothing to compare." in text
     assert "FakeFailure: no memory for seed 1" in text
@@ -224,6 +225,34 @@ def test_a_kernel_that_dies_or_hangs_ends_the_run_and_leaves_nothing(source: str
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert set(Path(gettempdir()).glob("stridelab-*")) <= scratch
     assert len(children() - before) <= 1  # ps itself
+
+
+def test_ctrl_c_ends_the_report_and_its_kernel(tmp_path: Path) -> None:
+    code = """
+import sys, nbformat
+from pathlib import Path
+from stridelab.report.kernel import execute
+v4 = nbformat.v4
+cells = [v4.new_code_cell("import os; Path = __import__('pathlib').Path; Path('pid').write_text(str(os.getpid()))"),
+         v4.new_code_cell("import time; time.sleep(600)")]
+execute(v4.new_notebook(cells=cells), folder=Path(sys.argv[1]), timeout_s=300, progress=lambda done, total: None)
+"""
+    report_process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE)
+    pid = tmp_path / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text() != "")
+    time.sleep(0.5)
+    report_process.send_signal(signal.SIGINT)
+    _, said = report_process.communicate(timeout=60)
+    assert report_process.returncode != 0
+    assert b"KeyboardInterrupt" in said
+    wait_until(lambda: not Path(f"/proc/{pid.read_text()}").exists())
+
+
+def wait_until(met: Callable[[], bool], timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_kernels_and_startup_files_of_the_user_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,10 @@ def test_geometry_and_cost_of_a_variant_are_those_of_its_layer_plan(mixed: Sweep
     assert table["maps"].tolist() == ["28-28-28", "28-14-7", "14-7-7", "10-4-2", "28-28-14"]
     assert table.loc["strides=1-2-2", "cost/macs"] == sum(layer.macs for layer in MIXED[3].geometry)
     assert table.loc["strides=1-2-2", "cost/receptive_field_px"] == 9
-    assert math.isnan(table.loc["strides=1-1-2", "cost/macs"])  # no finished run
+    assert table.loc["strides=1-1-2", "cost/macs"] == sum(
+        layer.macs for layer in MIXED[-1].geometry
+    )  # though it failed
+    assert math.isnan(table.loc["strides=1-1-2", "test/acc_mean"])
 
 
 def test_variant_table_holds_n_mean_sd_and_student_s_interval(mixed: SweepRecord) -> None:
@@ -228,6 +231,26 @@ def test_a_variant_whose_cost_is_not_one_number_is_called_out() -> None:
     runs = [Fake("1-1-1", 0, 0.9, name="one name"), Fake("2-2-2", 1, 0.9, name="one name")]
     caveats = report.compare(sweep_of(runs)).controls.caveats
     assert any(text.startswith("cost/macs differs between runs of one variant (one name)") for text in caveats)
+
+
+def test_what_else_was_varied_is_said() -> None:
+    runs = [Fake("1-1-1", 0, 0.9), Fake("1-2-2", 0, 0.9, padding="same", epochs=2, name="fewer epochs")]
+    caveats = report.compare(sweep_of(runs)).controls.caveats
+    assert caveats == ("The variants differ in trainer.max_epochs, not in stride and padding alone.",)
+
+
+def test_a_sweep_without_runs_is_refused_in_words(mixed: SweepRecord) -> None:
+    with pytest.raises(ValueError, match="sweep strides-1 has no runs in the store"):
+        report.compare(replace(mixed, name="strides-1", runs=()))
+
+
+def test_metrics_that_are_not_numbers_do_not_spoil_the_table() -> None:
+    sweep = sweep_of(grid(strides=("1-1-1", "1-2-2")))
+    first = sweep.runs[0]
+    broken = replace(first, metrics=dict(first.metrics) | {"test/loss": math.inf, "train/loss": math.nan})
+    table = report.compare(replace(sweep, runs=(broken, *sweep.runs[1:]))).variants
+    assert table["test/acc_mean"].notna().all()
+    assert table["train/loss_sd"].isna().tolist() == [True, False]
 
 
 def test_the_summary_says_what_differs_and_how_sure(mixed: SweepRecord) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from stridelab.report.origin import settings
+
 if TYPE_CHECKING:
     from stridelab.tracking import SweepRecord
 
@@ -16,6 +18,10 @@ DIGESTS = {
     "stridelab.data_digest": "data",
 }
 """Tags that every run of one seed must share, and what they stand for."""
+COMPARED = ("model.strides", "model.padding", "model.padding_mode")
+SCIENCE = ("model.", "data.", "trainer.")
+INDIFFERENT = ("data.root", "data.download", "trainer.profiler")
+"""Configuration keys: those whose effect a sweep is about, those that can change a result, and exceptions to that."""
 SHAPES = "(the networks differ in their number of parameters)"
 
 
@@ -48,7 +54,7 @@ def check_controls(sweep: SweepRecord, runs: pd.DataFrame) -> Controls:
         passed=bool(compared) and found.empty,
         sentence=_sentence(found, compared=compared),
         violations=found,
-        caveats=_caveats(runs),
+        caveats=(*_also_varied(sweep), *_caveats(runs)),
     )
 
 
@@ -94,6 +100,15 @@ def _sentence(violations: pd.DataFrame, *, compared: int) -> str:
         f"Control check FAILED: for {bad} of {seeds} the variants differ in {what}; "
         "a difference in accuracy may come from that and not from stride or padding."
     )
+
+
+def _also_varied(sweep: SweepRecord) -> list[str]:
+    varied = [
+        key
+        for key, values in settings(sweep).items()
+        if len(values) > 1 and key.startswith(SCIENCE) and key not in {*COMPARED, *INDIFFERENT}
+    ]
+    return [f"The variants differ in {', '.join(varied)}, not in stride and padding alone."] if varied else []
 
 
 def _caveats(runs: pd.DataFrame) -> tuple[str, ...]:

@@ -104,14 +104,19 @@ def feature_maps(run: RunRecord) -> Mapping[str, NDArray[Any]]:
 
 
 def compare(sweep: SweepRecord, *, baseline: str | None = None, metric: str | None = None) -> Comparison:
-    """Read a sweep's runs; the baseline is its first variant that has a result, the metric test accuracy."""
+    """Read a sweep's runs; the baseline is its first variant that has a result, the metric test accuracy.
+
+    Raises ValueError when the sweep has no runs or `baseline` is not a variant.
+    """
+    if not sweep.runs:
+        raise ValueError(f"sweep {sweep.name} has no runs in the store, so there is nothing to compare.")
     runs = run_table(sweep)
     done = runs[runs["status"] == "finished"]
     metric = metric or next((name for name in ACCURACIES if name in done and done[name].notna().any()), "test/acc")
     if metric not in runs:
         runs[metric] = np.nan
     with_result = runs.loc[(runs["status"] == "finished") & runs[metric].notna(), "variant"]
-    baseline = baseline or next(iter([*with_result, *runs["variant"]]), "")
+    baseline = baseline or next(iter([*with_result, *runs["variant"]]))
     return Comparison(
         sweep=sweep,
         runs=runs,

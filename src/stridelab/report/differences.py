@@ -21,9 +21,7 @@ def paired(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
 def differences(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
     """One row a variant: n seeds shared with the baseline, mean, sd, 95 % t-interval, p, Holm's p, verdict."""
     columns = paired(runs, metric=metric, baseline=baseline)
-    columns[baseline] = columns[baseline].where(
-        columns[baseline].isna()
-    )  # a difference of itself to itself says nothing
+    columns[baseline] = np.nan  # its differences to itself say nothing
     draws = [columns[name].dropna().to_numpy(dtype=float) for name in columns]
     others = [i for i, name in enumerate(columns) if name != baseline]
     n = np.array([len(d) for d in draws])

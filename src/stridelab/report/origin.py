@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
+
+from stridelab.report.table import variant_of
 
 if TYPE_CHECKING:
     from stridelab.tracking import RunRecord, SweepRecord
@@ -29,6 +30,7 @@ RECIPE = {
     "trainer.precision": "precision",
     "trainer.accelerator": "accelerator",
     "trainer.threads": "threads a run",
+    "sweep.jobs": "runs at a time",
 }
 """Configuration keys that a reader needs beside every number, and their names in the report."""
 
@@ -83,20 +85,20 @@ def _commit(sweep: SweepRecord) -> str:
 
 
 def _recipe(sweep: SweepRecord) -> dict[str, str]:
-    """From each variant's first run; a key whose value varies between variants is left out."""
-    first = {run.tags.get("stridelab.variant", run.name): run for run in reversed(sweep.runs)}
-    configs = [config for run in first.values() if (config := _json(run, "config.json"))]
-    found = {}
-    for key, name in RECIPE.items():
-        values = {_text(_at(config, key)) for config in configs}
-        if len(values) == 1 and (value := values.pop()):
-            found[name] = value
+    """What all variants share; a key whose value varies is left out."""
+    found = settings(sweep)
+    return {name: values.pop() for key, name in RECIPE.items() if len(values := found.get(key, set()) - {""}) == 1}
+
+
+def settings(sweep: SweepRecord) -> dict[str, set[str]]:
+    """Every key of the configuration, such as `trainer.lr`, with the values that the variants' first runs had."""
+    first = {variant_of(run): run for run in reversed(sweep.runs)}
+    found: dict[str, set[str]] = {}
+    for run in first.values():
+        for section, values in _json(run, "config.json").items():
+            for name, value in values.items() if isinstance(values, dict) else ():
+                found.setdefault(f"{section}.{name}", set()).add(_text(value))
     return found
-
-
-def _at(config: Mapping[str, Any], key: str) -> Any:
-    section, name = key.split(".")
-    return (config.get(section) or {}).get(name)
 
 
 def _text(value: Any) -> str:

@@ -177,8 +177,8 @@ def variant_table(runs: pd.DataFrame) -> pd.DataFrame:
     mean, sd, count = groups.mean(), groups.std(ddof=1), groups.count()
     columns: dict[str, pd.Series] = {}
     for name in [name for name in draws.columns if "/" in name]:
-        if name.startswith(FIXED):
-            columns[name] = mean[name]
+        if name.startswith(FIXED):  # known of a run that failed, too
+            columns[name] = runs.groupby("variant", sort=False)[name].mean()
             continue
         half = statistics.half_width(sd[name], n=count[name])
         columns |= {

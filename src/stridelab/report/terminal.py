@@ -26,9 +26,6 @@ STYLES = {statistics.DIFFERS: "bold", statistics.TOO_FEW: "dim", statistics.UNPA
 def print_variants(sweep: SweepRecord, console: Console, *, baseline: str | None = None) -> Comparison:
     """Print the sweep's variants, what may be said of them, and the control check; returns what it read."""
     comparison = compare(sweep, baseline=baseline)
-    if comparison.runs.empty:
-        console.print("This sweep has no runs.")
-        return comparison
     console.print(variants_table(comparison))
     for sentence in _below(comparison):
         console.print(Text(sentence, style="dim" if comparison.controls.passed else ""))
@@ -38,7 +35,7 @@ def print_variants(sweep: SweepRecord, console: Console, *, baseline: str | None
 def variants_table(comparison: Comparison) -> Table:
     """One row a variant; names are text, never markup."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    table.add_column("variant", overflow="fold", ratio=None, min_width=14)
+    table.add_column("variant", overflow="fold", min_width=14)
     table.add_column("n", justify="right")
     table.add_column(f"{comparison.metric_text.replace('accuracy', 'acc')} %", justify="right", no_wrap=True)
     table.add_column("difference", justify="right", no_wrap=True)

@@ -139,8 +139,6 @@ def sentence(row: Mapping[str, Any], *, baseline: Mapping[str, Any], comparisons
 def overview(comparison: Comparison) -> str:
     """How many variants, seeds and runs; what did not finish."""
     runs = comparison.runs
-    if runs.empty:
-        return "This sweep has no runs."
     states = runs["status"].value_counts()
     done = int(states.get("finished", 0))
     others = [f"{states[state]:,} {state}" for state in states.index if state != "finished"]
@@ -184,8 +182,6 @@ class Summary:
 def summary(comparison: Comparison) -> Summary:
     """The sweep in sentences: what was run, what differs and how sure, whether the control check passed."""
     table, rows = comparison.variants, comparison.by_variant
-    if table.empty:
-        return Summary((overview(comparison),), (), ())
     comparisons = int(table["difference_p"].notna().sum())
     named = [name for name in comparison.shown(NAMED + 1) if name != comparison.baseline]
     if table[f"{comparison.metric}_mean"].isna().all():
