@@ -16,6 +16,7 @@ import pytest
 
 from stridelab.config import Config, load
 from stridelab.doors.reproduce import main
+from stridelab.reproduction import find
 from stridelab.reproduction.rebuild import rebuild
 from stridelab.reproduction.surroundings import Origin, bits_expected, code, compare_surroundings, packages
 from stridelab.reproduction.verdict import CLOSE, DIFFERENT, IDENTICAL, Comparison, compare
@@ -215,6 +216,12 @@ def test_runs_without_a_result_are_refused(results: Path, capsys: pytest.Capture
     execute(results, "UPDATE tags SET value = 'sweep' WHERE key = 'stridelab.role'")
     assert reproduce(results, f"run={run_id}") == 1
     assert "is a sweep; give one of its runs" in said(capsys)
+
+
+def test_a_run_that_says_it_repeats_itself_is_no_endless_search(results: Path) -> None:
+    run = record(results)
+    execute(results, "INSERT INTO tags VALUES ('stridelab.reproduces', ?, ?)", run.run_id, run.run_id)
+    assert find(resolve_store(TrackingConfig(), results_dir=results), "latest").run_id == run.run_id
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,9 @@ def reproduce(
 
 def find(store: Store, wanted: str) -> RunRecord:
     """A run by id, signature or name; for `latest`, a reproduction stands for the run that it repeats."""
-    record = tracking.find_run(store, wanted)
-    while wanted == "latest" and REPRODUCES in record.tags:
+    record, seen = tracking.find_run(store, wanted), set[str]()
+    while wanted == "latest" and REPRODUCES in record.tags and record.run_id not in seen:
+        seen.add(record.run_id)  # tags that came with an archive may lead in a circle
         record = tracking.find_run(store, record.tags[REPRODUCES])
     return record
 
