@@ -31,6 +31,7 @@ def main() -> None:
 def compare(arguments: list[str]) -> None:
     from stridelab import tracking
     from stridelab.config import load
+    from stridelab.config.schema import is_plain_name
     from stridelab.report import print_variants, write_report
     from stridelab.sweep.board import screen
 
@@ -39,8 +40,10 @@ def compare(arguments: list[str]) -> None:
     results = Path(config.paths.results_dir)
     store = tracking.resolve_store(config.tracking, results_dir=results)
     sweep = tracking.find_sweep(store, own["sweep"])
+    # The name comes from the store, which a stranger may keep: it is a folder's only if it is no path.
+    folder = results / "reports" / (sweep.name if is_plain_name(sweep.name) else sweep.run_id)
     console = screen()
     print_variants(sweep, console, baseline=own["baseline"] or None)
     with console.status("writing the comparison ..."):
-        paths = write_report(sweep, results / "reports" / sweep.name, store=store, baseline=own["baseline"] or None)
+        paths = write_report(sweep, folder, store=store, baseline=own["baseline"] or None)
     console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
