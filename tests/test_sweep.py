@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -15,8 +16,9 @@ import pytest
 from rich.console import Console
 
 from stridelab.config import expand
+from stridelab.config.variants import science
 from stridelab.sweep.board import Board, duration
-from stridelab.sweep.outcome import Listener, Outcome, Task
+from stridelab.sweep.outcome import WAIT, Listener, Outcome, Task
 from stridelab.sweep.pool import Pool
 from stridelab.sweep.works import choose_folder, jobs_at_once
 
@@ -168,3 +170,59 @@ def test_the_board_says_which_run_of_how_many_and_escapes_what_it_shows() -> Non
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("retry=sometimes", r"retry='sometimes' must be one of failed, none"),
+        ("reuse=all", r"reuse='all' must be one of same-code, any, none"),
+        ("trainer.timeout_min=0", r"trainer\.timeout_min=0\.0 must be greater than 0, or null"),
+    ],
+)
+def test_keys_that_are_refused(override: str, said: str) -> None:
+    (job,) = expand([override])
+    assert re.search(said, job.error or ""), job.error
+
+
+def test_more_time_does_not_make_another_run() -> None:
+    (short, long) = (expand([f"trainer.timeout_min={minutes}"]) for minutes in (1, 2))
+    assert [science(job.config) for job in short if job.config] == [science(job.config) for job in long if job.config]
+
+
+def test_what_waits_for_another_process_is_tried_again_and_held_up_by_nobody(pool: Pool) -> None:
+    looks: list[int] = []
+
+    def look(index: int) -> Outcome | None:
+        looks.append(index)
+        return WAIT if index == 0 and looks.count(0) < 4 else None
+
+    ended: list[int] = []
+    listener = Listener(look=look, end=lambda index, outcome: ended.append(index))
+    outcomes = pool.run([Task(double, (number,)) for number in range(4)], listener)
+    assert [outcome.value for outcome in outcomes] == [0, 2, 4, 6]
+    assert looks.count(0) == 4
+    assert sorted(ended) == [0, 1, 2, 3]
+
+
+def test_what_is_known_already_is_taken_and_not_started(pool: Pool) -> None:
+    known = Outcome(value=7)
+    started: list[int] = []
+    listener = Listener(look=lambda index: known if index == 1 else None, start=started.append)
+    assert [o.value for o in pool.run([Task(double, (n,)) for n in range(3)], listener)] == [0, 7, 4]
+    assert started == [0, 2]
+
+
+def test_a_task_that_takes_too_long_is_ended(pool: Pool) -> None:
+    began = time.monotonic()
+    late, other = pool.run([Task(sleep, (60,), timeout_s=0.5), Task(double, (1,))])
+    assert (late.status, late.died, late.reason) == ("timed out", True, "timed out after 0.00833 min")
+    assert other.value == 2
+    assert time.monotonic() - began < 20
+
+
+def test_the_first_failure_can_end_all(pool: Pool) -> None:
+    tasks = [Task(misbehave, ("raise",)), Task(sleep, (60,)), Task(double, (1,))]
+    bad, ended, never = pool.run(tasks, Listener(stop=lambda outcome: outcome.status != "finished"))
+    assert (bad.status, ended.status, never.status) == ("failed", "killed", "not started")
+    assert "run 1 did not finish" in (ended.reason or "")

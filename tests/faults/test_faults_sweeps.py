@@ -219,7 +219,7 @@ def test_a_preview_creates_nothing_and_knows_what_is_left(
     attempt(pool, other, fault="checkpoint.saved:2:kill")
     complete(pool, one)
     before = sorted(results.rglob("*"))
-    assert sweep(results, TWO, "seed=0,1", "sweep.preview=true") == 0
+    assert sweep(results, TWO, "seed=0,1", "sweep.preview=true", "plan=off") == 0
     said = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     assert [line[1] for line in said if line[0] == "" and len(line) > 1] == [
         "done", "to do", "to continue, epoch 2 of 3 done", "to do",
@@ -313,6 +313,13 @@ def processes_of(session: int) -> list[int]:
     return found
 
 
+def nobody_is_left(session: int) -> None:
+    deadline = time.monotonic() + 10
+    while left := processes_of(session):
+        assert time.monotonic() < deadline, f"{len(left)} processes go on"
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("whom", ["the sweep", pytest.param("all of them", marks=pytest.mark.faults)])
 def test_the_sweep_is_killed(tmp_path: Path, template: Path, whom: str) -> None:
     """Faults 4 and 5: nobody trains on; the same command goes on, with the same runs in MLflow, and ends with the
@@ -325,10 +332,7 @@ def test_the_sweep_is_killed(tmp_path: Path, template: Path, whom: str) -> None:
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while left := processes_of(process.pid):
-        assert time.monotonic() < deadline, f"{len(left)} processes go on"
-        time.sleep(0.05)
+    nobody_is_left(process.pid)
     works = agenda_of(results, *more).works
     assert any(work.folder.exists() for work in works)
     assert sweep(results, *more) == 0
@@ -359,7 +363,7 @@ def test_an_interruption(tmp_path: Path, template: Path, number: int, times: int
     assert process.returncode == 128 + number, out
     assert "The same command continues" in out
     assert "train.py -m" in out
-    assert not processes_of(process.pid)
+    nobody_is_left(process.pid)
     statuses = [
         read_status(work.folder) for work in agenda_of(results, *LONG, "seed=0,1").works if work.folder.exists()
     ]

@@ -90,7 +90,7 @@ def failed(agenda: Agenda, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]
         for one in agenda.left
     ]
     ended = [
-        (work.identity.name, f"{outcome.status}: {outcome.reason}")
+        (work.identity.name, outcome.told)
         for work, outcome in zip(agenda.to_do, outcomes, strict=True)
         if outcome.status != FINISHED
     ]

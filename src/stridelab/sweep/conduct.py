@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +17,7 @@ from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import Work, run
 from stridelab.tracking import names
+from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED
 
 from .board import Board, screen
@@ -32,6 +33,8 @@ from .works import Agenda, jobs_at_once, make_agenda
 
 LOOK_AGAIN_S = 0.5
 CLOSE_S = 10.0
+DYING_S = 2.0
+"""A process that was killed is not gone at once."""
 
 
 def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
@@ -143,7 +146,7 @@ def train(agenda: Agenda, pool: Pool | Here, mirror: tracking.Mirror, console: C
 
     def ended(index: int, outcome: Outcome) -> None:
         if outcome.died:
-            settle(works[index], outcome)
+            settle(works[index], outcome, until=monotonic() + DYING_S)
         board.finished(index, in_words(outcome))
 
     listener = Listener(
@@ -165,13 +168,17 @@ def task_of(work: Work) -> Task:
 def in_words(outcome: Outcome) -> str:
     if outcome.status == FINISHED:
         return f"test acc {outcome.value.metrics.get('test/acc', float('nan')):.4f}"
-    return f"[red]{outcome.status}[/]: {escape(outcome.reason or '')}"
+    return f"[red]{escape(outcome.told)}[/]"
 
 
-def settle(work: Work, outcome: Outcome) -> None:
+def settle(work: Work, outcome: Outcome, *, until: float = 0.0) -> None:
+    """Write down how a run ended that could not say; its process may take until `until` (monotonic) to be gone."""
     status = "KILLED" if outcome.status == KILLED else "FAILED"
     tags = {names.STATUS: outcome.status}
-    tracking.settle(work.folder, status=status, reason=outcome.reason or "", tags=tags)
+    while not tracking.settle(work.folder, status=status, reason=outcome.reason or "", tags=tags):
+        if monotonic() > until or not is_live(work.folder / JOURNAL):
+            return
+        sleep(0.05)
 
 
 def record_refusal(work: Work, reason: str) -> None:
@@ -184,5 +191,6 @@ def record_refusal(work: Work, reason: str) -> None:
 
 
 def settle_interrupted(agenda: Agenda) -> None:
+    until = monotonic() + DYING_S
     for work in agenda.to_do:
-        settle(work, Outcome(reason="interrupted", status=KILLED))
+        settle(work, Outcome(reason="interrupted", status=KILLED), until=until)

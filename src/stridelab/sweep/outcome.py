@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stridelab.tracking.status import BUSY, FAILED, FINISHED, KILLED, OUT_OF_MEMORY
+from stridelab.tracking.status import BUSY, DIVERGED, FAILED, FINISHED, KILLED, OUT_OF_MEMORY, status_of
 
 LOST = 255
 """Exit code that multiprocessing gives a child of whose end the warm process, itself dead, could not tell."""
@@ -38,6 +38,12 @@ class Outcome:
     """The process ended without a word: killed, out of memory, or exited by itself."""
     status: str = FINISHED
     """A word of tracking/status.py, or `not started`."""
+
+    @property
+    def told(self) -> str:
+        """The status and the reason, without saying it twice (`killed by SIGKILL`)."""
+        reason = self.reason or ""
+        return reason if reason.startswith(self.status) else f"{self.status}: {reason}"
 
 
 WAIT = Outcome(status=BUSY, reason="another process is at it")
@@ -84,5 +90,5 @@ def describe(error: BaseException) -> str:
     """The error and its notes in one line; a programming error also says what kind it is."""
     text = " ".join(str(error).split()) or type(error).__name__
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    plain = isinstance(error, ValueError | FileNotFoundError)
+    plain = isinstance(error, ValueError | FileNotFoundError) or status_of(error) == DIVERGED
     return f"{text}{notes}" if plain else f"{type(error).__name__}: {text}{notes}"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from stridelab.tracking.status import BUSY, KILLED, TIMED_OUT
@@ -21,6 +21,7 @@ from .outcome import NOT_STARTED, Event, Listener, Outcome, Task, cause_of_death
 
 PRELOAD = ("stridelab.run", "stridelab.training.fitting")
 LISTEN_S = 0.2
+START_TRIES = 10
 
 
 @dataclass
@@ -65,8 +66,15 @@ class Pool:
 
     def start(self, task: Task) -> Child:
         receive, send = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=work, args=(send, task), daemon=True)
-        process.start()
+        for tries_left in reversed(range(START_TRIES)):
+            process = self.context.Process(target=work, args=(send, task), daemon=True)
+            try:
+                process.start()
+                break
+            except (ConnectionError, EOFError):  # the warm process was killed a moment ago; it is started again
+                if not tries_left:
+                    raise
+                sleep(LISTEN_S)
         send.close()
         return Child(process, receive, task.timeout_s, oom_kills=oom_kills())
 
@@ -120,7 +128,7 @@ class Turn:
     def end_overdue(self, index: int) -> None:
         child = self.running.pop(index)
         end_all([child])
-        said = f"timed out after {(child.timeout_s or 0) / 60:g} min"
+        said = f"timed out after {(child.timeout_s or 0) / 60:.3g} min"
         self.ended(index, Outcome(reason=said, died=True, status=TIMED_OUT))
 
     def stop(self, reason: str) -> None:

@@ -15,8 +15,8 @@ from stridelab.run import Work, cost, read_result
 from .board import duration
 from .works import Agenda
 
-MACS_A_SECOND = 5e9
-"""Of one core while it trains; a guess, for the first run on a machine."""
+START_S, IMAGE_S, MACS_A_SECOND = 1.0, 5e-5, 5e9
+"""Of one core while it trains: guesses for the first run on a machine; from then on they only weigh runs."""
 FORWARD_AND_BACKWARD = 3
 
 
@@ -59,23 +59,25 @@ def reached(work: Work) -> int:
 
 
 def estimate(agenda: Agenda, variants: Mapping[str, Variant]) -> tuple[float, str]:
-    """Seconds for all that is to do, one after the other, and what that rests on."""
-    work_of = {work.identity.signature: operations(work.config, variants[work.identity.name]) for work in agenda.works
-               if variants[work.identity.name].layers is not None}  # fmt: skip
-    left = sum(
-        work_of[work.identity.signature] * (1 - reached(work) / work.config.trainer.max_epochs) for work in agenda.to_do
-    )
-    known = [(work_of[work.identity.signature], seconds(work.folder)) for work in agenda.done]
-    if known:
-        rate = sum(macs for macs, _ in known) / max(sum(taken for _, taken in known), 1e-9)
-        return left / rate, f"from {len(known)} finished runs of this sweep"
-    return left / MACS_A_SECOND, "a guess: no run of it is finished yet"
+    """Seconds for all that is to do, one run after the other, and what that rests on."""
+
+    def guessed(work: Work) -> float:
+        return guess(work.config, variants[work.identity.name])
+
+    left = sum(guessed(work) * (1 - reached(work) / work.config.trainer.max_epochs) for work in agenda.to_do)
+    if not agenda.done:
+        return left, "a guess: no run of it is finished yet"
+    taken = sum(seconds(work.folder) for work in agenda.done)
+    runs = "run" if len(agenda.done) == 1 else "runs"
+    return left * taken / sum(map(guessed, agenda.done)), f"as {len(agenda.done)} finished {runs} took"
 
 
-def operations(config: Config, variant: Variant) -> float:
+def guess(config: Config, variant: Variant) -> float:
+    """Seconds of one run on one core."""
     assert variant.layers is not None
     images = config.data.num_train * config.trainer.max_epochs
-    return cost(variant.layers)["cost/macs"] * FORWARD_AND_BACKWARD * images
+    operations = cost(variant.layers)["cost/macs"] * FORWARD_AND_BACKWARD * images
+    return START_S + images * IMAGE_S + operations / MACS_A_SECOND
 
 
 def seconds(folder: Path) -> float:

@@ -81,7 +81,7 @@ def left_alone(work: Work) -> Left | None:
     status = tracking.read_tag(work.folder, names.STATUS) or "failed"
     if status != DIVERGED and work.config.retry == "failed":
         return None
-    return Left(work, status, tracking.read_status(work.folder)[1])
+    return Left(work, status, tracking.read_status(work.folder)[1].removeprefix("FloatingPointError: "))
 
 
 def foreign(work: Work) -> str:
