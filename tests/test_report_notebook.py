@@ -217,7 +217,7 @@ def test_a_kernel_that_dies_or_hangs_ends_the_run_and_leaves_nothing(source: str
     before, began = children(), time.monotonic()
     scratch = set(Path(gettempdir()).glob("stridelab-*"))
     notebook = cells("'first'", source, "'never'")
-    (said,) = run(notebook, tmp_path, timeout_s=8)
+    (said,) = run(notebook, tmp_path, timeout_s=5)
     assert said.startswith(problem)
     assert notebook.cells[0].outputs[0].data["text/plain"] == "'first'"
     assert notebook.cells[2].outputs == []

@@ -85,7 +85,7 @@ def _panel(comparison: Comparison, *, which: int, image: int) -> Panel:
 
 def _draw(comparison: Comparison, panel: Panel) -> Figure:
     names, look = list(panel.maps), looks(comparison)
-    across = max(1, panel.channels // 2)
+    across = panel.channels if len(names) == 1 else max(1, panel.channels // 2)
     down = -(-panel.channels // across)
     cell_in = 6.3 / len(names)
     height_in = cell_in * (down / across) * _aspect(panel) + 0.3
