@@ -31,11 +31,9 @@ pre { overflow-x: auto; }
 img { max-width: 100%; height: auto; display: block; margin: 0.75rem 0; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.6rem 0.3rem 0; vertical-align: top; text-align: left; }
+th, td { padding: 0.3rem 0.6rem 0.3rem 0; vertical-align: top; }
 th { font-weight: 600; border-bottom: 1.5px solid #222; vertical-align: bottom; }
 td { border-bottom: 1px solid #e4e4e4; }
-td.t, td.n { white-space: nowrap; }
-th.n, td.n { text-align: right; }
 td.p { overflow-wrap: anywhere; }
 ul.summary { max-width: 52rem; padding-left: 1.2rem; }
 .code_cell { display: flex; flex-direction: column-reverse; }

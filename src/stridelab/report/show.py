@@ -25,6 +25,15 @@ ROWS = 40
 LISTED_FROM = 3
 """More variants than this become a list in the summary."""
 FIGURES_FOLDER = "figures"
+STYLES = {
+    ("th", "t"): "text-align:left",
+    ("th", "n"): "text-align:right",
+    ("th", "p"): "text-align:left",
+    ("td", "t"): "text-align:left;white-space:nowrap",
+    ("td", "n"): "text-align:right;white-space:nowrap",
+    ("td", "p"): "text-align:left",
+}
+"""Of a table's cells, by tag and kind; inline, because a notebook brings its own style sheet."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, notes: Seque
     """`kinds`, a letter a column: t for a word or name, n for a number, p for prose, which alone wraps."""
 
     def line(cells: Sequence[str], tag: str) -> str:
-        marked = (f"<{tag} class='{kind}'>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
+        pairs = zip(kinds, cells, strict=True)
+        marked = (f"<{tag} class='{k}' style='{STYLES[tag, k]}'>{escape(cell)}</{tag}>" for k, cell in pairs)
         return f"<tr>{''.join(marked)}</tr>"
 
     head, body = line(header, "th"), "".join(line(row, "td") for row in rows)
