@@ -47,3 +47,5 @@ def compare(arguments: list[str]) -> None:
     with console.status("writing the comparison ..."):
         paths = write_report(sweep, folder, store=store, baseline=own["baseline"] or None)
     console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
+    if paths.problems:
+        raise ValueError("the notebook did not run through: " + "; ".join(paths.problems))

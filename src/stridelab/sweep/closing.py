@@ -125,6 +125,8 @@ def report(agenda: Agenda, parent: tracking.Run, mirror: tracking.Mirror, consol
     for path in paths.all:
         parent.artifact(path, to="figures" if path.parent.name == "figures" else "")
     console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
+    for problem in paths.problems:
+        console.print(f"[yellow]in the notebook[/]  {escape(problem)}", highlight=False)
 
 
 def describe_sweep(agenda: Agenda, parent: tracking.Run, mirror: tracking.Mirror) -> None:
