@@ -58,8 +58,8 @@ REFUSED = {
     "a grid without -m": (["model.strides=[1,1,1],[1,2,2]"], "name 2 runs; add -m"),
     "a bad point of a grid": (["-m", "model.strides=2,0"], "model.strides=0 must be a whole number"),
     "only impossible points": (["-m", "model.strides=9,8", "model.padding=valid"], "model.strides=8-8-8"),
-    "stop on an impossible one": (["-m", "model.strides=1,9", "model.padding=valid", "on_invalid=stop"], "layer 'conv3' (conv) on a map of 1x1"),
-    "a lonely last image": (["model.strides=[4,4,4]", "data.train_size=257", "trainer.batch_size=64"], "leaves a last batch of one of the 257"),
+    "stop on an impossible one": (["-m", "model.strides=1,9", "model.padding=valid", "on_invalid=stop"], "map of 1x1"),
+    "a lonely last image": (["model.strides=4", "data.train_size=257", "trainer.batch_size=64"], "one of the 257"),
     "a folder that cannot be": (["paths.results_dir=/dev/null/x"], "paths.results_dir=/dev/null/x cannot be made"),
 }  # fmt: skip
 

@@ -31,11 +31,12 @@ Per layer: one value for all layers, or a list of one a layer. A stride or kerne
 Padding: valid, same (TensorFlow's), same_lower, half (PyTorch's padding=1 for a 3x3), an integer, \\[height, width]
 or \\[left, right, top, bottom].
 
-  python scripts/plan.py ...       geometry and cost of the same arguments, without training
-  python train.py --cfg job ...    the configuration that would run
-  python train.py --hydra-help     Hydra's own options
+  python scripts/plan.py ...               geometry and cost of the same arguments, without training
+  python train.py -m sweep.preview=true .. what is done, to continue and to do, and how long it may take
+  python train.py --cfg job ...            the configuration that would run
+  python train.py --hydra-help             Hydra's own options
 
-Exit codes: 0 all done; 1 refused or failed, with the reason; 130 or 143 interrupted."""
+Exit codes: 0 all done; 1 refused or failed, with the reason; 129, 130 or 143 interrupted (SIGHUP, Ctrl-C, SIGTERM)."""
 
 
 def print_help() -> None:
