@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 
 from stridelab.data import Batches, Data, probe_images
 from stridelab.geometry import LayerPlan
@@ -31,6 +32,7 @@ from .settings import TrainerConfig
 from .throughput import Throughput, batch1_latency_ms
 
 EVAL_BATCH_SIZE = 500
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
 
 def fit(
@@ -177,7 +179,7 @@ def trainer_of(config: TrainerConfig, folder: Path, *, callbacks: list[pl.Callba
         limit_val_batches=config.limit_val_batches,
         limit_test_batches=config.limit_val_batches,
         overfit_batches=config.overfit_batches,
-        profiler=config.profiler,
+        profiler=config.profiler and PROFILERS[config.profiler](dirpath=folder, filename="profile"),
         default_root_dir=folder,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
