@@ -1,14 +1,14 @@
-"""Data sets by name -> images in memory, splits, facts, batches (torch is imported on first use)."""
+"""Data sets by name -> images in memory, splits, facts, batches (each imported on first use)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .files import fetch, missing
 from .settings import DataConfig
 from .spec import DATASETS, DatasetFacts, DataSpec
 
 if TYPE_CHECKING:
     from .batches import Batches
+    from .files import fetch, missing
     from .loaders import load
     from .splits import Data, Split, probe_images
 
@@ -26,9 +26,11 @@ __all__ = [
     "probe_images",
 ]
 
-_TORCH = {
+_LATER = {
     "Batches": ".batches",
+    "fetch": ".files",
     "load": ".loaders",
+    "missing": ".files",
     "Data": ".splits",
     "Split": ".splits",
     "probe_images": ".splits",
@@ -36,6 +38,6 @@ _TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _TORCH:
-        return getattr(import_module(_TORCH[name], __name__), name)
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 CSS = """
 :root { color-scheme: light; }
-body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 1060px; background: #fff; color: #222;
+body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 1180px; background: #fff; color: #222;
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0.5rem 0 0.75rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.25rem 0 0.5rem; padding-top: 0.5rem; border-top: 1px solid #e4e4e4; }
@@ -30,7 +30,7 @@ code, pre { font: 0.85rem/1.45 ui-monospace, "DejaVu Sans Mono", "Liberation Mon
 pre { overflow-x: auto; }
 img { max-width: 100%; height: auto; display: block; margin: 0.75rem 0; }
 .table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: 0.82rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.6rem 0.3rem 0; vertical-align: top; }
 th { font-weight: 600; border-bottom: 1.5px solid #222; vertical-align: bottom; }
 td { border-bottom: 1px solid #e4e4e4; }
