@@ -66,19 +66,9 @@ def fit(
     throughput, epochs = Throughput(), EpochMetrics(recorder)
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
-    trainer = trainer_of(
-        config,
-        recorder.folder,
-        callbacks=[
-            Divergence(),
-            epochs,
-            ProgressEvents(progress, epochs),
-            throughput,
-            *maps,
-            attempts,
-            EpochCheckpoints(checkpoints, owner=owner),
-        ],
-    )
+    events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
+    callbacks = [Divergence(), epochs, events, throughput, *maps, attempts, keeping]
+    trainer = trainer_of(config, recorder.folder, callbacks=callbacks)
     begin(trainer, module, batches, start)
     fit_s = attempts.seconds()
     if start.own:
