@@ -177,6 +177,8 @@ def test_a_debug_run_stays_in_this_process(tmp_path: Path) -> None:
     done = train(tmp_path, "debug=fdr")
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
+    assert list(tmp_path.glob("results/runs/*/result.json"))
+    assert not list(tmp_path.glob("results/runs/*/output.txt")), "a child process would have sent its output there"
 
 
 def test_train_works_from_any_folder_as_a_console_command(tmp_path: Path) -> None:

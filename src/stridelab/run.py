@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stridelab.config import Config
 from stridelab.data import DataSpec
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
-from stridelab.models import layer_plan
+from stridelab.plan import layer_plan_of
 from stridelab.tracking import (
     Run,
     RunIdentity,
@@ -67,7 +67,7 @@ def run(work: Work, *, progress: Progress) -> Result:
         data = load(config.data)
         refuse_other_data(work, data.spec)
         tell_other_platform(record, work, progress)
-        plan = plan_for(config, data.spec)
+        plan = layer_plan_of(config)
         describe(record, work, data, plan)
         result = fit(
             plan,
@@ -121,15 +121,6 @@ def tell_other_platform(record: Run, work: Work, progress: Progress) -> None:
     if other := platform_difference(stored_platform(work.folder), platform_of(work.provenance)):
         progress({"said": f"begun on another platform ({other}); the result is not equal to the bit"})
         record.tags({"stridelab.mixed_platforms": other})
-
-
-def plan_for(config: Config, spec: DataSpec) -> LayerPlan:
-    return layer_plan(
-        config.model,
-        input_channels=spec.input_channels,
-        input_size=spec.input_size,
-        num_classes=spec.num_classes,
-    )
 
 
 def describe(record: Run, work: Work, data: Data, plan: LayerPlan) -> None:

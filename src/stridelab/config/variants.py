@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -76,7 +76,3 @@ def sweep_name(configs: Sequence[Config]) -> str:
     prefix = "" if configs[0].task_name == "train" else f"{configs[0].task_name}-"
     words = "-".join(short(key) for key in keys) or "seeds"
     return f"{prefix}{words}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-
-
-def science_of_run(config: Config) -> Mapping[str, Any]:
-    return science(config) | {"seed": config.seed}

@@ -7,22 +7,12 @@ from collections.abc import Sequence
 
 from .refusal import refusing
 
-INFORMATION = {
-    "--help",
-    "-h",
-    "--hydra-help",
-    "--version",
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--shell-completion",
-    "-sc",
-}
+INFORMATION = {"--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+"""Flags that ask Hydra something; nothing runs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Exit code 0: all done; 1: refused or failed, with the reason; 130: interrupted."""
+    """Exit code 0: all done; 1: refused or failed, with the reason; 129, 130, 143: interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if {"-h", "--help"} & set(given):
         from .help import print_help

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from stridelab.geometry import parse_padding
@@ -123,6 +123,3 @@ def spell_field(config: ModelConfig, name: str) -> str:
     if isinstance(value, tuple) and name in {"kernel_sizes", "padding", "dilations"} and len(set(value)) == 1:
         return spell_entry(value[0])
     return spell(value)
-
-
-PER_LAYER = tuple(f.name for f in fields(ModelConfig) if f.name not in {"family", "padding_mode", "head"})
