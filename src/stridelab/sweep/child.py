@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -29,7 +29,8 @@ def work(pipe: Connection, task: Task) -> None:
             value = task.function(*task.arguments, progress=lambda event: pipe.send(("event", dict(event))))
             outcome = Outcome(value=value)
         except Exception as error:
-            traceback.print_exc()
+            with suppress(OSError):  # on a full disk, the reason still reaches the parent
+                traceback.print_exc()
             outcome = Outcome(reason=describe(error), status=status_of(error))
     pipe.send(("outcome", outcome))
     pipe.close()
@@ -59,5 +60,6 @@ def output_to(log: Path | None) -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    stream.flush()
