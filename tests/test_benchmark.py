@@ -84,6 +84,6 @@ def test_help_names_every_section(tmp_path: Path) -> None:
 
 
 def test_memory_is_predicted_within_five_percent_of_what_is_kept_and_handed_out():
-    rows = list(SECTIONS["memory"](tiny=True))
+    rows = list(SECTIONS["memory"].rows(tiny=True))
     assert len(rows) == 2
     assert all(0.95 <= row.ratio <= 1.05 for row in rows)

@@ -1,19 +1,31 @@
 """Measured, never asserted: each section gives rows of figures with their spread."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
 
-from .plan import plan
 from .rows import Row
 
-__all__ = ["SECTIONS", "Row"]
+__all__ = ["SECTIONS", "Row", "Section"]
 
 
-def memory(*, tiny: bool) -> Iterator[Row]:
-    """Torch comes with it, and would count in the memory of the processes that other sections start."""
-    from .activations import memory
+@dataclass(frozen=True)
+class Section:
+    """What it measures, and the function of this room that does, imported when it is called for: what it needs
+    would count in the memory of the processes that other sections start."""
 
-    return memory(tiny=tiny)
+    module: str
+    what: str
+    """One line for --help."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys of its own, with their defaults."""
+
+    def rows(self, *, tiny: bool, **given: str) -> Iterator[Row]:
+        """`tiny`: a size that only shows that it works, or the one that is reported."""
+        return import_module(f".{self.module}", __name__).rows(tiny=tiny, **given)  # type: ignore[no-any-return]
 
 
-SECTIONS: Mapping[str, Callable[..., Iterator[Row]]] = {"memory": memory, "plan": plan}
-"""Called with tiny=True or False: a size that only shows that it works, or the one that is reported."""
+SECTIONS: Mapping[str, Section] = {
+    "memory": Section("activations", "predicted training memory against the measured one"),
+    "plan": Section("plan", "wall time and memory of plan for 1,000 to 100,000 variants"),
+}

@@ -24,7 +24,7 @@ STRIDES = ("[1,1,1]", "[1,2,2]", "[2,2,1]", "[2,2,2]")
 PADDINGS = ("half", "same", "valid")
 
 
-def memory(*, tiny: bool) -> Iterator[Row]:
+def rows(*, tiny: bool) -> Iterator[Row]:
     """One forward pass in training mode at 32 bits; ratio: predicted to measured, the goal being 0.95 to 1.05."""
     grid = [("[1,2,2]", "same")] if tiny else list(product(STRIDES, PADDINGS))
     for strides, padding in grid:

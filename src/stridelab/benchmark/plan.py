@@ -28,7 +28,7 @@ class Process(NamedTuple):
     peak_rss_mib: float
 
 
-def plan(*, tiny: bool) -> Iterator[Row]:
+def rows(*, tiny: bool) -> Iterator[Row]:
     """Wall time of one list and of products of keys, how it grows, and the memory of a long stream."""
     alternatives = 2 if tiny else 10
     repeats = {3: 2, 4: 1, 5: 1} if tiny else {3: 9, 4: 3, 5: 1}
