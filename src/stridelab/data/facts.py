@@ -1,0 +1,43 @@
+"""What is known of a data set without reading it. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of a data set: their format, their digests, and where they may be."""
+
+    reader: str
+    """Key in `formats.READERS`."""
+    digests: Mapping[str, str]
+    """File name -> "algorithm:hex" of the unpacked file; on disk it may also be gzipped, as NAME.gz."""
+    folder: str | None = None
+    """Under data.root, as torchvision lays it out; None: never looked for there."""
+    elsewhere: Mapping[str, Path] | None = None
+    """What puts files there -> folder outside data.root, looked at after it."""
+    downloader: str | None = None
+    """Class in torchvision.datasets that downloads them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """A data set as its authors published it."""
+
+    input_channels: int
+    input_size: tuple[int, int]
+    """(height, width) in pixels."""
+    class_names: tuple[str, ...]
+    num_train: int
+    """Images in the published train split, from which the validation split is taken."""
+    num_test: int
+    source: str
+    licence: str
+    files: Files
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)

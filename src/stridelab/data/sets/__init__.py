@@ -1,0 +1,1 @@
+"""The rows of DATASETS, by the kind of their files."""
