@@ -53,7 +53,8 @@ def fit(
     checkpoints = recorder.folder / "checkpoints"
     start = starting_point(checkpoints, owner=owner, given=ckpt_path, epochs=config.max_epochs)
     tell(start, recorder, progress)
-    peak = PeakMemory.start()
+    peak = PeakMemory.start(device_of(config))
+    recorder.tags({"stridelab.peak_rss": peak.meaning})
     network = build(plan)
     initialise(network, seed=seed)
     init_digest = weights_digest(network)
@@ -189,6 +190,8 @@ def measured(
     shape = (config.batch_size, plan.input_channels, *plan.input_size)
     found = {
         "throughput/train_images_per_s": throughput.train.images_per_s,
+        "throughput/train_timed_images": throughput.train.images,
+        "throughput/train_timed_s": throughput.train.seconds,
         "throughput/eval_images_per_s": throughput.eval.images_per_s,
         "latency/batch1_ms": batch1_latency_ms(network, image),
         "memory/saved_activations_mib": measured_saved_bytes(network, shape) / MIB,

@@ -36,8 +36,11 @@ class Clock:
 
 
 def synchronise() -> None:
-    if torch.cuda.is_available():
+    """Wait for what a device still has to do. A GPU that nothing uses stays untouched: waking it would cost memory."""
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()
 
 
 class Throughput(pl.Callback):
