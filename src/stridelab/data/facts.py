@@ -14,13 +14,16 @@ class Files:
     reader: str
     """Key in `formats.READERS`."""
     digests: Mapping[str, str]
-    """File name -> "algorithm:hex" of the unpacked file; on disk it may also be gzipped, as NAME.gz."""
+    """File name -> "algorithm:hex" of the file; on disk it may also be gzipped, as NAME.gz. The digest of a file
+    whose own name ends in .gz is of the packed file."""
     folder: str | None = None
     """Under data.root, as torchvision lays it out; None: never looked for there."""
     elsewhere: Mapping[str, Path] | None = None
     """What puts files there -> folder outside data.root, looked at after it."""
     downloader: str | None = None
     """Class in torchvision.datasets that downloads them."""
+    downloader_splits: tuple[str, ...] = ()
+    """What its argument `split` must be, one download after the other; (): it is not given one."""
 
 
 @dataclass(frozen=True, slots=True)

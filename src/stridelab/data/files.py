@@ -94,7 +94,7 @@ def _explain(config: DataConfig, tried: list[str]) -> str:
         lines += [
             f"To place them by hand, put these files, as they are or as .gz, into {_home(config)}:",
             *(f"  {name}" for name in files.digests),
-            f"or set data.root to a folder that has {files.folder}.",
+            f"or set data.root to a folder that has {'them' if files.folder == '.' else files.folder}.",
             "data=fashion_mnist_mini comes with this package and needs no files.",
         ]
     return "\n".join(lines)
@@ -108,7 +108,8 @@ def _download(config: DataConfig) -> Path:
     assert files.folder
     assert files.downloader
     with _folder(root), TemporaryDirectory(dir=root, prefix=".download-") as scratch, _impatient():
-        getattr(torchvision.datasets, files.downloader)(scratch, download=True)
+        for arguments in [{"split": split} for split in files.downloader_splits] or [{}]:
+            getattr(torchvision.datasets, files.downloader)(scratch, download=True, **arguments)
         home.mkdir(parents=True, exist_ok=True)
         for name in files.digests:
             path = on_disk(Path(scratch) / files.folder, name)
