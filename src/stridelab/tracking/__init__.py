@@ -8,6 +8,7 @@ from .settings import TrackingConfig, redact
 from .signature import code_digest, signature
 
 if TYPE_CHECKING:
+    from .amending import amend
     from .files import write_json_atomic
     from .links import run_link, sweep_link, sweep_note, ui_base, ui_command
     from .mirror import Mirror, sync
@@ -26,6 +27,7 @@ __all__ = [
     "Store",
     "SweepRecord",
     "TrackingConfig",
+    "amend",
     "analyze",
     "code_digest",
     "find_run",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _LATER = {
+    ".amending": "amend",
     ".files": "write_json_atomic",
     ".links": "run_link sweep_link sweep_note ui_base ui_command",
     ".mirror": "Mirror sync",

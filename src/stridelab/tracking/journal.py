@@ -84,15 +84,19 @@ def read(path: Path) -> list[Record]:
     return _read(path)[0]
 
 
-def last(path: Path) -> Record | None:
-    """The last whole record, read from the end: cheap for a long journal."""
+def last(path: Path, kind: str) -> Record | None:
+    """The last whole record of a kind, read from the end: cheap when it is near."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            block = file.read()
+            size = file.seek(0, os.SEEK_END)
+            for start in dict.fromkeys((max(0, size - _TAIL_BYTES), 0)):
+                file.seek(start)
+                records = map(decode, reversed(file.read().splitlines(keepends=True)))
+                if found := next((record for record in records if record and record.kind == kind), None):
+                    return found
     except FileNotFoundError:
-        return None
-    return next(filter(None, map(decode, reversed(block.splitlines(keepends=True)))), None)
+        pass
+    return None
 
 
 def _read(path: Path) -> tuple[list[Record], int]:

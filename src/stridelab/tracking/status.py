@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import names
 from .journal import JOURNAL, Journal, is_live, last, read
+from .scratch import clear
 
 RESULT = "result.json"
 """Written last by whoever trains: the mark of completion."""
@@ -39,12 +40,8 @@ def status_of(error: BaseException) -> str:
 def read_status(folder: Path) -> tuple[str, str]:
     """(status, reason): FINISHED, FAILED or KILLED with its reason, RUNNING (or cut off while running), or
     empty when nothing was ever recorded."""
-    record = last(folder / JOURNAL)
-    if record is None:
-        return "", ""
-    if record.kind == "status":
-        return record.data["status"], record.data["reason"]
-    return "RUNNING", ""
+    record = last(folder / JOURNAL, "status")  # more may follow: of a run that is going on, or was amended
+    return (record.data["status"], record.data["reason"]) if record else ("", "")
 
 
 def read_tag(folder: Path, key: str) -> str:
@@ -53,7 +50,9 @@ def read_tag(folder: Path, key: str) -> str:
     return found[-1] if found else ""
 
 
-def settle(folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | None = None) -> bool:
+def settle(
+    folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | None = None, artifact: str = ""
+) -> bool:
     """Record how a run ended whose process died without a word. False when it did say, or is alive."""
     assert status in TERMINAL, status
     if read_status(folder)[0] != "RUNNING" or is_live(folder / JOURNAL):
@@ -65,6 +64,8 @@ def settle(folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | 
     try:
         if tags:
             journal.append("tags", tags)
+        if artifact:
+            journal.append("artifact", {"path": artifact, "to": ""})
         journal.append("status", {"status": status, "reason": reason}, durable=True)
     finally:
         journal.close()
@@ -73,12 +74,13 @@ def settle(folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | 
 
 def repair(results_dir: Path) -> list[Path]:
     """Settle every run that was cut off: FINISHED if it left its result, else KILLED. The folders settled."""
+    clear(results_dir)
     return [folder for folder in run_folders(results_dir) if _repair(folder)]
 
 
 def _repair(folder: Path) -> bool:
     if (folder / RESULT).exists():
-        return settle(folder, status="FINISHED", reason="", tags={names.STATUS: FINISHED})
+        return settle(folder, status="FINISHED", reason="", tags={names.STATUS: FINISHED}, artifact=RESULT)
     reason = "its process ended without a word"
     return settle(folder, status="KILLED", reason=reason, tags={names.STATUS: KILLED})
 
