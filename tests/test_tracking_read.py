@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sqlite3
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,6 +16,7 @@ import pytest
 
 from stridelab.tracking import (
     RunIdentity,
+    RunRecord,
     Store,
     TrackingConfig,
     find_run,
@@ -99,6 +104,43 @@ def test_histories_are_the_same_by_sql_and_by_mlflow(store: Store, monkeypatch: 
     assert by_sql == by_mlflow
     assert by_sql[1] == [(step, 1 + 1 / 10 + (4 - step) / 100) for step in range(5)]
     assert find_run(store).history("no such metric") == []
+
+
+def test_runs_are_the_same_from_the_tables_and_by_mlflow(store: Store, tmp_path: Path) -> None:
+    apart = Store(store.uri, store.artifact_root, "apart")
+    with suppress(RuntimeError), open_run(tmp_path / "odd", identity(99)) as run:
+        run.metrics({"train/loss": float("nan"), "b": float("inf"), "a": float("-inf")}, step=2)
+        run.metrics({"train/loss": 1.0, "val/acc": 0.25}, step=1)
+        run.tags({"quote": "it's"})
+        raise RuntimeError("no such luck")
+    send(apart, tmp_path / "odd")
+    sweep = {"stridelab.role": "run", "stridelab.sweep": "s1"}
+    for place, tags, count in [(store, {}, 9), (store, sweep, 2), (store, {"quote": ""}, 0), (apart, {}, 1)]:
+        tables, client = Reader(place), Reader(place)
+        client._tables = None
+        found = tables.having(tags)
+        assert spelled(found) == spelled(client.having(tags))
+        assert len(found) == count
+        assert spelled(tables.having(tags, limit=1)) == spelled(found[:1])
+    (odd,) = tables.having({"quote": "it's"})
+    assert spelled(tables.having({}, run_id=odd.run_id)) == spelled([odd])
+    assert odd.reason == "RuntimeError: no such luck"
+    client.client.delete_run(odd.run_id)
+    assert tables.having({}) == []
+
+
+def spelled(runs: list[RunRecord]) -> list[RunRecord]:
+    """NaN is not equal to itself."""
+    return [replace(run, metrics={key: str(value) for key, value in run.metrics.items()}) for run in runs]
+
+
+def test_a_sweep_is_read_from_its_file_without_mlflow(store: Store) -> None:
+    code = (
+        "import sys; from stridelab.tracking import find_sweep, Store; "
+        f"print(len(find_sweep({store!r}, 's1').runs[1].history('val/acc')), 'mlflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["5", "False"]
 
 
 def test_artifacts_are_found_and_nothing_outside_them(store: Store, tmp_path: Path) -> None:

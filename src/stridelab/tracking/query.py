@@ -30,7 +30,7 @@ class SweepRecord:
 def find_sweep(store: Store, wanted: str = "latest") -> SweepRecord:
     """By name, by run id, or the latest. ValueError lists the recent ones."""
     reader = Reader(store)
-    sweeps = reader.search(f"tags.`{names.ROLE}` = 'sweep'")
+    sweeps = reader.having({names.ROLE: "sweep"})
     for sweep in sweeps:
         if wanted in ("latest", sweep.run_id, sweep.tags.get(names.SWEEP), sweep.name):
             return _load(reader, sweep)
@@ -40,26 +40,26 @@ def find_sweep(store: Store, wanted: str = "latest") -> SweepRecord:
 def find_run(store: Store, wanted: str = "latest") -> RunRecord:
     """By run id, signature or name, or the latest. ValueError lists the recent ones."""
     reader = Reader(store)
-    role = f"tags.`{names.ROLE}` = 'run'"
+    role = {names.ROLE: "run"}
     found: list[RunRecord] = []
     if wanted == "latest":
-        found = reader.search(role, limit=1)
+        found = reader.having(role, limit=1)
     elif names.SIGNATURE_RULE.fullmatch(wanted):
-        found = reader.search(f"attributes.run_id = '{wanted}'", limit=1)
-        found = found or reader.search(f"tags.`{names.SIGNATURE}` = '{wanted}' and {role}", limit=1)
-    found = found or [run for run in reader.search(role) if run.name == wanted]
+        found = reader.having({}, run_id=wanted, limit=1)
+        found = found or reader.having(role | {names.SIGNATURE: wanted}, limit=1)
+    found = found or [run for run in reader.having(role) if run.name == wanted]
     if found:
         return found[0]
-    raise ValueError(_not_found("run", wanted, reader.search(role, limit=LISTED), store))
+    raise ValueError(_not_found("run", wanted, reader.having(role, limit=LISTED), store))
 
 
 def _load(reader: Reader, sweep: RunRecord) -> SweepRecord:
-    children = reader.search(f"tags.`{names.PARENT_RUN}` = '{sweep.run_id}'")
+    children = reader.having({names.PARENT_RUN: sweep.run_id})
     runs = {run.tags.get(names.SIGNATURE, run.run_id): run for run in reversed(children)}
     members = _members(sweep.tags)
     for signature in members:
         if signature not in runs:  # trained by another sweep
-            for run in reader.search(f"tags.`{names.SIGNATURE}` = '{signature}'", limit=1):
+            for run in reader.having({names.SIGNATURE: signature}, limit=1):
                 runs[signature] = run
     chosen = [runs[signature] for signature in members if signature in runs] if members else list(runs.values())
     reader.group = [run.run_id for run in chosen]

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sqlite3
-import sys
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlparse
+from urllib.parse import unquote, urlparse
 
-from . import names
+from . import names, tables
 from .settings import redact
-from .store import Store, connect, find_experiment
+from .store import Store, apply_settings, connect, find_experiment
+from .tables import Points, Row
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 PAGE = 1000
-IDS_A_QUERY = 500
-
-Points = list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -65,25 +62,54 @@ class Reader:
     """One experiment of one store. ValueError when it cannot be read."""
 
     def __init__(self, store: Store) -> None:
-        from .store import apply_settings
-
-        apply_settings()
-        from mlflow.exceptions import MlflowException
-
         self.store = store
         self.group: Sequence[str] = ()
         """Runs whose histories are read together."""
         self._histories: dict[tuple[str, str], Points] = {}
         self._downloads: Path | None = None
         try:
-            self.client: MlflowClient = connect(store, create=False)
-            self.experiment_id = find_experiment(self.client, store.experiment)
+            self._tables = store.database if store.database is not None and store.database.exists() else None
+            self.experiment_id = tables.experiment_id(self._tables, store.experiment) if self._tables else None
+        except sqlite3.Error:  # MLflow shall say what is wrong with it
+            self._tables = None
+        if self._tables is None:
+            with self._readable():
+                self.experiment_id = find_experiment(self.client, store.experiment)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        apply_settings()
+        with self._readable():
+            return connect(self.store, create=False)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        apply_settings()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
         except (MlflowException, sqlite3.Error) as error:
             said = redact(str(error)).partition("\n")[0][:300]
-            raise ValueError(f"the MLflow store {redact(store.uri)} cannot be read: {said}") from error
+            raise ValueError(f"the MLflow store {redact(self.store.uri)} cannot be read: {said}") from error
+
+    def having(self, tags: Mapping[str, str], *, run_id: str = "", limit: int | None = None) -> list[RunRecord]:
+        """Runs that have all of `tags`, the newest first."""
+        if self.experiment_id is None:
+            return []
+        if self._tables is not None:
+            try:
+                found = tables.runs(self._tables, self.experiment_id, tags=tags, run_id=run_id, limit=limit)
+            except sqlite3.Error:
+                self._tables = None
+            else:
+                return [self._record(row) for row in found]
+        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+        wanted += [f"attributes.run_id = '{run_id}'"] if run_id else []
+        return self.search(" and ".join(wanted), limit=limit)
 
     def search(self, wanted: str, *, limit: int | None = None) -> list[RunRecord]:
-        """The newest first."""
+        """Runs that a filter of MLflow's takes, the newest first."""
         if self.experiment_id is None:
             return []
         found: list[RunRecord] = []
@@ -96,25 +122,24 @@ class Reader:
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
             )
-            found += [self._record(run) for run in page]
+            found += [self._record(row_of(run)) for run in page]
             token = page.token
             if not token or (limit and len(found) >= limit):
                 return found
 
-    def _record(self, run: Run) -> RunRecord:
-        info, data = run.info, run.data
+    def _record(self, row: Row) -> RunRecord:
         return RunRecord(
-            run_id=info.run_id,
-            name=info.run_name or info.run_id,
-            status=info.status,
-            reason=data.tags.get(names.REASON, ""),
-            params=data.params,
-            tags=data.tags,
-            metrics={key: _number(value) for key, value in sorted(data.metrics.items())},
-            start_ms=info.start_time,
-            end_ms=info.end_time,
-            experiment_id=info.experiment_id,
-            artifact_uri=info.artifact_uri,
+            run_id=row.run_id,
+            name=row.name or row.run_id,
+            status=row.status,
+            reason=row.tags.get(names.REASON, ""),
+            params=row.params,
+            tags=row.tags,
+            metrics={key: tables.number(value) for key, value in sorted(row.metrics.items())},
+            start_ms=row.start_ms,
+            end_ms=row.end_ms,
+            experiment_id=row.experiment_id,
+            artifact_uri=row.artifact_uri,
             _reader=self,
         )
 
@@ -130,28 +155,16 @@ class Reader:
     def _history_by_client(self, run_id: str, key: str) -> Points:
         metrics = self.client.get_metric_history(run_id, key)
         metrics = sorted(metrics, key=lambda metric: (metric.step, metric.timestamp))
-        return [(metric.step, _number(metric.value)) for metric in metrics]
+        return [(metric.step, tables.number(metric.value)) for metric in metrics]
 
     def _histories_by_sql(self, ids: Sequence[str], key: str) -> dict[str, Points] | None:
-        """A whole sweep in one query, from a SQLite file; None where that does not work."""
-        if self.store.database is None:
+        """A whole sweep in one query; None where that does not work."""
+        if self._tables is None:
             return None
-        read: dict[str, Points] = {one: [] for one in ids}
         try:
-            with closing(sqlite3.connect(f"file:{quote(str(self.store.database))}?mode=ro", uri=True)) as database:
-                for start in range(0, len(ids), IDS_A_QUERY):
-                    some = ids[start : start + IDS_A_QUERY]
-                    # The + keeps SQLite from using the index on key, which would read every run's rows.
-                    rows = database.execute(
-                        "SELECT run_uuid, step, value, is_nan FROM metrics WHERE +key = ? AND run_uuid IN "
-                        f"({', '.join('?' * len(some))}) ORDER BY step, timestamp",
-                        [key, *some],
-                    )
-                    for run_id, step, value, is_nan in rows:
-                        read[run_id].append((step, math.nan if is_nan else _number(value)))
+            return tables.histories(self._tables, ids, key)
         except sqlite3.Error:
             return None
-        return read
 
     def artifact(self, run: RunRecord, path: str, *, into: Path | None) -> Path:
         pure = PurePosixPath(path)
@@ -196,6 +209,17 @@ def _local_folder(uri: str) -> Path | None:
     return None
 
 
-def _number(value: float) -> float:
-    """MLflow keeps infinities as the largest float."""
-    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
+def row_of(run: Run) -> Row:
+    info, data = run.info, run.data
+    return Row(
+        run_id=info.run_id,
+        name=info.run_name,
+        status=info.status,
+        start_ms=info.start_time,
+        end_ms=info.end_time,
+        experiment_id=info.experiment_id,
+        artifact_uri=info.artifact_uri,
+        params=data.params,
+        tags=data.tags,
+        metrics=data.metrics,
+    )
