@@ -68,8 +68,8 @@ def test_nonsense_is_refused_with_key_value_and_rule(changes, message):
 def test_sizes_are_known_without_reading(name):
     config, facts = DataConfig(name=name, train_size=1000), DATASETS[name]
     assert (config.num_train, config.num_val) == (1000, facts.num_train // 10)
-    assert DataConfig(name=name).num_train == facts.num_train * 9 // 10
-    assert facts.num_classes == len(set(facts.class_names)) == 10
+    assert DataConfig(name=name).num_train == facts.num_train - facts.num_train // 10
+    assert facts.num_classes == len(set(facts.class_names)) >= 10
     assert facts.files.reader in READERS
 
 
@@ -159,11 +159,12 @@ def test_statistics_are_per_channel():
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 @pytest.mark.parametrize("part", ["images", "labels"])
 def test_digest_changes_with_any_byte(mini, split, part):
-    parts = {name: getattr(mini, name) for name in ("train", "val", "test")}
+    parts = {name: Split(getattr(mini, name).images, getattr(mini, name).labels) for name in ("train", "val", "test")}
     for position in (0, -1):
         changed = getattr(parts[split], part).clone()
         changed.view(-1)[position] ^= 1
-        others = parts | {split: replace(parts[split], **{part: changed})}
+        field = "storage" if part == "images" else part
+        others = parts | {split: replace(parts[split], **{field: changed})}
         assert digest_of(*others.values()) != mini.spec.digest
     assert digest_of(*parts.values()) == mini.spec.digest
 

@@ -1,20 +1,25 @@
-"""Batches for training and evaluation, gathered from uint8 images in memory: no work per image in Python."""
+"""Batches for training and evaluation, gathered from uint8 images that lie decoded: no work per image in Python."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from .splits import Split
+from .storage import Mapped
+
+DEVICE_SHARE = 0.5
+"""Of a GPU's free memory that the images of one split may take; more is sent batch by batch."""
 
 
 class Batches:
     """Yields (images float32 [b, c, h, w], labels int64 [b]), to the bit as ToTensor and Normalize give them.
 
-    Images stay uint8 in the memory of `device`; only a batch at a time is ever float. Without `order`, the
-    order is that of the split. `order(epoch)` gives the indices of one pass, int64 [len(split)].
+    Images stay uint8, in the memory of `device` where there is room; only a batch at a time is ever float. Without
+    `order`, the order is that of the split. `order(epoch)` gives the indices of one pass, int64 [len(split)].
     """
 
     def __init__(
@@ -34,10 +39,11 @@ class Batches:
         self.batch_size, self.order, self.drop_last = batch_size, order, drop_last
         self.epoch = 0
         self._channels_last = memory_format == torch.channels_last
-        self._pixels = self._stored(split.images).to(device)
+        self._device = torch.device(device)
+        self._pixels, self._rows = self._kept(split)
         self._labels = split.labels.to(device)
         # Expanded to whole images: broadcasting along a last axis of 3 channels is several times slower.
-        shape = (1, *split.images.shape[1:])
+        shape = (1, *split.image_shape)
         self._mean = self._stored(torch.tensor(mean).view(1, -1, 1, 1).expand(shape)).to(device)
         deviation = [value or 1.0 for value in std]  # a constant channel becomes 0, not NaN
         self._std = self._stored(torch.tensor(deviation).view(1, -1, 1, 1).expand(shape)).to(device)
@@ -55,16 +61,40 @@ class Batches:
         assert order is None or order.shape == self._labels.shape
         for batch in range(len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            if order is None:
-                pixels, labels = self._pixels[part], self._labels[part]
-            else:
-                pixels = self._pixels.index_select(0, order[part])
-                labels = self._labels.index_select(0, order[part])
-            yield self._floats(pixels), labels
+            which = part if order is None else order[part]
+            yield self._floats(self._taken(which)), self._labels[which]
 
     def normalised(self, images: Tensor) -> Tensor:
         """Any uint8 images [n, c, h, w] of this set's size, as a batch has them."""
-        return self._floats(self._stored(images).to(self._pixels.device))
+        return self._floats(self._stored(images).to(self._device))
+
+    def _kept(self, split: Split) -> tuple[Tensor | Split, Tensor | None]:
+        """Where batches come from, and which rows of it: the storage itself where it is as batches want it, a copy
+        on the device where there is room, else the split, batch by batch."""
+        if self._device.type == "cpu":
+            if isinstance(split.storage, Mapped):
+                return split, None
+            if self._channels_last:
+                return self._stored(split.storage), split.rows
+            return self._stored(split.images), None
+        return (self._copied(split), None) if fits(split, self._device) else (split, None)
+
+    def _copied(self, split: Split) -> Tensor:
+        channels, height, width = split.image_shape
+        shape = (height, width, channels) if self._channels_last else (channels, height, width)
+        pixels = torch.empty((len(split), *shape), dtype=torch.uint8, device=self._device)
+        start = 0
+        for part in split.parts():
+            pixels[start : start + len(part)] = self._stored(part)
+            start += len(part)
+        return pixels
+
+    def _taken(self, which: slice | Tensor) -> Tensor:
+        if isinstance(self._pixels, Split):
+            which = which if isinstance(which, slice) else which.cpu()
+            return self._stored(self._pixels.take(which)).to(self._device)
+        rows = which if self._rows is None else self._rows[which]
+        return self._pixels[rows] if isinstance(rows, slice) else self._pixels.index_select(0, rows)
 
     def _stored(self, images: Tensor) -> Tensor:
         return (images.permute(0, 2, 3, 1) if self._channels_last else images).contiguous()
@@ -72,3 +102,10 @@ class Batches:
     def _floats(self, pixels: Tensor) -> Tensor:
         images = pixels.to(torch.float32).div_(255).sub_(self._mean).div_(self._std)
         return images.permute(0, 3, 1, 2) if self._channels_last else images
+
+
+def fits(split: Split, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return len(split) * math.prod(split.image_shape) <= DEVICE_SHARE * free_bytes

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .files import fetch
 from .formats import READERS, Arrays
 from .settings import DataConfig
 from .spec import DataSpec
 from .splits import Data, Split, channel_statistics, digest_of, stratified_order
+from .storage import Mapped, in_memory
 
 
 def load(config: DataConfig) -> Data:
@@ -23,11 +25,12 @@ def load(config: DataConfig) -> Data:
     _check(arrays, config)
     order = stratified_order(arrays.train_labels, seed=config.split_seed)
     val, train = order[: config.num_val], order[config.num_val : config.num_val + config.num_train]
+    storage = in_memory(arrays.train_images)
     return _described(
         config,
-        train=_split(arrays.train_images, arrays.train_labels, chosen=np.sort(train)),
-        val=_split(arrays.train_images, arrays.train_labels, chosen=np.sort(val)),
-        test=_split(arrays.test_images, arrays.test_labels, chosen=np.arange(len(arrays.test_labels))),
+        train=_part(storage, arrays.train_labels, chosen=train),
+        val=_part(storage, arrays.train_labels, chosen=val),
+        test=Split(in_memory(arrays.test_images), torch.from_numpy(arrays.test_labels)),
     )
 
 
@@ -42,15 +45,14 @@ def _check(arrays: Arrays, config: DataConfig) -> None:
         assert 0 <= labels.min() <= labels.max() < facts.num_classes
 
 
-def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], *, chosen: NDArray[np.int64]) -> Split:
-    """Copies: what was read is read-only."""
-    pixels = torch.from_numpy(images[chosen])  # [n, h, w, c]
-    return Split(pixels.permute(0, 3, 1, 2), torch.from_numpy(labels[chosen]))
+def _part(storage: Tensor | Mapped, labels: NDArray[np.int64], *, chosen: NDArray[np.int64]) -> Split:
+    rows = np.sort(chosen)
+    return Split(storage, torch.from_numpy(labels[rows]), torch.from_numpy(rows))
 
 
 def _described(config: DataConfig, *, train: Split, val: Split, test: Split) -> Data:
     facts = config.facts
-    mean, std = channel_statistics(train.images)
+    mean, std = channel_statistics(train.parts())
     spec = DataSpec(
         name=config.name,
         num_classes=facts.num_classes,

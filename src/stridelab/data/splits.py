@@ -1,9 +1,10 @@
-"""Images in memory, in their three splits, and what is computed from them."""
+"""The three splits of a data set, and what is computed from their images."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,17 +13,48 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .spec import DataSpec
+from .storage import Mapped, take
+
+PART_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Split:
-    images: Tensor
-    """uint8 [n, channels, height, width], channels last in memory."""
+    """Rows of a storage that other splits may share."""
+
+    storage: Tensor | Mapped
+    """uint8 [N, channels, height, width], channels last in memory; or images in a file."""
     labels: Tensor
     """int64 [n]."""
+    rows: Tensor | None = None
+    """int64 [n]: where in the storage each image is; None: all of it, in its order."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, which: slice | Tensor) -> Tensor:
+        """Some images, by their position in the split: uint8 [n, channels, height, width]."""
+        return take(self.storage, which if self.rows is None else self.rows[which])
+
+    @property
+    def images(self) -> Tensor:
+        """All of them at once, uint8 [n, channels, height, width], channels last in memory."""
+        return self.take(slice(None))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        if isinstance(self.storage, Mapped):
+            _, height, width, channels = self.storage.shape
+        else:
+            _, channels, height, width = self.storage.shape
+        return channels, height, width
+
+    def parts(self) -> Iterator[Tensor]:
+        """All images in their order, a few at a time."""
+        count = max(1, PART_BYTES // math.prod(self.image_shape))
+        for start in range(0, len(self), count):
+            yield self.take(slice(start, start + count))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,7 +78,7 @@ def probe_images(data: Data, count: int) -> Tensor:
     labels = data.test.labels.numpy()
     by_class = np.argsort(labels, kind="stable")
     in_turn = by_class[np.argsort(_ranks(labels[by_class]), kind="stable")]
-    return data.test.images[torch.from_numpy(in_turn[:count])]
+    return data.test.take(torch.from_numpy(in_turn[:count]))
 
 
 def _ranks(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -55,27 +87,35 @@ def _ranks(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 [n, c, h, w] scaled to [0, 1], from exact sums."""
+def channel_statistics(images: Tensor | Iterable[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 [n, c, h, w] scaled to [0, 1], from exact sums.
+
+    Tensors in parts (`Split.parts`) count as one.
+    """
+    parts = torch.split(images, 4096) if isinstance(images, Tensor) else images
+    histograms = sum(map(_histograms, parts), torch.zeros(1, 256, dtype=torch.int64))
+    values = torch.arange(256)
     means: list[float] = []
     deviations: list[float] = []
-    values = torch.arange(256)
-    for channel in images.unbind(1):
-        histogram = torch.zeros(256, dtype=torch.int64)
-        for start in range(0, len(channel), 4096):  # in parts: a view of one channel must be copied to be counted
-            histogram += torch.bincount(channel[start : start + 4096].flatten(), minlength=256)
+    for histogram in histograms:
         total, first, second = (int((histogram * values**power).sum()) for power in (0, 1, 2))
         means.append(first / total / 255)
         deviations.append(math.sqrt(second * total - first**2) / total / 255)
     return tuple(means), tuple(deviations)
 
 
+def _histograms(images: Tensor) -> Tensor:
+    """How often each value occurs, int64 [channels, 256]."""
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
+
+
 def digest_of(*splits: Split) -> str:
     """SHA-256 over the shapes, pixels (in the order n, h, w, c) and labels of all splits."""
     digest = hashlib.sha256()
     for split in splits:
-        pixels = split.images.permute(0, 2, 3, 1).contiguous().numpy()
-        digest.update(repr(pixels.shape).encode())
-        digest.update(pixels.data)
+        channels, height, width = split.image_shape
+        digest.update(repr((len(split), height, width, channels)).encode())
+        for part in split.parts():
+            digest.update(part.permute(0, 2, 3, 1).contiguous().numpy().data)
         digest.update(split.labels.numpy().data)
     return digest.hexdigest()

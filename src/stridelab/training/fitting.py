@@ -80,7 +80,7 @@ def fit(
     trainer.test(module, batches["test"], verbose=False)
 
     metrics = epochs.final | module.take_metrics("test") | attempts.peaks()
-    metrics |= measured(network, plan, config, throughput, image=batches["test"].normalised(data.test.images[:1]))
+    metrics |= measured(network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1))))
     metrics |= {"time/fit_s": fit_s, "time/total_s": attempts.earlier_s + perf_counter() - began}
     recorder.metrics(metrics, step=config.max_epochs)
     for snapshots in maps:
