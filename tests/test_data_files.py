@@ -177,15 +177,16 @@ def number(value):
     return b"J" + value.to_bytes(4, "little", signed=True)
 
 
-def cifar_batch(images, labels):
+def cifar_batch(images, **labels):
     """The pickle as Python 2 and the numpy of its day wrote it: images uint8 [n, 3, 32, 32]."""
     dtype = b"cnumpy\ndtype\n" + text("u1") + b"K\0K\1\x87R(K\3" + text("|") + b"NNN" + 2 * number(-1) + b"K\0tb"
     shape = number(len(images)) + number(3072) + b"\x86"
     content = b"T" + images.nbytes.to_bytes(4, "little") + images.tobytes()
     empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85" + text("b") + b"\x87R"
     array = empty + b"(K\1" + shape + dtype + b"\x89" + content + b"tb"
-    numbers = b"](" + b"".join(number(int(label)) for label in labels) + b"e"
-    entries = text("batch_label") + text("testing batch 1 of 1") + text("labels") + numbers + text("data") + array
+    entries = text("batch_label") + text("testing batch 1 of 1") + text("data") + array
+    for name, values in labels.items():
+        entries += text(name) + b"](" + b"".join(number(int(value)) for value in values) + b"e"
     return b"\x80\2}(" + entries + b"u."
 
 
@@ -195,7 +196,7 @@ def cifar(tmp_path):
     images, labels = pixels(110, 3, 32, 32), np.arange(110) % 10
     names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
     contents = {
-        name: cifar_batch(images[start : start + 20], labels[start : start + 20])
+        name: cifar_batch(images[start : start + 20], labels=labels[start : start + 20])
         for name, start in zip(names, range(0, 110, 20), strict=True)
     }
     write(tmp_path / "cifar-10-batches-py", contents)

@@ -58,6 +58,19 @@ _MNIST_FILES = Files(
     downloader="MNIST",
 )
 
+# MD5 sums of the packed files, which the authors publish; taken from torchvision 0.29, not checked on the files.
+_KMNIST_FILES = Files(
+    reader="idx",
+    digests={
+        f"{_TRAIN_IMAGES}.gz": "md5:bdb82020997e1d708af4cf47b453dcf7",
+        f"{_TRAIN_LABELS}.gz": "md5:e144d726b3acfaa3e44228e80efcd344",
+        f"{_TEST_IMAGES}.gz": "md5:5c965bf0a639b31b8f53240b1b52f4d7",
+        f"{_TEST_LABELS}.gz": "md5:7320c461ea6c1c855c0b718fb2a4b134",
+    },
+    folder="KMNIST/raw",
+    downloader="KMNIST",
+)
+
 _CIFAR10_FILES = Files(
     reader="cifar",
     digests={
@@ -71,6 +84,52 @@ _CIFAR10_FILES = Files(
     folder="cifar-10-batches-py",
     downloader="CIFAR10",
 )
+
+# Taken from torchvision 0.29, not checked on the files.
+_CIFAR100_FILES = Files(
+    reader="cifar",
+    digests={
+        "train": "md5:16019d7e3df5f24257cddd939b257f8d",
+        "test": "md5:f0ef6b0ae62326f3e7ffdfab6717acfc",
+    },
+    folder="cifar-100-python",
+    downloader="CIFAR100",
+)
+
+# Taken from torchvision 0.29, not checked on the files.
+_SVHN_FILES = Files(
+    reader="svhn",
+    digests={
+        "train_32x32.mat": "md5:e26dedcc434d2e4c54c9b2d4a06d8373",
+        "test_32x32.mat": "md5:eb5a983be6a315427106f1b164d9cef3",
+    },
+    folder=".",
+    downloader="SVHN",
+    downloader_splits=("train", "test"),
+)
+
+# Taken from torchvision 0.29, not checked on the files. The 100,000 images without labels are not used.
+_STL10_FILES = Files(
+    reader="stl10",
+    digests={
+        "train_X.bin": "md5:918c2871b30a85fa023e0c44e0bee87f",
+        "train_y.bin": "md5:5a34089d4802c674881badbb80307741",
+        "test_X.bin": "md5:7f263ba9f9e0b06b93213547f721ac82",
+        "test_y.bin": "md5:36f9794fa4beb8a2c72628de14fa638e",
+    },
+    folder="stl10_binary",
+    downloader="STL10",
+)
+
+_CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
+maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree
+plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
+snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train
+trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
 
 ARRAY_SETS: dict[str, DatasetFacts] = {
     "fashion_mnist_mini": DatasetFacts(
@@ -103,6 +162,16 @@ ARRAY_SETS: dict[str, DatasetFacts] = {
         licence="CC BY-SA 3.0",
         files=_MNIST_FILES,
     ),
+    "kmnist": DatasetFacts(
+        input_channels=1,
+        input_size=(28, 28),
+        class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        num_train=60_000,
+        num_test=10_000,
+        source="Tarin Clanuwat and others, Deep Learning for Classical Japanese Literature, 2018 (KMNIST, ROIS-CODH)",
+        licence="CC BY-SA 4.0",
+        files=_KMNIST_FILES,
+    ),
     "cifar10": DatasetFacts(
         input_channels=3,
         input_size=(32, 32),
@@ -115,5 +184,35 @@ ARRAY_SETS: dict[str, DatasetFacts] = {
         source="Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
         licence="none stated by its author",
         files=_CIFAR10_FILES,
+    ),
+    "cifar100": DatasetFacts(
+        input_channels=3,
+        input_size=(32, 32),
+        class_names=tuple(_CIFAR100_CLASSES.split()),
+        num_train=50_000,
+        num_test=10_000,
+        source="Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+        licence="none stated by its author",
+        files=_CIFAR100_FILES,
+    ),
+    "svhn": DatasetFacts(
+        input_channels=3,
+        input_size=(32, 32),
+        class_names=tuple("0123456789"),
+        num_train=73_257,
+        num_test=26_032,
+        source="Yuval Netzer and others, Reading Digits in Natural Images with Unsupervised Feature Learning, 2011",
+        licence="non-commercial use only",
+        files=_SVHN_FILES,
+    ),
+    "stl10": DatasetFacts(
+        input_channels=3,
+        input_size=(96, 96),
+        class_names=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
+        num_train=5_000,
+        num_test=8_000,
+        source="Adam Coates, Honglak Lee and Andrew Y. Ng, An Analysis of Single-Layer Networks, 2011; from ImageNet",
+        licence="none stated by its authors",
+        files=_STL10_FILES,
     ),
 }
