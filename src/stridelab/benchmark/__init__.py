@@ -28,4 +28,9 @@ class Section:
 SECTIONS: Mapping[str, Section] = {
     "memory": Section("activations", "predicted training memory against the measured one"),
     "plan": Section("plan", "wall time and memory of plan for 1,000 to 100,000 variants"),
+    "variants": Section(
+        "variants",
+        "speed of a finished sweep's variants in turns, recorded in its runs; sweep=<name or id>, keys as in train.py",
+        {"sweep": "latest", "paths.results_dir": "", "tracking": "", "tracking.uri": "", "tracking.experiment": ""},
+    ),
 }

@@ -14,7 +14,7 @@ from .schema import Config
 
 SCIENCE = ("model", "data", "trainer")
 """The sections that can change a result; with the seed and a starting checkpoint, all that a signature is made of."""
-NOT_SCIENCE = {"data.root", "data.download", "trainer.profiler", "trainer.timeout_min"}
+NOT_SCIENCE = {"data.root", "data.download", "trainer.profiler", "trainer.timeout_min", "trainer.benchmark"}
 ONE_INTEGER_A_LAYER = {"strides": "stride", "kernel_sizes": "kernel_size", "dilations": "dilation"}
 
 

@@ -20,7 +20,7 @@ DIGESTS = {
 """Tags that every run of one seed must share, and what they stand for."""
 COMPARED = ("model.strides", "model.padding", "model.padding_mode")
 SCIENCE = ("model.", "data.", "trainer.")
-INDIFFERENT = ("data.root", "data.download", "trainer.profiler")
+INDIFFERENT = ("data.root", "data.download", "trainer.profiler", "trainer.timeout_min", "trainer.benchmark")
 """Configuration keys: those whose effect a sweep is about, those that can change a result, and exceptions to that."""
 SHAPES = "(the networks differ in their number of parameters)"
 

@@ -16,7 +16,7 @@ from stridelab.tracking.feed import POSITION
 from stridelab.tracking.files import read_json
 from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.names import NOTE
-from stridelab.tracking.status import FINISHED
+from stridelab.tracking.status import FINISHED, RESULT
 
 from .outcome import Outcome
 from .works import Agenda
@@ -40,6 +40,7 @@ def close(
     console: Console,
 ) -> int:
     """Say what became of every run and where to look; 0 only if all of them finished."""
+    measure_speed(agenda, console)
     complete = mirror.flush(FLUSH_S) and others_have_sent(agenda)
     tracking.analyze(mirror.store)
     console.print()
@@ -62,6 +63,16 @@ def close(
         console.print(f"[red]not finished[/]  {escape(', '.join(names))}: {escape(reason)}", highlight=False)
     show_places(agenda, mirror, console)
     return 1 if failures else 0
+
+
+def measure_speed(agenda: Agenda, console: Console) -> None:
+    """What `trainer.benchmark` asks for, unless all finished runs have it, from one session."""
+    from stridelab.measurement import Finished, is_measured, measure_runs
+
+    works = [work for work in agenda.works if work.config.trainer.benchmark and (work.folder / RESULT).exists()]
+    runs = [Finished(work.identity.variant, work.config, work.folder) for work in works]
+    if runs and not is_measured(runs):
+        measure_runs(runs, console)
 
 
 def others_have_sent(agenda: Agenda, *, timeout_s: float = 15.0) -> bool:

@@ -55,7 +55,7 @@ def forget_former_runs() -> None:
     would seem to need none. A process's first run does without: collecting takes a fifth of a second."""
     if _runs:
         gc.collect()
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
         with suppress(OSError, AttributeError):  # where the C library is not glibc
             ctypes.CDLL(None).malloc_trim(0)

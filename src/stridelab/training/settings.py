@@ -55,6 +55,8 @@ class TrainerConfig:
     """simple or advanced: Lightning's profile, written into the run's folder."""
     timeout_min: float | None = None
     """Minutes after which a run is ended as timed out (the same command goes on with it); null: never."""
+    benchmark: bool = False
+    """After training, before the report, measure the speed of all variants in turns and record it in their runs."""
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "devices", "threads"):

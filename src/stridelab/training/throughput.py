@@ -37,7 +37,7 @@ class Clock:
 
 def synchronise() -> None:
     """Wait for what a device still has to do. A GPU that nothing uses stays untouched: waking it would cost memory."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     elif torch.backends.mps.is_available():
         torch.mps.synchronize()

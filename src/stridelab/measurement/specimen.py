@@ -1,0 +1,121 @@
+"""One variant's network in a process of its own, and passes over it, timed one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter, process_time
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from stridelab.models.build import build
+from stridelab.training.fitting import device_of
+from stridelab.training.module import decay_groups
+from stridelab.training.randomness import initialise
+from stridelab.training.settings import TrainerConfig
+from stridelab.training.throughput import synchronise
+
+from .cells import FORWARD, Cell, Subject
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+LEAST_PASSES, MOST_PASSES = 3, 500
+SETTLE_S = 0.005
+"""Of passes that do not count before each block: another process has had the caches."""
+
+
+class Specimen:
+    """The network as it is before training, with noise for images: speed does not depend on either."""
+
+    def __init__(self, subject: Subject) -> None:
+        prepare_process(subject.trainer)
+        self.plan, self.config = subject.plan, subject.trainer
+        self.device = device_of(subject.trainer)
+        network = build(subject.plan)
+        initialise(network, seed=subject.seed)
+        double = torch.float64 if self.config.precision == "64-true" else torch.float32
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        self.network = network.to(self.device, double).to(memory_format=layout)
+        self.optimizer = torch.optim.SGD(
+            decay_groups(self.network, weight_decay=self.config.weight_decay),
+            lr=0.0,  # every operation of a step, and weights that stay
+            momentum=self.config.momentum,
+            nesterov=self.config.momentum > 0,
+            fused=True,
+        )
+        self.dtype, self.layout = double, layout
+        self.passes: dict[Cell, Callable[[], object]] = {}
+
+    @property
+    def device_name(self) -> str:
+        """Of the accelerator; empty on the processor."""
+        if self.device.type == "cuda":
+            return str(torch.cuda.get_device_name(self.device))
+        return "" if self.device.type == "cpu" else self.device.type
+
+    def prepare(self, cell: Cell, *, warm_up_s: float, block_s: float) -> tuple[int, float]:
+        """Warm up; how many passes fill a block, and the seconds of one. ValueError when the network cannot do it."""
+        self.passes[cell] = self._pass_of(cell)
+        end = perf_counter() + warm_up_s
+        times: list[float] = []
+        while len(times) < LEAST_PASSES or perf_counter() < end:
+            times.append(self._timed(cell))
+        return max(1, min(round(block_s / min(times)), MOST_PASSES)), min(times)
+
+    def block(self, cell: Cell, *, passes: int) -> list[float]:
+        """Seconds of each of `passes` passes."""
+        end = perf_counter() + SETTLE_S
+        while passes > 1 and perf_counter() < end:  # a pass that is a block by itself is long enough
+            self._timed(cell)
+        return [self._timed(cell) for _ in range(passes)]
+
+    def own_s(self) -> float:
+        """Processor time of this process, all threads."""
+        return process_time()
+
+    def _timed(self, cell: Cell) -> float:
+        run = self.passes[cell]
+        synchronise()
+        start = perf_counter()
+        run()
+        synchronise()
+        return perf_counter() - start
+
+    def _pass_of(self, cell: Cell) -> Callable[[], object]:
+        generator = torch.Generator().manual_seed(0)
+        shape = (cell.batch, self.plan.input_channels, *self.plan.input_size)
+        images = torch.randn(shape, generator=generator).to(self.device, self.dtype)
+        images = images.contiguous(memory_format=self.layout)
+        if cell.kind == FORWARD:
+            return lambda: self._forward(images)
+        classes = self.network.eval()(images[:1]).shape[1]
+        labels = torch.randint(classes, (cell.batch,), generator=generator).to(self.device)
+        return lambda: self._train(images, labels)
+
+    def _forward(self, images: torch.Tensor) -> object:
+        self.network.eval()
+        with torch.inference_mode(), self._autocast():
+            return self.network(images)
+
+    def _train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.config.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.config.precision not in AUTOCAST:
+            return nullcontext()
+        return torch.autocast(self.device.type, AUTOCAST[self.config.precision])
+
+
+def prepare_process(config: TrainerConfig) -> None:
+    """As in training."""
+    torch.set_num_threads(config.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
