@@ -44,6 +44,8 @@ class Work:
     """File name and content of what says where this run comes from."""
     data_digest: str = ""
     """Of the data that the sweep has checked; empty: whatever is found."""
+    at_once: int = 1
+    """Runs that train at the same time, at most, and share the machine's speed."""
 
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
@@ -128,6 +130,7 @@ def describe(record: Run, work: Work, data: Data, plan: LayerPlan) -> None:
     layers = measure(plan)
     record.metrics(cost(layers), step=0)
     record.tags({"stridelab.data_digest": data.spec.digest, "stridelab.seed": str(work.config.seed)})
+    record.tags({names.RUNS_AT_ONCE: str(work.at_once)})
     record.dataset(data.spec, context="train")
     files = dict(work.provenance) | {
         "geometry.json": json.dumps([asdict(layer) for layer in layers], indent=1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -136,7 +137,7 @@ def train(agenda: Agenda, pool: Pool | Here, mirror: tracking.Mirror, console: C
         record_refusal(work, reason)
     for work in agenda.works:
         mirror.watch(work.folder)
-    works = agenda.to_do
+    works = [replace(work, at_once=min(pool.jobs, len(agenda.to_do))) for work in agenda.to_do]
     board = Board(
         [work.identity.name for work in works],
         epochs=[work.config.trainer.max_epochs for work in works],
