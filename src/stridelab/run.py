@@ -64,6 +64,7 @@ def run(work: Work, *, progress: Progress) -> Result:
     config = work.config
     with open_run(work.folder, work.identity) as record, status_told(record):
         if (finished := read_result(work.folder)) is not None:
+            record.artifact(work.folder / RESULT)
             return Result(**finished)
         point("run.opened")
         data = load(config.data)
@@ -92,6 +93,7 @@ def run(work: Work, *, progress: Progress) -> Result:
         if not (work.folder / JOURNAL).exists():
             raise FileNotFoundError(f"{work.folder} was removed while its run trained; its records are lost.")
         write_json_atomic(work.folder / RESULT, asdict(result))
+        record.artifact(work.folder / RESULT)
         point("result.written")
     point("run.closed")
     return result

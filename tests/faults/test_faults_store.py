@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sqlite3
 import sys
@@ -13,10 +14,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from injection import TIMES, Evidence, agenda_of, complete, evidence, stored, sweep, use_store, work_of
+from injection import (
+    TIMES,
+    Evidence,
+    agenda_of,
+    attempts,
+    complete,
+    evidence,
+    points_of,
+    stored,
+    sweep,
+    use_store,
+    work_of,
+)
 
+from stridelab.report import run_table
+from stridelab.run import read_result
 from stridelab.sweep.pool import Pool
-from stridelab.tracking import Store, TrackingConfig, resolve_store, sync
+from stridelab.tracking import Store, TrackingConfig, find_sweep, resolve_store, sync
 from tracking_stores import free_port, rows, running_server, stored_points
 
 SEEDS = "seed=0,1"
@@ -186,3 +201,67 @@ def test_a_database_that_is_damaged_is_made_again_from_the_journals(
     use_store(results, template)
     expected = {folder.name: dict(one.points) for folder, one in zip(folders, reference, strict=True)}
     assert stored(results, folders) == expected
+
+
+def fetched(results: Path, reference: list[Evidence]) -> None:
+    """All runs of the sweep are in `results`, as the reference has them, and none was trained there."""
+    for work, one in zip(agenda_of(results, SEEDS).works, reference, strict=True):
+        result = read_result(work.folder)
+        assert result is not None
+        assert {key: value for key, value in result.items() if key.endswith("_digest")} == one.digests
+        assert points_of(work.folder) == one.points
+        assert attempts(work.folder) == 1
+        assert not (work.folder / "output.txt").exists()
+
+
+def test_runs_whose_folders_are_lost_are_taken_from_the_store(
+    tmp_path: Path, template: Path, reference: list[Evidence], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found by tag: what the store has finished is not trained again; what it does not have whole is."""
+    results = use_store(tmp_path, template)
+    assert sweep(results, SEEDS) == 0
+    trained(results, reference)
+    shutil.rmtree(results / "runs")
+    assert sweep(results, SEEDS, "sweep.preview=true") == 0
+    said = capsys.readouterr().out
+    assert said.count("done, in the tracking store") == 2
+    assert "Nothing to train." in said
+    assert not (results / "runs").exists()
+    assert sweep(results, SEEDS) == 0
+    assert "2 runs were finished in the tracking store already" in capsys.readouterr().out
+    fetched(results, reference)
+    folders = [work.folder for work in agenda_of(results, SEEDS).works]
+    assert stored(results, folders) == {
+        folder.name: dict(one.points) for folder, one in zip(folders, reference, strict=True)
+    }
+    shutil.rmtree(folders[0])
+    for path in (results / "artifacts").rglob("result.json"):
+        path.unlink()
+    assert sweep(results, SEEDS) == 0
+    assert "is in the store but not whole" in capsys.readouterr().out
+    assert evidence(folders[0]) == reference[0]
+
+
+@pytest.mark.faults
+def test_two_results_folders_on_one_server_share_what_is_finished(
+    tmp_path: Path, template: Path, reference: list[Evidence], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two checkouts, one `mlflow server`: the second trains nothing, and reports the same; without the server it says
+    so, and trains."""
+    home, here, there = (tmp_path / name for name in ("server", "here", "there"))
+    home.mkdir()
+    with running_server(home, template) as server:
+        store = server.store(TrackingConfig().experiment)
+        tables = []
+        for results in (here, there):
+            assert sweep(results, SEEDS, f"tracking.uri={server.uri}") == 0
+            tables.append(run_table(find_sweep(store, "test")))
+        assert tables[0].equals(tables[1])
+        said = capsys.readouterr().out
+        assert said.count("2 runs were finished in the tracking store already") == 1
+        fetched(there, reference)
+        assert rows(server.database(), "SELECT count(*) FROM tags WHERE key='stridelab.role' AND value='run'") == [(2,)]
+    alone = tmp_path / "alone"
+    assert sweep(alone, SEEDS, f"tracking.uri={server.uri}") == 0
+    assert "could not be asked for finished runs" in capsys.readouterr().out
+    trained(alone, reference)

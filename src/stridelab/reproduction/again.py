@@ -22,7 +22,7 @@ from stridelab.sweep.conduct import in_words, settle, task_of
 from stridelab.sweep.interruption import exit_code, signals_as_exceptions
 from stridelab.sweep.outcome import Listener, Outcome
 from stridelab.sweep.pool import Pool
-from stridelab.sweep.works import SCIENCE, make_works
+from stridelab.sweep.works import make_works
 from stridelab.tracking import RunRecord, Store, names
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.status import FINISHED, KILLED
@@ -167,10 +167,10 @@ def configuration(record: RunRecord, work: Work, rebuilt: Rebuilt) -> Finding:
     """The tag `stridelab.science` is a hash of configuration, data and seed as they were trained with."""
     missing = [key for key in rebuilt.missing if key.startswith(("model", "data", "trainer"))]
     said = f"; not in config.json, so at their defaults: {', '.join(missing)}" if missing else ""
-    signed = record.tags.get(SCIENCE)
+    signed = record.tags.get(names.SCIENCE)
     if signed is None:
         return Finding("configuration", None, f"rebuilt from config.json, its hash was not recorded{said}")
-    if signed == work.identity.tags[SCIENCE]:
+    if signed == work.identity.tags[names.SCIENCE]:
         return Finding("configuration", True, f"rebuilt from config.json, its hash is the recorded one{said}")
     return Finding("configuration", False, f"config.json is not what the run was trained with: other hash{said}")
 
@@ -185,7 +185,7 @@ def linked(work: Work, record: RunRecord, runs: Path) -> Work:
             break
         except FileExistsError:
             continue
-    tags = {key: value for key, value in work.identity.tags.items() if key != SCIENCE}
+    tags = {key: value for key, value in work.identity.tags.items() if key != names.SCIENCE}
     identity = replace(
         work.identity,
         signature=signature,

@@ -5,16 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic, sleep
 
 from rich.console import Console
 from rich.markup import escape
 
 from stridelab import tracking
 from stridelab.config import Config
-from stridelab.tracking.feed import POSITION
-from stridelab.tracking.files import read_json
-from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.names import NOTE
 from stridelab.tracking.status import FINISHED, RESULT
 
@@ -41,13 +37,15 @@ def close(
 ) -> int:
     """Say what became of every run and where to look; 0 only if all of them finished."""
     measure_speed(agenda, console)
-    complete = mirror.flush(FLUSH_S) and others_have_sent(agenda)
+    complete = mirror.flush(FLUSH_S, patient=False)
     tracking.analyze(mirror.store)
     console.print()
     if not complete:
         console.print(
-            "[yellow]The tracking store did not take everything in time.[/] Nothing is lost: it is in the run "
-            "folders, and `python scripts/runs.py sync` sends it."
+            f"[yellow]{mirror.behind()} runs are not complete in the tracking store "
+            f"{escape(tracking.redact(mirror.store.uri))}.[/] Nothing is lost: all is in the run folders, and "
+            "`python scripts/runs.py sync` with the same paths.* and tracking.* sends it.",
+            highlight=False,
         )
     if parent is not None and complete:
         report(agenda, parent, mirror, console)
@@ -73,24 +71,6 @@ def measure_speed(agenda: Agenda, console: Console) -> None:
     runs = [Finished(work.identity.variant, work.config, work.folder) for work in works]
     if runs and not is_measured(runs):
         measure_runs(runs, console)
-
-
-def others_have_sent(agenda: Agenda, *, timeout_s: float = 15.0) -> bool:
-    """Another process's mirror may still be carrying a run that it trained; then ours leaves it alone."""
-    deadline = monotonic() + timeout_s
-    while behind := [work for work in agenda.works if not is_sent(work.folder)]:
-        if monotonic() > deadline:
-            log.warning("%d runs are still being sent by another process.", len(behind))
-            return False
-        sleep(0.1)
-    return True
-
-
-def is_sent(folder: Path) -> bool:
-    positions = read_json(folder / POSITION) or {}
-    sent = max((place["offset"] for place in positions.values()), default=0)
-    journal = folder / JOURNAL
-    return not journal.exists() or sent >= journal.stat().st_size
 
 
 def failed(agenda: Agenda, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:

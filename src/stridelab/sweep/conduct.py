@@ -30,6 +30,7 @@ from .interruption import command, exit_code, signals_as_exceptions
 from .outcome import Listener, Outcome, Task
 from .pool import Pool
 from .preview import preview
+from .recalled import ask_store, fetch
 from .works import Agenda, jobs_at_once, make_agenda
 
 LOOK_AGAIN_S = 0.5
@@ -62,17 +63,22 @@ def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) ->
     results = Path(first.paths.results_dir)
     if not first.sweep.preview:
         writable(results)
+    store = tracking.resolve_store(first.tracking, results_dir=results)
+    recall = tracking.Recall(store)
     pool.warm_up()
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
     name = (first.sweep.name or sweep_name(configs)) if multirun else ""
-    agenda = make_agenda(variants, specs=data_specs(pool, configs), name=name)
+    specs = data_specs(pool, configs)
+    agenda = make_agenda(variants, specs=specs, name=name)
+    stored = ask_store(agenda, recall, console)
     if first.sweep.preview:
-        preview(agenda, by_name(variants), console, jobs=pool.jobs)
+        preview(agenda, by_name(variants), console, jobs=pool.jobs, stored=stored)
         return 0
     tracking.repair(results)
-    store = tracking.resolve_store(first.tracking, results_dir=results)
+    if fetch(agenda, stored, store, console):
+        agenda = make_agenda(variants, specs=specs, name=name)
     mirror = tracking.Mirror(store.uri, store.artifact_root, store.experiment)
     try:
         if agenda.identity is not None:

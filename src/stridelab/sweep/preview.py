@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -20,11 +21,14 @@ START_S, IMAGE_S, MACS_A_SECOND = 1.0, 5e-5, 5e9
 FORWARD_AND_BACKWARD = 3
 
 
-def preview(agenda: Agenda, variants: Mapping[str, Variant], console: Console, *, jobs: int) -> None:
-    """`variants` by the name of the work."""
+def preview(
+    agenda: Agenda, variants: Mapping[str, Variant], console: Console, *, jobs: int, stored: Collection[str] = ()
+) -> None:
+    """`variants` by the name of the work; `stored`: signatures of runs that would be fetched from the store."""
     console.print(f"[bold]{escape(agenda.identity.name if agenda.identity else 'one run')}[/]: nothing is created")
-    for status, name in lines(agenda):
+    for status, name in lines(agenda, stored):
         console.print(f"  {status:<34} {escape(name)}", highlight=False)
+    agenda = replace(agenda, to_do=tuple(work for work in agenda.to_do if work.identity.signature not in stored))
     count = len(agenda.to_do)
     if not count:
         console.print("Nothing to train.")
@@ -35,7 +39,7 @@ def preview(agenda: Agenda, variants: Mapping[str, Variant], console: Console, *
     console.print(f"{count} to train, about {duration(seconds / at_once)}{how} ({basis}).", highlight=False)
 
 
-def lines(agenda: Agenda) -> Iterator[tuple[str, str]]:
+def lines(agenda: Agenda, stored: Collection[str]) -> Iterator[tuple[str, str]]:
     left = {one.work.identity.signature: one.status for one in agenda.left}
     refused = {work.identity.signature for work, _ in agenda.refused}
     for work in agenda.works:
@@ -46,6 +50,8 @@ def lines(agenda: Agenda) -> Iterator[tuple[str, str]]:
             yield f"{left[key]} earlier; left", work.identity.name
         elif key in refused:
             yield "refused", work.identity.name
+        elif key in stored:
+            yield "done, in the tracking store", work.identity.name
         elif epoch := reached(work):
             yield f"to continue, epoch {epoch} of {work.config.trainer.max_epochs} done", work.identity.name
         else:

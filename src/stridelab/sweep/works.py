@@ -21,11 +21,6 @@ from stridelab.tracking.run import IDENTITY
 from stridelab.tracking.signature import code_digest, signature
 from stridelab.tracking.status import DIVERGED, RESULT
 
-SCIENCE = "stridelab.science"
-"""Tag: the signature without the code, by which `reuse=any` finds runs of other code."""
-CODE = "stridelab.code"
-"""Tag: digest of the code that trained it."""
-
 
 @dataclass(frozen=True)
 class Left:
@@ -86,7 +81,7 @@ def left_alone(work: Work) -> Left | None:
 
 def foreign(work: Work) -> str:
     """What was different where a finished run was trained; empty when nothing was."""
-    code = tracking.read_tag(work.folder, CODE)
+    code = tracking.read_tag(work.folder, names.CODE)
     parts = ["other code"] if code and code != code_digest() else []
     if other := platform_difference(stored_platform(work.folder), platform_of(work.provenance)):
         parts.append(other)
@@ -113,7 +108,7 @@ def make_works(
             parent=parent,
             params=varying_params(config, configs),
             tags=commit
-            | {CODE: code_digest(), SCIENCE: signature_of(config, data_digest=digest, code="")}
+            | {names.CODE: code_digest(), names.SCIENCE: signature_of(config, data_digest=digest, code="")}
             | ({"stridelab.tags": " ".join(config.tags)} if config.tags else {}),
         )
         works.append(placed(Work(config, identity, Path(), origin, digest)))
@@ -144,7 +139,7 @@ def twin(work: Work, runs: Path) -> Work | None:
     """The newest finished run with the same configuration, data and seed, of whatever code."""
     for path in sorted(runs.glob(f"*/{RESULT}"), key=lambda path: path.stat().st_mtime, reverse=True):
         known = read_json(path.parent / IDENTITY) or {}
-        if known.get("tags", {}).get(SCIENCE) == work.identity.tags[SCIENCE]:
+        if known.get("tags", {}).get(names.SCIENCE) == work.identity.tags[names.SCIENCE]:
             identity = replace(work.identity, signature=known["signature"])
             return replace(work, identity=identity, folder=path.parent)
     return None

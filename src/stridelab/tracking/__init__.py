@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .mirror import Mirror, sync
     from .query import SweepRecord, find_run, find_sweep
     from .reader import RunRecord
+    from .recall import Recall, restore
     from .run import Run, RunIdentity, open_run
     from .status import RESULT, read_status, read_tag, repair, settle, status_of
     from .store import Store, analyze, resolve_store
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RESULT",
     "Mirror",
+    "Recall",
     "Run",
     "RunIdentity",
     "RunRecord",
@@ -39,6 +41,7 @@ __all__ = [
     "redact",
     "repair",
     "resolve_store",
+    "restore",
     "run_link",
     "settle",
     "signature",
@@ -59,6 +62,7 @@ _LATER = {
     ".mirror": "Mirror sync",
     ".query": "SweepRecord find_run find_sweep",
     ".reader": "RunRecord",
+    ".recall": "Recall restore",
     ".run": "Run RunIdentity open_run",
     ".status": "RESULT read_status read_tag repair settle status_of",
     ".store": "Store analyze resolve_store",

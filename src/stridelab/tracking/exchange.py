@@ -7,10 +7,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from . import archive, names
@@ -22,6 +20,7 @@ from .portable import CUT_OFF, DATASET_KEYS, IMPORTED, Portable, broken_rule, cl
 from .query import find_sweep
 from .reader import Reader, RunRecord
 from .run import IDENTITY, clean
+from .scratch import scratch
 from .status import TERMINAL, run_folders
 from .store import Store
 
@@ -157,9 +156,9 @@ def import_sweep(source: Path, store: Store, results_dir: Path, *, limits: Limit
     mine = known.get(sweep.uid) or hashlib.sha256(f"imported sweep {sweep.uid}".encode()).hexdigest()[:16]
     folders: list[Path] = []
     if new:
-        with _scratch(results_dir) as scratch:
-            archive.read(source, limits=limits, into=scratch)
-            made = [_write(run, scratch, sha=contents.sha256, sweep_signature=mine) for run in new]
+        with scratch(results_dir) as place:
+            archive.read(source, limits=limits, into=place)
+            made = [_write(run, place, sha=contents.sha256, sweep_signature=mine) for run in new]
             folders = [_move(folder, results_dir) for folder in made]
     grown = _extend(sweep, results_dir, sha=contents.sha256) if new and sweep not in new else []
     run_id, complete = _send([*grown, *folders], store)
@@ -196,35 +195,31 @@ def known_runs(store: Store, results_dir: Path, uids: Sequence[str]) -> dict[str
     reader = Reader(store)
     for uid in uids:
         if uid not in found:
-            for run in reader.search(f"tags.`{names.UID}` = '{uid}'", limit=1):
+            for run in reader.having({names.UID: uid}, limit=1):
                 found[uid] = run.tags.get(names.SIGNATURE, "")
     return found
 
 
-@contextmanager
-def _scratch(results_dir: Path) -> Iterator[Path]:
-    """A folder on the same disk as the results, gone afterwards."""
-    results_dir.mkdir(parents=True, exist_ok=True)
-    folder = Path(mkdtemp(prefix=".import-", dir=results_dir))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write(run: Portable, scratch: Path, *, sha: str, sweep_signature: str) -> Path:
-    """The run's folder under `scratch`, as recording here would have left it. It holds no result.json: what was
+def _write(run: Portable, place: Path, *, sha: str, sweep_signature: str) -> Path:
+    """The run's folder under `place`, as recording here would have left it. It holds no result.json: what was
     trained elsewhere does not stand for a run of this machine."""
     is_sweep = run.role == "sweep"
+    tags = {**run.tags, IMPORTED: sha}
     if is_sweep:  # a sweep's signature is made of its name, which another sweep here may have
-        run = replace(run, signature=sweep_signature, tags={**run.tags, names.SIGNATURE: sweep_signature})
-    parent = None if is_sweep else sweep_signature
-    folder = scratch / ("sweeps" if is_sweep else "runs") / f"imported-{run.key}"
-    folder.mkdir(parents=True)
-    for path, file_sha in run.artifacts.items():
-        place = folder / ARTIFACTS / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(scratch / "files" / file_sha, place)
+        run, tags = replace(run, signature=sweep_signature), {**tags, names.SIGNATURE: sweep_signature}
+    folder = place / ("sweeps" if is_sweep else "runs") / f"imported-{run.key}"
+    files = {artifact: place / "files" / file_sha for artifact, file_sha in run.artifacts.items()}
+    write_folder(folder, replace(run, tags=tags), files, parent=None if is_sweep else sweep_signature)
+    return folder
+
+
+def write_folder(folder: Path, run: Portable, files: Mapping[str, Path], *, parent: str | None) -> list[bytes]:
+    """Identity, artifacts (`files`, by their path) and journal of `run`; the journal's lines."""
+    for path, source in files.items():
+        target = folder / ARTIFACTS / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    folder.mkdir(parents=True, exist_ok=True)
     identity = {
         "uid": run.uid,
         "signature": run.signature,
@@ -234,15 +229,15 @@ def _write(run: Portable, scratch: Path, *, sha: str, sweep_signature: str) -> P
         "variant": run.tags.get(names.VARIANT, ""),
         "parent": parent,
         "params": dict(run.params),
-        "tags": {IMPORTED: sha},
+        "tags": dict(run.tags),
     }
     write_json_atomic(folder / IDENTITY, identity)
+    lines = [encode(record) for record in journal_of(run, parent=parent, folder=ARTIFACTS)]
     with (folder / JOURNAL).open("wb") as file:
-        for record in journal_of(run, parent=parent, archive_sha=sha, folder=ARTIFACTS):
-            file.write(encode(record))
+        file.write(b"".join(lines))
         file.flush()
         os.fsync(file.fileno())
-    return folder
+    return lines
 
 
 def _extend(sweep: Portable, results_dir: Path, *, sha: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import time
@@ -14,6 +15,7 @@ from . import names
 from .files import read_json, write_json_atomic
 from .journal import JOURNAL, Record, read, scan
 from .run import IDENTITY
+from .settings import redact
 from .sink import Found, Sink, collect
 from .status import TERMINAL
 
@@ -30,16 +32,23 @@ Parents = Callable[[str], str | None]
 log = logging.getLogger(__name__)
 
 
+def place_of(uri: str) -> str:
+    """The store's name in `mirror.json`; it tells no password."""
+    return hashlib.sha256(redact(uri).encode()).hexdigest()[:16]
+
+
 class Pause:
     """Between a failure and the next try; twice as long after every failure in a row."""
 
     def __init__(self) -> None:
-        self.length_s = self._until = 0.0
+        self.length_s = self._until = self.since = 0.0
 
     def is_over(self) -> bool:
         return time.monotonic() >= self._until
 
     def begin(self) -> None:
+        if not self.length_s:
+            self.since = time.monotonic()
         self.length_s = min(max(FIRST_PAUSE_S, 2 * self.length_s), LONGEST_PAUSE_S)
         self._until = time.monotonic() + self.length_s
 
@@ -62,7 +71,7 @@ class Feed:
         self.pause = Pause()
         self.stopped = ""
         """Why nothing more will be sent."""
-        self._deleted = self._elsewhere = False
+        self._deleted = False
         self._seq = 0
         self._saved: dict[str, Any] = {}
         self._identity: dict[str, Any] = {}
@@ -74,9 +83,9 @@ class Feed:
         return self._stat()[1]
 
     def has_sent(self, size: int) -> bool:
-        """Whether nothing is left to do here for the first `size` bytes: another process may be at it, or the
-        run may have been deleted in the store."""
-        return self.offset >= size or self._deleted or self._elsewhere
+        """Whether the first `size` bytes are in the store, whoever sent them, or shall not be: the run was deleted in
+        the store."""
+        return self.offset >= size or self._deleted
 
     def is_sweep(self, signature: str) -> bool:
         self._identity = self._identity or read_json(self.folder / IDENTITY) or {}
@@ -118,7 +127,7 @@ class Feed:
         inode, size = self._stat()
         if inode != self._inode:  # not looked at before, or the folder was emptied and begun anew
             self._detach()
-            self.offset, self.found, self._elsewhere, self._identity, self._inode = 0, None, False, {}, inode
+            self.offset, self.found, self._identity, self._inode = 0, None, {}, inode
         if size == self.offset or not (self.folder / IDENTITY).exists():
             return False
         if self._lock >= 0:
@@ -127,10 +136,8 @@ class Feed:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._detach()
-            self._elsewhere = True
+            self._detach()  # another process is sending it
             return False
-        self._elsewhere = False
         self._load()
         return True
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from .feed import Feed, Pause
+from .feed import Feed, Pause, place_of
 from .settings import redact
 from .sink import Found, Sink
 from .status import repair, run_folders
@@ -17,8 +17,10 @@ from .store import Store, apply_settings
 
 INTERVAL_S = 0.5
 """Between looks at the journals."""
-CLOSE_S, CLOSE_FAILING_S = 30.0, 5.0
-"""Waited for a store on leaving the `with` block: while it answers, and while it does not."""
+CLOSE_S = 30.0
+"""Waited for a store on leaving the `with` block, while it answers."""
+FAILING_S, LAST_TRY_S = 4.0, 1.0
+"""Patience at the end with a store that fails: since it began to, and at least."""
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class Mirror:
 
     def __init__(self, uri: str, artifact_root: str, experiment: str) -> None:
         self.store = Store(uri, artifact_root, experiment)
-        self._place = hashlib.sha256(redact(uri).encode()).hexdigest()[:16]
+        self._place = place_of(uri)
         self._feeds: dict[Path, Feed] = {}
         self._sink: Sink | None = None
         self._pause = Pause()
@@ -44,7 +46,7 @@ class Mirror:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(CLOSE_FAILING_S if self._pause.length_s else CLOSE_S)
+        self.close()
 
     def watch(self, folder: Path) -> None:
         """Follow a run's folder from now on; it need not exist yet. A sweep's comes before its runs'."""
@@ -62,13 +64,17 @@ class Mirror:
         feed = self._feeds.get(Path(folder).absolute())
         return feed.found if feed else None
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until all that the journals hold now is in the store; whether it is."""
+    def flush(self, timeout_s: float, *, patient: bool = True) -> bool:
+        """Wait until all that the journals hold now is in the store; whether it is. Not `patient`: a store that has
+        been failing for a while gets one more try."""
         sizes = {feed: feed.size() for feed in list(self._feeds.values())}
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
         with self._changed:
-            while any(not feed.has_sent(size) and not feed.stopped for feed, size in sizes.items()):
-                left = deadline - time.monotonic()
+            while behind := [feed for feed, size in sizes.items() if not feed.has_sent(size) and not feed.stopped]:
+                until = began + timeout_s
+                if not patient and (failing := self._failing(behind)):
+                    until = min(until, max(began + LAST_TRY_S, failing + FAILING_S))
+                left = until - time.monotonic()
                 if left <= 0 or not self._thread.is_alive():
                     return False
                 for pause in (self._pause, *(feed.pause for feed in sizes)):
@@ -79,15 +85,25 @@ class Mirror:
 
     def close(self, timeout_s: float = CLOSE_S) -> bool:
         """Flush, and stop. What could not be sent stays in the journals: `sync` sends it later."""
-        done = self.flush(timeout_s)
+        done = self.flush(timeout_s, patient=False)
         self._closing = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_S if done else INTERVAL_S)
         if not done:
-            behind = sum(not feed.has_sent(feed.size()) for feed in self._feeds.values())
-            log.warning("%d runs are not yet complete in %s; their journals are.", behind, redact(self.store.uri))
+            log.warning(
+                "%d runs are not yet complete in %s; their journals are.", self.behind(), redact(self.store.uri)
+            )
         return done
+
+    def behind(self) -> int:
+        """Runs that the store does not have to their last record."""
+        return sum(not feed.has_sent(feed.size()) for feed in list(self._feeds.values()))
+
+    def _failing(self, behind: Sequence[Feed]) -> float:
+        """Since when (monotonic) nothing of these can be sent; 0 while something can."""
+        pauses = [self._pause] if self._pause.length_s else [feed.pause for feed in behind]
+        return max(pause.since for pause in pauses) if all(pause.length_s for pause in pauses) else 0.0
 
     def _start(self) -> None:
         try:

@@ -195,8 +195,9 @@ def clashing(paths: Mapping[str, object]) -> str:
     return ""
 
 
-def journal_of(run: Portable, *, parent: str | None, archive_sha: str, folder: str) -> list[Record]:
-    """What its journal would hold had it been recorded here, in `folder` of the run's folder; times are its own."""
+def journal_of(run: Portable, *, parent: str | None, folder: str) -> list[Record]:
+    """What its journal would hold had it been recorded here, with artifacts in `folder` of the run's folder; times are
+    its own."""
     moments: dict[tuple[int, int], dict[str, float | str]] = {}
     for key, points in run.metrics.items():
         for step, value, ms in points:
@@ -204,7 +205,7 @@ def journal_of(run: Portable, *, parent: str | None, archive_sha: str, folder: s
     start = {"status": "RUNNING", "reason": "", "uid": run.uid, "parent": parent, "pid": 0}
     timed: list[tuple[str, int, dict[str, Any]]] = [
         ("status", run.start_ms, start),
-        ("tags", run.start_ms, {**run.tags, IMPORTED: archive_sha}),
+        ("tags", run.start_ms, dict(run.tags)),
         ("params", run.start_ms, dict(run.params)),
     ]
     timed += [("dataset", run.start_ms, dict(dataset)) for dataset in run.datasets]

@@ -50,39 +50,40 @@ def read_tag(folder: Path, key: str) -> str:
     return found[-1] if found else ""
 
 
-def settle(
-    folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | None = None, artifact: str = ""
-) -> bool:
-    """Record how a run ended whose process died without a word. False when it did say, or is alive."""
+def settle(folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | None = None) -> bool:
+    """Record how a run ended whose process died without a word; one that left its result is finished, whatever killed
+    it. False when it did say, or is alive."""
     assert status in TERMINAL, status
-    if read_status(folder)[0] != "RUNNING" or is_live(folder / JOURNAL):
+    done = (folder / RESULT).exists()
+    if not is_open(folder, done=done) or is_live(folder / JOURNAL):
         return False
     try:
         journal = Journal(folder / JOURNAL)
     except BlockingIOError:
         return False
     try:
+        if done:
+            status, reason, tags = "FINISHED", "", {names.STATUS: FINISHED}
+            journal.append("artifact", {"path": RESULT, "to": ""})
         if tags:
             journal.append("tags", tags)
-        if artifact:
-            journal.append("artifact", {"path": artifact, "to": ""})
         journal.append("status", {"status": status, "reason": reason}, durable=True)
     finally:
         journal.close()
     return True
 
 
+def is_open(folder: Path, *, done: bool) -> bool:
+    """Whether the last word on a run is missing."""
+    status = read_status(folder)[0]
+    return status == "RUNNING" or (done and status != "FINISHED")
+
+
 def repair(results_dir: Path) -> list[Path]:
     """Settle every run that was cut off: FINISHED if it left its result, else KILLED. The folders settled."""
     clear(results_dir)
-    return [folder for folder in run_folders(results_dir) if _repair(folder)]
-
-
-def _repair(folder: Path) -> bool:
-    if (folder / RESULT).exists():
-        return settle(folder, status="FINISHED", reason="", tags={names.STATUS: FINISHED}, artifact=RESULT)
-    reason = "its process ended without a word"
-    return settle(folder, status="KILLED", reason=reason, tags={names.STATUS: KILLED})
+    reason, tags = "its process ended without a word", {names.STATUS: KILLED}
+    return [folder for folder in run_folders(results_dir) if settle(folder, status="KILLED", reason=reason, tags=tags)]
 
 
 def run_folders(results_dir: Path) -> list[Path]:
