@@ -12,8 +12,9 @@ import pytest
 from stridelab.benchmark import SECTIONS
 from stridelab.benchmark.plan import AXES
 from stridelab.benchmark.rows import cell, middle_of
-from stridelab.config import expand
+from stridelab.config import expand, load
 from stridelab.plan import examine
+from stridelab.sweep import conduct
 
 BENCHMARK = Path(__file__).parents[1] / "scripts" / "benchmark.py"
 FIELDS = ["section", "name", "strides", "batch", "value", "unit", "ratio", "n", "spread"]
@@ -25,9 +26,21 @@ def benchmark(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of a sweep of two variants, for the sections that measure one."""
+    results = tmp_path_factory.mktemp("trained") / "results"
+    small = ["data.train_size=100", "data.val_size=100", "trainer.max_epochs=1", "model.channels=[4,4]"]
+    given = [*small, f"paths.results_dir={results}", "sweep.report=false"]
+    assert conduct([load([*given, f"model.strides={strides}"]) for strides in ("4-2", "2-4")], multirun=True) == 0
+    return results
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("section", SECTIONS)
-def test_a_section_prints_its_rows_and_writes_them_as_json(section: str, tmp_path: Path) -> None:
-    done = benchmark(section, "size=tiny", "json=rows.json", folder=tmp_path)
+def test_a_section_prints_its_rows_and_writes_them_as_json(section: str, trained: Path, tmp_path: Path) -> None:
+    needed = [f"paths.results_dir={trained}"] if section == "variants" else []
+    done = benchmark(section, "size=tiny", "json=rows.json", *needed, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert rows

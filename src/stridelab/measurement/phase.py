@@ -54,7 +54,7 @@ def measure_runs(
     with progress(console) as told:
         session = take_turns(subjects, effort or Effort(), told=told)
     missing = sum(run.folder is None for run in runs)
-    problems = [f"{missing} runs: their folders are not on this machine"] if missing else []
+    problems = [f"{missing} of {len(runs)} runs: no folder on this machine"] if missing else []
     problems += record(session, folders, {one.name: one.trainer for one in subjects}) if keep else []
     for problem in problems if keep else ():
         console.print(f"[yellow]not recorded[/]  {escape(problem)}", highlight=False)

@@ -90,14 +90,14 @@ class Specimen:
         images = images.contiguous(memory_format=self.layout)
         if cell.kind == FORWARD:
             return lambda: self._forward(images)
-        classes = self.network.eval()(images[:1]).shape[1]
+        classes = self._forward(images[:1]).shape[1]
         labels = torch.randint(classes, (cell.batch,), generator=generator).to(self.device)
         return lambda: self._train(images, labels)
 
-    def _forward(self, images: torch.Tensor) -> object:
+    def _forward(self, images: torch.Tensor) -> torch.Tensor:
         self.network.eval()
         with torch.inference_mode(), self._autocast():
-            return self.network(images)
+            return self.network(images)  # type: ignore[no-any-return]
 
     def _train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.network.train()

@@ -1,0 +1,338 @@
+"""The measurement phase: who takes turns with whom, what the figures are made of, and whose runs they end up in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from stridelab import tracking
+from stridelab.benchmark.variants import rows
+from stridelab.config import expand, load
+from stridelab.measurement import CELLS, Cell, is_measured, machine, phase
+from stridelab.measurement.cells import TINY, Subject
+from stridelab.measurement.figures import Measured, Session, Timing
+from stridelab.measurement.machine import Load, Moment
+from stridelab.measurement.process import Lost, Process
+from stridelab.measurement.rounds import take_turns
+from stridelab.measurement.specimen import Specimen
+from stridelab.models.build import build
+from stridelab.plan import layer_plan_of
+from stridelab.sweep import conduct
+from stridelab.tracking import RunRecord, SweepRecord, TrackingConfig, find_sweep, names, resolve_store
+from stridelab.tracking.journal import JOURNAL, read
+from stridelab.training.randomness import initialise, weights_digest
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+BENCHMARK = Path(__file__).parents[1] / "scripts" / "benchmark.py"
+SMALL = ("model.channels=[4,8]", "data.train_size=200", "data.val_size=100", "trainer.max_epochs=1")
+ALONE = Load(0.0, 2)
+
+
+def subject(strides: str = "2-2", *overrides: str) -> Subject:
+    config = load([*SMALL, f"model.strides={strides}", *overrides])
+    return Subject(f"strides={strides}", layer_plan_of(config), config.trainer, config.seed)
+
+
+def timing(seconds: Sequence[Sequence[float]], batch: int = 256) -> Timing:
+    return Timing(batch, [list(passes) for passes in seconds])
+
+
+def session_of(measured: Measured, *, before: Load = ALONE, during: Load = ALONE) -> Session:
+    return Session({measured.name: measured}, before, during, seconds=1.0)
+
+
+def test_figures_are_of_the_rounds_and_the_percentile_of_all_passes() -> None:
+    seconds = np.random.default_rng(0).gamma(9, 0.001, (15, 20))
+    found = timing(seconds.tolist()).metrics("forward_batch256")
+    medians = np.median(seconds, axis=1)
+    lower, upper = np.percentile(medians, [25, 75])
+    assert found["benchmark/forward_batch256_ms"] == pytest.approx(1000 * np.median(medians))
+    assert found["benchmark/forward_batch256_iqr_ms"] == pytest.approx(1000 * (upper - lower))
+    assert found["benchmark/forward_batch256_p99_ms"] == pytest.approx(1000 * np.percentile(seconds, 99))
+    assert found["benchmark/forward_batch256_images_per_s"] == pytest.approx(np.median(256 / medians))
+    speeds = np.percentile(256 / medians, [25, 75])
+    assert found["benchmark/forward_batch256_iqr_images_per_s"] == pytest.approx(speeds[1] - speeds[0])
+
+
+@pytest.mark.parametrize(("rounds", "given"), [(9, False), (10, True)])
+def test_a_percentile_of_few_passes_is_not_given(*, rounds: int, given: bool) -> None:
+    measured = Measured("a", threads=1, timings={CELLS[0]: timing(rounds * [10 * [0.001]], batch=1)})
+    assert ("benchmark/forward_batch1_p99_ms" in measured.metrics()) == given
+    assert "benchmark/forward_batch1_images_per_s" not in measured.metrics()
+
+
+@pytest.mark.parametrize(
+    ("slow", "before", "during", "mark"),
+    [
+        (1.00, 0.0, 0.0, "trusted"),
+        (1.09, 0.0, 0.2, "trusted"),
+        (1.12, 0.0, 0.0, "untrusted: the rounds spread over 11 % of the median in forward_batch256 (more than 10 %)"),
+        (1.00, 0.5, 0.0, "untrusted: the machine was busy: others used 0.5 of 2 cores just before"),
+        (1.00, 0.0, 1.4, "untrusted: the machine was busy: others used 1.4 of 2 cores while it was measured"),
+        (1.00, None, 0.0, "untrusted: this system does not tell how busy it was"),
+    ],
+)
+def test_figures_are_trusted_when_they_are_steady_and_nothing_else_ran(
+    slow: float, before: float | None, during: float, mark: str
+) -> None:
+    rounds = [[0.01], [0.01], [0.01], [0.01 * (1 + slow) / 2], [0.01 * slow], [0.01 * slow], [0.01 * slow]]
+    measured = Measured("a", threads=1, timings={CELLS[1]: timing(rounds)})
+    assert session_of(measured, before=Load(before, 2), during=Load(during, 2)).mark("a") == mark
+
+
+def test_few_rounds_and_lost_processes_are_not_trusted() -> None:
+    few = Measured("a", threads=1, timings={CELLS[1]: timing(4 * [[0.01]])})
+    assert session_of(few).mark("a") == "untrusted: 4 rounds are too few"
+    lost = Measured("a", threads=1, lost="its process ended with exit code -9")
+    assert session_of(lost).mark("a") == "untrusted: its process ended with exit code -9"
+    assert lost.metrics() == {"benchmark/num_rounds": 0.0}
+
+
+def test_what_others_use_is_all_work_but_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat, ticks = tmp_path / "stat", os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(machine, "STAT", stat)
+    monkeypatch.setattr(machine, "monotonic", lambda: now)
+    user, nice, system, idle, waiting, steal, guest = 100, 10, 20, 5000, 300, 7, 50
+    stat.write_text(f"cpu  {user} {nice} {system} {idle} {waiting} 0 0 {steal} {guest} 0\ncpu0 1 2 3\n")
+    now = 10.0
+    first = Moment.now(own_s=1.0)
+    assert first.busy_s == (user + nice + system + steal) / ticks
+    user, idle, steal, guest = user + 3 * ticks, idle + 9 * ticks, steal + ticks, guest + ticks
+    stat.write_text(f"cpu  {user} {nice} {system} {idle} {waiting} 0 0 {steal} {guest} 0\n")
+    now = 12.0
+    assert first.until(Moment.now(own_s=2.5)).cores == pytest.approx((4 - 1.5) / 2)
+    for text in ("", "intr 1 2 3\n", "cpu  one\n", "cpu  1 2\n"):
+        stat.write_text(text)
+        assert first.until(Moment.now(own_s=2.5)).cores is None
+
+
+def test_variants_take_turns_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, str, Any]] = []
+    before = Process.call
+
+    def call(self: Process, method: str, *arguments: Any, **named: Any) -> Any:
+        calls.append((self.process.pid or 0, method, arguments))
+        return before(self, method, *arguments, **named)
+
+    monkeypatch.setattr(Process, "call", call)
+    subjects = [subject("2-2"), subject("4-2"), subject("2-4")]
+    session = take_turns(subjects, TINY)
+    pids = list(dict.fromkeys(pid for pid, _, _ in calls))
+    assert len(pids) == 3
+    assert os.getpid() not in pids
+    blocks = [(pid, arguments[0]) for pid, method, arguments in calls if method == "block"]
+    assert blocks == TINY.rounds * [(pid, cell) for cell in CELLS for pid in pids]
+    assert calls.index((pids[2], "prepare", (CELLS[-1],))) < calls.index((pids[0], "block", (CELLS[0],)))
+    for measured in session.variants.values():
+        assert set(measured.timings) == set(CELLS)
+        assert all(len(timing.rounds) == TINY.rounds for timing in measured.timings.values())
+        assert all(second > 0 for timing in measured.timings.values() for some in timing.rounds for second in some)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_variant_whose_process_dies_is_left_out_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, killed = Process.call, []
+
+    def call(self: Process, method: str, *arguments: Any, **named: Any) -> Any:
+        if method == "block" and not killed:
+            killed.append(self.process.pid)
+            os.kill(self.process.pid or 0, signal.SIGKILL)
+        return before(self, method, *arguments, **named)
+
+    monkeypatch.setattr(Process, "call", call)
+    session = take_turns([subject("2-2"), subject("4-2")], TINY)
+    assert session.variants["strides=2-2"].lost == "its process ended with exit code -9"
+    assert session.variants["strides=2-2"].metrics() == {"benchmark/num_rounds": 0.0}
+    assert session.variants["strides=4-2"].metrics()["benchmark/num_rounds"] == TINY.rounds
+
+
+def test_a_specimen_ends_when_nobody_is_left_to_ask_it() -> None:
+    process = Process(subject())
+    assert process.call("device_name") == ""
+    process.pipe.close()
+    process.process.join(20)
+    assert process.process.exitcode == 0
+
+
+def test_what_goes_wrong_over_there_is_said_here() -> None:
+    process = Process(subject())
+    try:
+        with pytest.raises(Lost, match="AttributeError: 'Specimen' object has no attribute 'dance'"):
+            process.call("dance")
+    finally:
+        process.end()
+
+
+def test_a_specimen_is_the_network_before_training_and_stays_so() -> None:
+    threads = torch.get_num_threads()
+    try:
+        one = subject("2-2", "trainer.threads=2")
+        specimen = Specimen(one)
+        assert torch.get_num_threads() == 2
+        network = build(one.plan)
+        initialise(network, seed=one.seed)
+        assert weights_digest(specimen.network) == weights_digest(network)
+        for cell in CELLS:
+            specimen.prepare(cell, warm_up_s=0.0, block_s=0.0)
+            assert len(specimen.block(cell, passes=3)) == 3
+        parameters = dict(specimen.network.named_parameters())
+        assert all(torch.equal(value, parameters[name]) for name, value in network.named_parameters())
+        assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in parameters.values())
+        assert specimen.network.training
+        specimen.block(Cell("forward", 1), passes=1)
+        assert not specimen.network.training
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-mixed", torch.bfloat16)])
+def test_a_specimen_computes_in_the_precision_of_training(precision: str, dtype: torch.dtype) -> None:
+    try:
+        specimen = Specimen(subject("2-2", f"trainer.precision={precision}"))
+        seen = []
+        specimen.network.get_submodule("conv2").register_forward_hook(lambda m, i, output: seen.append(output.dtype))
+        for cell in CELLS:
+            specimen.prepare(cell, warm_up_s=0.0, block_s=0.0)
+        assert set(seen) == {dtype}
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_what_a_network_cannot_do_is_left_out_with_its_reason() -> None:
+    session = take_turns([subject("7-4")], TINY)  # a map of 1x1: one image has no variance
+    found = session.variants["strides=7-4"]
+    assert "more than 1 value per channel" in found.refused[Cell("training", 1)]
+    assert not any("training_batch1_" in name for name in found.metrics())
+    assert "benchmark/training_batch256_images_per_s" in found.metrics()
+
+
+def sweep(folder: Path, *overrides: str) -> int:
+    arguments = [*SMALL, f"paths.results_dir={folder}", "sweep.report=false", *overrides]
+    return conduct([job.config for job in expand(arguments) if job.config], multirun=True)
+
+
+def record_of(folder: Path) -> SweepRecord:
+    return find_sweep(resolve_store(TrackingConfig(), results_dir=folder))
+
+
+def figures(run: RunRecord) -> Mapping[str, float]:
+    return {name: value for name, value in run.metrics.items() if name.startswith("benchmark/")}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two variants, two seeds, and what `trainer.benchmark=true` adds to them."""
+    folder = tmp_path_factory.mktemp("measured") / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phase, "Effort", lambda: TINY)
+        assert sweep(folder, "model.strides=2-2,7-4", "seed=0,1", "trainer.benchmark=true") == 0
+    return folder
+
+
+def test_every_seed_of_a_variant_gets_its_figures_and_stays_finished(results: Path) -> None:
+    runs = record_of(results).runs
+    assert [run.status for run in runs] == 4 * ["FINISHED"]
+    assert len({run.tags[names.BENCHMARK_SESSION] for run in runs}) == 1
+    for first, second in (runs[:2], runs[2:]):
+        assert figures(first) == figures(second)
+        assert figures(first)["benchmark/num_rounds"] == TINY.rounds
+        assert first.tags[names.BENCHMARK].startswith("untrusted: 2 rounds are too few")
+        assert "1 thread, 32-true, channels last" in first.tags[names.BENCHMARK_SETUP]
+        assert first.tags[names.RUNS_AT_ONCE] == str(min(4, len(os.sched_getaffinity(0))))
+        assert first.history("benchmark/forward_batch256_images_per_s") == [
+            (1, figures(first)["benchmark/forward_batch256_images_per_s"])
+        ]
+    assert figures(runs[0]) != figures(runs[2])
+
+
+def test_the_same_command_again_measures_nothing_and_makes_the_same_runs(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_size for path in results.glob(f"runs/*/{JOURNAL}")}
+    monkeypatch.setattr(phase, "take_turns", None)
+    for benchmark in ("true", "false"):
+        assert sweep(results, "model.strides=2-2,7-4", "seed=0,1", f"trainer.benchmark={benchmark}") == 0
+    assert {path: path.stat().st_size for path in results.glob(f"runs/*/{JOURNAL}")} == before
+
+
+def test_measuring_again_adds_one_step_and_marks_what_is_gone(results: Path, tmp_path: Path) -> None:
+    """As the door does it; of a variant's figures that cannot be measured this time, the last value is no number."""
+    journals = sorted(results.glob(f"runs/*/{JOURNAL}"))
+    with tracking.amend(journals[0].parent) as run:
+        run.metrics({"benchmark/forward_batch1_old_ms": 3.0}, step=6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stridelab.benchmark.variants.Effort", lambda: TINY)
+        found = list(rows(tiny=False, sweep=record_of(results).name, **{"paths.results_dir": str(results)}))
+    for journal in journals:
+        steps = [one.data["step"] for one in read(journal) if "benchmark/num_rounds" in one.data.get("values", ())]
+        assert steps == [1, 7]
+        assert tracking.read_status(journal.parent) == ("FINISHED", "")
+    metrics = [run.metrics for run in record_of(results).runs]
+    assert sum(np.isnan(one.get("benchmark/forward_batch1_old_ms", 0.0)) for one in metrics) == 1
+    assert [(row.strides, row.batch, row.unit) for row in found] == [
+        *[("2-2", batch, unit) for _ in range(2) for batch, unit in ((1, "ms"), (256, "images/s"))],
+        *[("7-4", 1, "ms"), ("7-4", 256, "images/s"), ("7-4", 256, "images/s")],
+    ]
+    assert all(row.ratio == 1 for row in found[:4])
+    assert found[4].ratio == found[4].value / found[0].value
+    assert all("(untrusted); ratio to strides=2-2" in row.name for row in found)
+
+
+def test_a_session_that_not_all_runs_took_part_in_does_not_count(results: Path) -> None:
+    config = load([])
+    runs = [phase.Finished("a", config, path.parent) for path in results.glob(f"runs/*/{JOURNAL}")]
+    assert is_measured(runs)
+    assert not is_measured([*runs, phase.Finished("a", config, results)])
+    assert not is_measured([phase.Finished("a", config, None)])
+
+
+def test_runs_that_cannot_be_recorded_in_are_said(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load([*SMALL, "model.strides=2-2"])
+    folder = next(results.glob(f"runs/*/{JOURNAL}")).parent
+    before = (folder / JOURNAL).stat().st_size
+    with tracking.amend(folder):  # as by another process
+        runs = [phase.Finished("a", config, folder), phase.Finished("a", config, None)]
+        phase.measure_runs(runs, Console(), effort=TINY)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not recorded 1 of 2 runs: no folder on this machine" in said
+    assert f"not recorded {folder.name}" in said
+    assert (folder / JOURNAL).stat().st_size == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sweep=nothing"], "error: sweep=nothing is not in "),
+        (["paths.results_dir=elsewhere"], "error: there is no store at "),
+        (["paths.result_dir=elsewhere"], "error: paths.result_dir=elsewhere is not read here"),
+    ],
+)
+def test_a_sweep_that_is_not_there_is_one_clear_error(results: Path, arguments: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARK), "variants", *arguments],
+        cwd=results.parent, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert done.stdout == ""
+    assert not (results.parent / "elsewhere").exists()
+
+
+def test_a_sweep_without_a_finished_run_is_refused(tmp_path: Path) -> None:
+    assert sweep(tmp_path / "r", "model.strides=2-2", "seed=0", "trainer.lr=1e9") == 1
+    with pytest.raises(ValueError, match="none of its 1 runs has finished"):
+        list(rows(tiny=True, sweep="latest", **{"paths.results_dir": str(tmp_path / "r")}))
