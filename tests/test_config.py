@@ -21,9 +21,15 @@ def configs(*overrides: str) -> list[Config]:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_file_of_conf_composes(choice: str) -> None:
+def test_every_file_of_conf_composes(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("/")
-    assert all(job.error is None for job in expand([f"{group}={name}"]))
+    own = []
+    if name == "image_folder":  # there is no such folder by default
+        for image in ("a/1.png", "b/1.png", "a/2.png", "b/2.png", "b/3.png"):
+            (tmp_path / image).parent.mkdir(exist_ok=True)
+            (tmp_path / image).touch()
+        own = [f"data.root={tmp_path}"]
+    assert all(job.error is None for job in expand([f"{group}={name}", *own]))
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

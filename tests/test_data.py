@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stridelab.data import DATASETS, DataConfig, Split, load, probe_images
 from stridelab.data.formats import READERS
+from stridelab.data.sets.arrays import ARRAY_SETS
 from stridelab.data.splits import channel_statistics, digest_of, stratified_order
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
@@ -64,7 +65,7 @@ def test_nonsense_is_refused_with_key_value_and_rule(changes, message):
         DataConfig(**changes)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", ARRAY_SETS)
 def test_sizes_are_known_without_reading(name):
     config, facts = DataConfig(name=name, train_size=1000), DATASETS[name]
     assert (config.num_train, config.num_val) == (1000, facts.num_train // 10)

@@ -16,6 +16,7 @@ import torchvision.datasets
 
 from stridelab.data import DATASETS, DataConfig, fetch, files, load, missing
 from stridelab.data.formats import READERS, read_cifar, read_idx
+from stridelab.data.sets.arrays import ARRAY_SETS
 from stridelab.data.spec import DEBIAN_FASHION_MNIST, EMBEDDED, DatasetFacts, Files
 
 IDX_NAMES = list(DATASETS["mnist"].files.digests)
@@ -342,7 +343,7 @@ def test_a_root_that_cannot_be_made_is_a_reason_too(tiny, tmp_path):
 
 
 def test_every_reader_is_used():
-    assert {facts.files.reader for facts in DATASETS.values()} == set(READERS)
+    assert {facts.files.reader for facts in ARRAY_SETS.values()} == set(READERS)
 
 
 def test_embedded_files_carry_their_licence():

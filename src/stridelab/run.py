@@ -52,7 +52,7 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
     """Read and check the data, so that every run after finds them sound."""
     from stridelab.data import load
 
-    return load(config.data).spec
+    return load(config.data, progress=progress).spec
 
 
 def run(work: Work, *, progress: Progress) -> Result:
@@ -67,7 +67,7 @@ def run(work: Work, *, progress: Progress) -> Result:
             record.artifact(work.folder / RESULT)
             return Result(**finished)
         point("run.opened")
-        data = load(config.data)
+        data = load(config.data, checked=bool(work.data_digest), progress=progress)
         refuse_other_data(work, data.spec)
         tell_other_platform(record, work, progress)
         plan = layer_plan_of(config)
@@ -139,6 +139,8 @@ def describe(record: Run, work: Work, data: Data, plan: LayerPlan) -> None:
         "config.json": redact(json.dumps(asdict(work.config), indent=1)),
         "torch.json": json.dumps(torch_facts(), indent=1),
     }
+    if data.spec.unreadable:
+        files["unreadable_images.txt"] = "".join(f"{line}\n" for line in data.spec.unreadable)
     for name, content in files.items():
         path = work.folder / name
         path.write_text(content)

@@ -121,7 +121,10 @@ def sweep_of_experiment(fixed: tuple[str, ...]) -> Mapping[str, str]:
 def job_at(point: tuple[Choice, ...]) -> Job:
     overrides = tuple(choice.argument for choice in point)
     try:
-        return Job(overrides, config_at(point))
+        config = config_at(point)
+        if config.data.is_listed:
+            config.data.check()
+        return Job(overrides, config)
     except ValueError as error:
         return Job(overrides, None, str(error))
 

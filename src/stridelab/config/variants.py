@@ -14,7 +14,15 @@ from .schema import Config
 
 SCIENCE = ("model", "data", "trainer")
 """The sections that can change a result; with the seed and a starting checkpoint, all that a signature is made of."""
-NOT_SCIENCE = {"data.root", "data.download", "trainer.profiler", "trainer.timeout_min", "trainer.benchmark"}
+NOT_SCIENCE = {
+    "data.root",
+    "data.download",
+    "data.cache_dir",
+    "data.corrupt",  # what was left out shows in the data's digest
+    "trainer.profiler",
+    "trainer.timeout_min",
+    "trainer.benchmark",
+}
 ONE_INTEGER_A_LAYER = {"strides": "stride", "kernel_sizes": "kernel_size", "dilations": "dilation"}
 
 
@@ -46,7 +54,7 @@ def spelled(config: Config, key: str) -> str:
     section, _, name = key.rpartition(".")
     if section == "model":
         return spell_field(config.model, name)
-    return str(getattr(getattr(config, section), name) if section else getattr(config, name))
+    return spell_entry(getattr(getattr(config, section), name) if section else getattr(config, name))
 
 
 def varying_params(config: Config, configs: Sequence[Config]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -27,6 +27,24 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """A data set of one file an image, of any size."""
+
+    layout: str
+    """Key in `listing.LAYOUTS`: how files, splits and classes are found."""
+    folder: str
+    """Under data.root, as torchvision lays it out."""
+    needs: tuple[str, ...] = ()
+    """Files and folders that must be in it."""
+    class_folders: tuple[str, ...] = ()
+    """What the authors call the classes on disk, in the order of `class_names`; (): whatever there is."""
+    downloader: str | None = None
+    """Class in torchvision.datasets that downloads them."""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    """Of the downloader."""
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetFacts:
     """A data set as its authors published it."""
 
@@ -39,7 +57,9 @@ class DatasetFacts:
     num_test: int
     source: str
     licence: str
-    files: Files
+    files: Files | ImageFiles
+    num_val: int | None = None
+    """Images in the published validation split; None: there is none, it is taken from the train split."""
 
     @property
     def num_classes(self) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from .facts import Files, ImageFiles
 from .settings import DataConfig
 
 DOWNLOAD_TIMEOUT_S = 10.0
@@ -52,21 +53,21 @@ def on_disk(folder: Path, name: str) -> Path | None:
 
 
 def _places(config: DataConfig) -> Iterator[tuple[str, Path]]:
-    files = config.facts.files
-    if files.folder:
-        yield f"data.root={config.root}", _home(config)
-    yield from (files.elsewhere or {}).items()
-
-
-def _home(config: DataConfig) -> Path:
-    """Where under data.root the files belong."""
-    folder = config.facts.files.folder
-    assert folder
-    return Path(config.root).expanduser() / folder
+    files = config.files
+    if files.folder is not None:
+        yield f"data.root={config.root}", config.folder
+    if isinstance(files, Files):
+        yield from (files.elsewhere or {}).items()
 
 
 def _absent(config: DataConfig, folder: Path) -> list[str]:
-    return [name for name in config.facts.files.digests if not on_disk(folder, name)]
+    """Names of what is not there; of a folder that is not there, at least its own."""
+    files = config.files
+    if isinstance(files, Files):
+        return [name for name in files.digests if not on_disk(folder, name)]
+    if not folder.is_dir():
+        return [folder.name, *files.needs]
+    return [name for name in files.needs if not (folder / name).exists()]
 
 
 def _searched(config: DataConfig) -> list[str]:
@@ -79,7 +80,7 @@ def _searched(config: DataConfig) -> list[str]:
 
 
 def _can_download(config: DataConfig) -> bool:
-    return config.download and config.facts.files.downloader is not None
+    return config.download and config.files.downloader is not None
 
 
 def _no_download(config: DataConfig) -> str:
@@ -87,13 +88,21 @@ def _no_download(config: DataConfig) -> str:
 
 
 def _explain(config: DataConfig, tried: list[str]) -> str:
-    files = config.facts.files
+    files = config.files
     lines = [f"data.name={config.name}: the files of this data set were not found. Tried, in this order:"]
     lines += [f"  {number}. {line}" for number, line in enumerate(tried, start=1)]
-    if files.folder:
+    if isinstance(files, ImageFiles) and not files.folder:
+        lines += ["Set data.root to a folder with train/<class>/ and test/<class>/, or with <class>/ alone."]
+    elif files.folder:
+        is_packed = isinstance(files, ImageFiles)
+        how = (
+            "unpack the authors' archives so that these are in"
+            if is_packed
+            else "put these files, as they are or as .gz, into"
+        )
         lines += [
-            f"To place them by hand, put these files, as they are or as .gz, into {_home(config)}:",
-            *(f"  {name}" for name in files.digests),
+            f"To place them by hand, {how} {config.folder}:",
+            *(f"  {name}" for name in (files.needs if isinstance(files, ImageFiles) else files.digests)),
             f"or set data.root to a folder that has {'them' if files.folder == '.' else files.folder}.",
             "data=fashion_mnist_mini comes with this package and needs no files.",
         ]
@@ -101,21 +110,32 @@ def _explain(config: DataConfig, tried: list[str]) -> str:
 
 
 def _download(config: DataConfig) -> Path:
-    """Download beside the goal and move whole files there, so that no other process finds half a file."""
+    """Download beside the goal and move what is whole there, so that no other process finds half a file."""
+    files, root = config.files, Path(config.root).expanduser()
+    top = root / (files.folder or "").split("/")[0]
+    if isinstance(files, ImageFiles) and top.exists():
+        raise FileExistsError(f"not tried, for {top} is there and incomplete; move it away")
+    with _folder(root), TemporaryDirectory(dir=root, prefix=".download-") as name, _impatient():
+        scratch = Path(name)
+        if isinstance(files, ImageFiles):
+            _bring(files.downloader, scratch, dict(files.arguments))
+            (scratch / top.name).replace(top)
+        else:
+            for arguments in [{"split": split} for split in files.downloader_splits] or [{}]:
+                _bring(files.downloader, scratch, arguments)
+            config.folder.mkdir(parents=True, exist_ok=True)
+            for name in files.digests:
+                path = on_disk(scratch / (files.folder or ""), name)
+                assert path, f"torchvision's {files.downloader} brought no {name}"
+                path.replace(config.folder / path.name)
+    return config.folder
+
+
+def _bring(downloader: str | None, scratch: Path, arguments: Mapping[str, str]) -> None:
     import torchvision.datasets  # type: ignore[import-untyped]
 
-    files, root, home = config.facts.files, Path(config.root).expanduser(), _home(config)
-    assert files.folder
-    assert files.downloader
-    with _folder(root), TemporaryDirectory(dir=root, prefix=".download-") as scratch, _impatient():
-        for arguments in [{"split": split} for split in files.downloader_splits] or [{}]:
-            getattr(torchvision.datasets, files.downloader)(scratch, download=True, **arguments)
-        home.mkdir(parents=True, exist_ok=True)
-        for name in files.digests:
-            path = on_disk(Path(scratch) / files.folder, name)
-            assert path, f"torchvision's {files.downloader} brought no {name}"
-            path.replace(home / path.name)
-    return home
+    assert downloader
+    getattr(torchvision.datasets, downloader)(scratch, download=True, **arguments)
 
 
 @contextmanager

@@ -1,36 +1,49 @@
-"""From `data.*` to images in memory."""
+"""From `data.*` to images: in memory, or mapped from a cache of decoded files."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .facts import Files, ImageFiles
 from .files import fetch
 from .formats import READERS, Arrays
 from .settings import DataConfig
-from .spec import DataSpec
-from .splits import Data, Split, channel_statistics, digest_of, stratified_order
+from .splits import Data, Split, described, stratified_order
 from .storage import Mapped, in_memory
 
 
-def load(config: DataConfig) -> Data:
-    """The three splits and their facts; files are found or downloaded, and checked, on the way.
+def load(
+    config: DataConfig, *, checked: bool = False, progress: Callable[[Mapping[str, Any]], None] = lambda event: None
+) -> Data:
+    """The three splits and their facts; files are found or downloaded, and checked, on the way. Image files are
+    decoded into a cache, which `progress` hears of; `checked` says that this cache was read as a whole a moment ago.
 
     Raises FileNotFoundError when there are none, ValueError naming a file that is damaged.
     """
-    facts = config.facts
-    arrays = READERS[facts.files.reader](fetch(config), digests=facts.files.digests)
+    if isinstance(config.files, ImageFiles):
+        from .image_splits import load_images
+
+        return load_images(config, checked=checked, progress=progress)
+    return load_arrays(config, config.files)
+
+
+def load_arrays(config: DataConfig, files: Files) -> Data:
+    arrays = READERS[files.reader](fetch(config), digests=files.digests)
     _check(arrays, config)
     order = stratified_order(arrays.train_labels, seed=config.split_seed)
     val, train = order[: config.num_val], order[config.num_val : config.num_val + config.num_train]
     storage = in_memory(arrays.train_images)
-    return _described(
+    return described(
         config,
-        train=_part(storage, arrays.train_labels, chosen=train),
-        val=_part(storage, arrays.train_labels, chosen=val),
-        test=Split(in_memory(arrays.test_images), torch.from_numpy(arrays.test_labels)),
+        _part(storage, arrays.train_labels, chosen=train),
+        _part(storage, arrays.train_labels, chosen=val),
+        Split(in_memory(arrays.test_images), torch.from_numpy(arrays.test_labels)),
     )
 
 
@@ -48,24 +61,3 @@ def _check(arrays: Arrays, config: DataConfig) -> None:
 def _part(storage: Tensor | Mapped, labels: NDArray[np.int64], *, chosen: NDArray[np.int64]) -> Split:
     rows = np.sort(chosen)
     return Split(storage, torch.from_numpy(labels[rows]), torch.from_numpy(rows))
-
-
-def _described(config: DataConfig, *, train: Split, val: Split, test: Split) -> Data:
-    facts = config.facts
-    mean, std = channel_statistics(train.parts())
-    spec = DataSpec(
-        name=config.name,
-        num_classes=facts.num_classes,
-        class_names=facts.class_names,
-        input_channels=facts.input_channels,
-        input_size=facts.input_size,
-        num_train=len(train),
-        num_val=len(val),
-        num_test=len(test),
-        mean=mean,
-        std=std,
-        digest=digest_of(train, val, test),
-        source=facts.source,
-        licence=facts.licence,
-    )
-    return Data(train, val, test, spec)

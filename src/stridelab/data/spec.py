@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .facts import DatasetFacts, Files
+from .facts import DatasetFacts, Files, ImageFiles
 from .sets.arrays import ARRAY_SETS, DEBIAN_FASHION_MNIST, EMBEDDED
+from .sets.images import IMAGE_SETS
 
-__all__ = ["DATASETS", "DEBIAN_FASHION_MNIST", "EMBEDDED", "DataSpec", "DatasetFacts", "Files"]
+__all__ = ["DATASETS", "DEBIAN_FASHION_MNIST", "EMBEDDED", "DataSpec", "DatasetFacts", "Files", "ImageFiles"]
 
-DATASETS: dict[str, DatasetFacts] = {**ARRAY_SETS}
+DATASETS: dict[str, DatasetFacts] = {**ARRAY_SETS, **IMAGE_SETS}
 """What `data.name` may be. A new set is a row in `data/sets`; a new file format, a function in `formats.READERS`."""
 
 
@@ -34,3 +35,5 @@ class DataSpec:
     """SHA-256 over every pixel and label of the three splits in use."""
     source: str
     licence: str
+    unreadable: tuple[str, ...] = ()
+    """Image files that were left out, with the reason of each."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .settings import DataConfig
 from .spec import DataSpec
 from .storage import Mapped, take
 
@@ -63,6 +65,43 @@ class Data:
     val: Split
     test: Split
     spec: DataSpec
+
+
+def described(
+    config: DataConfig,
+    train: Split,
+    val: Split,
+    test: Split,
+    *,
+    unreadable: tuple[str, ...] = (),
+    remember: Callable[[Callable[[], dict[str, Any]]], dict[str, Any]] = lambda compute: compute(),
+) -> Data:
+    """`remember` may know what would be computed of these splits."""
+    facts = config.facts
+    found = remember(lambda: computed(train, val, test))
+    spec = DataSpec(
+        name=config.name,
+        num_classes=facts.num_classes,
+        class_names=facts.class_names,
+        input_channels=facts.input_channels,
+        input_size=facts.input_size,
+        num_train=len(train),
+        num_val=len(val),
+        num_test=len(test),
+        mean=tuple(found["mean"]),
+        std=tuple(found["std"]),
+        digest=found["digest"],
+        source=facts.source,
+        licence=facts.licence,
+        unreadable=unreadable,
+    )
+    return Data(train, val, test, spec)
+
+
+def computed(train: Split, val: Split, test: Split) -> dict[str, Any]:
+    """What takes a look at every pixel."""
+    mean, std = channel_statistics(train.parts())
+    return {"mean": mean, "std": std, "digest": digest_of(train, val, test)}
 
 
 def stratified_order(labels: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ from functools import cached_property
 from stridelab.config import Config
 from stridelab.config.grid import Grid
 from stridelab.config.variants import short, spelled
-from stridelab.data import DATASETS
 from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals, training_memory
 
 from .variant import Variant, layers_of
@@ -28,7 +27,7 @@ class Figures:
 
     @property
     def image_size(self) -> Pair:
-        return DATASETS[self.config.data.name].input_size
+        return self.config.data.facts.input_size
 
     @property
     def batch_size(self) -> int:

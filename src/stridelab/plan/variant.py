@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from stridelab.config import Config
 from stridelab.config.variants import variant_name
-from stridelab.data import DATASETS
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
 
@@ -55,7 +54,7 @@ def refuse_lonely_image(config: Config, layers: Sequence[LayerGeometry]) -> None
 
 def layer_plan_of(config: Config) -> LayerPlan:
     """The plan of `config`'s network on `config`'s data set, from its published facts alone."""
-    facts = DATASETS[config.data.name]
+    facts = config.data.facts
     return layer_plan(
         config.model,
         input_channels=facts.input_channels,

@@ -65,6 +65,10 @@ class Board:
         if "said" in event:
             self._line(index, escape(event["said"]))
             return
+        if "decoded" in event:
+            said = f"decoding images, {event['decoded']:,} of {event['of']:,}"
+            self.progress.update(self.bars[index], said=said)
+            return
         done = event["epoch"] - 1 + event["step"] / event["steps"]
         self.done[index] = done
         said = f"epoch {event['epoch']}/{event['epochs']}"

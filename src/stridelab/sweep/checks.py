@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from stridelab.config import Config
 from stridelab.data import DataConfig, DataSpec, fetch
 from stridelab.models.settings import spell_field
@@ -15,6 +17,8 @@ from stridelab.plan import Variant
 from stridelab.run import prepare
 from stridelab.training.sealed import read_sealed
 
+from .board import screen
+from .decoding import Decoding
 from .here import Here
 from .outcome import Task
 from .pool import Pool
@@ -81,10 +85,13 @@ def writable(results: Path) -> Path:
     return results
 
 
-def data_specs(pool: Pool | Here, configs: Sequence[Config]) -> dict[DataConfig, DataSpec]:
+def data_specs(
+    pool: Pool | Here, configs: Sequence[Config], console: Console | None = None
+) -> dict[DataConfig, DataSpec]:
     """Each data set read once, in a child, so that a damaged file is known before the first run."""
     found: dict[DataConfig, DataSpec] = {}
-    for config in configs:
-        if config.data not in found:
-            found[config.data] = pool.call(Task(prepare, (config,)))
+    with Decoding(console or screen()) as decoding:
+        for config in configs:
+            if config.data not in found:
+                found[config.data] = pool.call(Task(prepare, (config,)), decoding.event)
     return found

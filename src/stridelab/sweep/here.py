@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import sleep
 from typing import Any
@@ -23,8 +23,8 @@ class Here:
 
     def warm_up(self) -> None: ...
 
-    def call(self, task: Task) -> Any:
-        return task.function(*task.arguments, progress=lambda event: None)
+    def call(self, task: Task, on_event: Callable[[Mapping[str, Any]], None] = lambda event: None) -> Any:
+        return task.function(*task.arguments, progress=on_event)
 
     def run(self, tasks: Sequence[Task], listener: Listener | None = None) -> list[Outcome]:
         listener = listener or Listener()

@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -53,9 +53,9 @@ class Pool:
 
         forkserver.ensure_running()
 
-    def call(self, task: Task) -> Any:
+    def call(self, task: Task, on_event: Callable[[Mapping[str, Any]], None] = lambda event: None) -> Any:
         """One task, its value; ValueError with its reason if it has none."""
-        (outcome,) = self.run([task])
+        (outcome,) = self.run([task], Listener(event=lambda index, event: on_event(event)))
         if outcome.reason is not None:
             raise ValueError(outcome.reason)
         return outcome.value
