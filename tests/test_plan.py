@@ -201,7 +201,7 @@ WARNED = {
     "holes": ["model.dilations=2", "model.strides=2"],
     "unproductive": ["model.strides=[4,4,2]", "model.kernel_sizes=[15,15,3]"],
     "flatten": ["model.head=flatten"],
-    "nondeterministic": ["model.padding_mode=reflect", "trainer.accelerator=gpu"],
+    "reflect": ["model.padding_mode=reflect"],
     "not-32-bit": ["trainer.precision=bf16-mixed"],
 }
 
@@ -217,6 +217,9 @@ def test_each_warning_is_given_where_it_applies_and_not_otherwise(name: str) -> 
             layer("add", "sum", inputs=("narrow", "wide")),
         ]
         assert warnings_of(quiet, compose(branches, input_size=8)) == {"misaligned": ("sum",), "uneven": ("wide",)}
+    elif name == "nondeterministic":
+        pooled = compose([layer("adaptive_avg_pool", "pool", output_size=(2, 2))], input_size=8)
+        assert warnings_of(quiet, pooled) == {"nondeterministic": ("pool",)}
     else:
         loud = load(WARNED[name])
         assert name in warnings_of(loud, measure(layer_plan_of(loud)))

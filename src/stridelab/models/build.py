@@ -76,6 +76,26 @@ class Network(nn.Module):
         return maps
 
 
+def padded(images: Tensor, pads: Pads, *, mode: str, value: float | None = None) -> Tensor:
+    if mode == "reflect" and images.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return reflected(images, pads)  # PyTorch's own has no deterministic backward pass on CUDA
+    return F.pad(images, pads, mode=mode, value=value)
+
+
+def reflected(images: Tensor, pads: Pads) -> Tensor:
+    """What `F.pad` gives with mode reflect, joined from flipped strips."""
+    for dim, (before, after) in ((3, pads[:2]), (2, pads[2:])):
+        size = images.shape[dim]
+        cut = max(0, -before)
+        parts = [images.narrow(dim, cut, size - cut - max(0, -after))]
+        if before > 0:
+            parts.insert(0, images.narrow(dim, 1, before).flip(dim))
+        if after > 0:
+            parts.append(images.narrow(dim, size - 1 - after, after).flip(dim))
+        images = torch.cat(parts, dim)
+    return images
+
+
 class PaddedConv2d(nn.Conv2d):
     """A convolution with explicit pads, which may differ on the two sides of an axis."""
 
@@ -85,7 +105,7 @@ class PaddedConv2d(nn.Conv2d):
         self.pad_mode = pad_mode
 
     def forward(self, images: Tensor) -> Tensor:
-        return super().forward(F.pad(images, self.pads, mode=self.pad_mode))
+        return super().forward(padded(images, self.pads, mode=self.pad_mode))
 
     def extra_repr(self) -> str:
         inherited = super().extra_repr()  # type: ignore[no-untyped-call]
@@ -100,7 +120,7 @@ class Pad(nn.Module):
         self.pads, self.mode, self.value = pads, mode, value
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.pad(images, self.pads, mode=self.mode, value=self.value)
+        return padded(images, self.pads, mode=self.mode, value=self.value)
 
     def extra_repr(self) -> str:
         return f"pads={self.pads}, mode={self.mode}, value={self.value}"

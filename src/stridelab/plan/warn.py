@@ -22,11 +22,9 @@ def where(test: Callable[[LayerGeometry], object]) -> Callable[[Config, Sequence
     return lambda config, layers: tuple(layer.name for layer in layers if test(layer)) or None
 
 
-def without_deterministic_form(config: Config, layers: Sequence[LayerGeometry]) -> Found | None:
-    """As listed for torch.use_deterministic_algorithms; of our padding modes, reflect alone."""
-    if config.trainer.accelerator == "cpu":
-        return None
-    return tuple(layer.name for layer in layers if layer.padding_mode == "reflect" and any(map(any, layer.pad))) or None
+NO_DETERMINISTIC_CUDA = {"reflect": "ReflectionPad2d", "adaptive_avg_pool": "AdaptiveAvgPool2d"}
+"""Of our padding modes and kinds of layer, those whose backward pass torch.use_deterministic_algorithms refuses on
+CUDA (PyTorch 2.14), and what PyTorch calls them. Named whatever the accelerator: a plan may be trained elsewhere."""
 
 
 def not_32_bit(config: Config, layers: Sequence[LayerGeometry]) -> Found | None:
@@ -65,10 +63,15 @@ WARNINGS: Mapping[str, Rule] = {
         "the network too, and a comparison cannot tell which of the two made the difference; "
         "model.head=gap keeps it equal",
     ),
+    "reflect": Rule(
+        where(lambda layer: layer.padding_mode == "reflect" and any(map(any, layer.pad))),
+        "PyTorch's reflect padding has no deterministic backward pass on CUDA; there, unless "
+        "trainer.deterministic=false, the map is padded with flipped strips of itself instead, which has one",
+    ),
     "nondeterministic": Rule(
-        without_deterministic_form,
-        "reflect padding has no deterministic backward pass on CUDA: such a run fails there unless "
-        "trainer.deterministic=false",
+        where(lambda layer: layer.kind == "adaptive_avg_pool" and max(layer.output_size) > 1),  # else it is a mean
+        "adaptive pooling has no deterministic backward pass on CUDA: training fails there unless "
+        "trainer.deterministic=false; a global mean has one",
     ),
     "not-32-bit": Rule(
         not_32_bit,
