@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ class DataConfig:
         if isinstance(self.files, Files):
             return DATASETS[self.name]
         assert self.channels is not None
-        row = with_shape(self.name, self.size, self.channels)
+        row = replace(DATASETS[self.name], input_size=self.size, input_channels=self.channels)
         return with_counts(row, self.listing) if self.is_listed else row
 
     @property
@@ -139,11 +138,6 @@ class DataConfig:
             return self.train_size
         facts = self.facts
         return facts.num_train - (self.num_val if facts.num_val is None else 0)
-
-
-@cache
-def with_shape(name: str, size: tuple[int, int], channels: int) -> DatasetFacts:
-    return replace(DATASETS[name], input_size=size, input_channels=channels)
 
 
 def with_counts(row: DatasetFacts, listing: Listing) -> DatasetFacts:

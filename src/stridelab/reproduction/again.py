@@ -121,8 +121,8 @@ def artifact_text(record: RunRecord, name: str) -> str | None:
 def at_home(config: Config, here: Config, *, data_root: str) -> Config:
     """The run's own science, in this machine's places."""
     recorded = config.data.root if Path(config.data.root).expanduser().is_dir() else here.data.root
-    places = {"root": data_root or recorded, "cache_dir": here.data.cache_dir}
-    data = replace(config.data, **places, download=here.data.download)
+    places = replace(here.data, root=data_root or recorded)
+    data = replace(config.data, root=places.root, download=places.download, cache_dir=places.cache_dir)
     if config.ckpt_path is not None and not Path(config.ckpt_path).exists():
         raise ValueError(f"the run went on from the checkpoint {config.ckpt_path!r}, which is not here.")
     sweep = replace(config.sweep, name=None, preview=False)
