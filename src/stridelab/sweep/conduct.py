@@ -21,6 +21,7 @@ from stridelab.tracking import names
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED
 
+from .ahead import load_ahead
 from .board import Board, screen
 from .checks import data_specs, enough_files, fetch_data, refuse, refuse_bad_checkpoint, writable
 from .closing import close
@@ -66,6 +67,8 @@ def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) ->
     store = tracking.resolve_store(first.tracking, results_dir=results)
     recall = tracking.Recall(store)
     pool.warm_up()
+    if first.sweep.isolated and not first.sweep.preview:
+        load_ahead(store, report=multirun and first.sweep.report)
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()

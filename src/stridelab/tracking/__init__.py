@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .recall import Recall, restore
     from .run import Run, RunIdentity, open_run
     from .status import RESULT, read_status, read_tag, repair, settle, status_of
-    from .store import Store, analyze, resolve_store
+    from .store import Store, analyze, modules_for, resolve_store
 
 __all__ = [
     "RESULT",
@@ -34,6 +34,7 @@ __all__ = [
     "code_digest",
     "find_run",
     "find_sweep",
+    "modules_for",
     "open_run",
     "provenance",
     "read_status",
@@ -65,7 +66,7 @@ _LATER = {
     ".recall": "Recall restore",
     ".run": "Run RunIdentity open_run",
     ".status": "RESULT read_status read_tag repair settle status_of",
-    ".store": "Store analyze resolve_store",
+    ".store": "Store analyze modules_for resolve_store",
 }
 _FILE = {name: file for file, names in _LATER.items() for name in names.split()}
 

@@ -76,6 +76,12 @@ def apply_settings() -> None:
     warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", category=DeprecationWarning)
 
 
+def modules_for(store: Store) -> list[str]:
+    """What MLflow takes a second or two to import when a store is first used; settings are applied."""
+    apply_settings()
+    return ["mlflow", *([] if store.database is None else ["mlflow.store.tracking.sqlalchemy_store"])]
+
+
 def connect(store: Store, *, create: bool = True) -> MlflowClient:
     """A client; a SQLite store is checked first, because MLflow would try for 100 s to open a bad one. With
     `create=False` ValueError when there is no store yet."""
