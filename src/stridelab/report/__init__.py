@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         show_unfinished,
         show_variants,
     )
+    from .speed_tables import show_speed, show_training_speed
     from .table import COLUMNS, run_table, variant_table
     from .terminal import print_variants
 
@@ -35,7 +36,9 @@ __all__ = [
     "show_columns",
     "show_controls",
     "show_figure",
+    "show_speed",
     "show_summary",
+    "show_training_speed",
     "show_unfinished",
     "show_variants",
     "variant_table",
@@ -47,6 +50,7 @@ _HOME = {
     "figures": ("FIGURES", "NothingToDraw", "draw", "render"),
     "notebook": ("ReportPaths", "write_report"),
     "show": ("show_columns", "show_controls", "show_figure", "show_summary", "show_unfinished", "show_variants"),
+    "speed_tables": ("show_speed", "show_training_speed"),
     "table": ("COLUMNS", "run_table", "variant_table"),
     "terminal": ("print_variants",),
 }

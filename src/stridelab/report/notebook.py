@@ -38,6 +38,7 @@ SECTIONS = {
         ["accuracy_differences"],
     ),
     "Accuracy and cost": ("", ["accuracy_vs_macs", "costs"]),
+    "Speed": ("", ["show_speed", "show_training_speed"]),
     "Geometry": ("", ["geometry_ladder"]),
     "Learning curves": ("", ["learning_curves"]),
     "Feature maps": (
@@ -46,7 +47,7 @@ SECTIONS = {
         ["feature_maps_first", "feature_maps_last"],
     ),
 }
-"""Heading -> text and figures."""
+"""Heading -> text, and figures or tables."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def build(comparison: Comparison, store: Store, *, folder: Path, baseline: str |
     ]
     for heading, (said, names) in SECTIONS.items():
         cells.append(text(f"## {heading}\n\n{said}".rstrip()))
-        cells += [code(f'report.show_figure(comparison, "{name}")') for name in names]
+        cells += [code(_call(name)) for name in names]
     cells += [
         text("## Did the variants differ in nothing else?"),
         code("report.show_controls(comparison)"),
@@ -120,6 +121,10 @@ def build(comparison: Comparison, store: Store, *, folder: Path, baseline: str |
     }
     notebook: NotebookNode = v4.new_notebook(cells=cells, metadata=metadata)
     return notebook
+
+
+def _call(name: str) -> str:
+    return f'report.show_figure(comparison, "{name}")' if name in FIGURES else f"report.{name}(comparison)"
 
 
 def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None) -> str:

@@ -14,6 +14,7 @@ from stridelab.report import statistics
 from stridelab.report.figures import FIGURES, NothingToDraw, draw, render
 from stridelab.report.figures.style import compact, plain
 from stridelab.report.origin import origin
+from stridelab.report.speed import column_of, memory_note, speed_note
 from stridelab.report.table import COLUMNS
 from stridelab.report.words import Summary, accuracy_text, interval_text, p_text, peak_memory_mib, runs_text, summary
 
@@ -108,9 +109,11 @@ def show_variants(comparison: Comparison) -> Page:
     rows = [_variant_cells(comparison.by_variant[name], comparison) for name in shown]
     notes = [
         f"Mean \u00b1 sd over n seeds. Difference: paired by seed, to {comparison.baseline}, with its 95 % t-interval.",
+        speed_note(comparison),
+        memory_note(comparison),
         _left_out(len(shown), len(comparison.variants), "variants", "variants.csv"),
     ]
-    return _table(header, rows, notes=notes, kinds="tnnntnnnntnnn")
+    return table_page(header, rows, notes=notes, kinds="tnnntnnnntnnn")
 
 
 def _variant_cells(row: dict[str, Any], comparison: Comparison) -> list[str]:
@@ -127,7 +130,7 @@ def _variant_cells(row: dict[str, Any], comparison: Comparison) -> list[str]:
         *[compact(row.get(name, math.nan)) for name in ("cost/macs", "cost/params")],
         *[_whole(row.get(name)) for name in ("cost/effective_stride", "cost/receptive_field_px")],
         str(row["maps"]) if isinstance(row["maps"], str) else "-",
-        compact(row.get("throughput/train_images_per_s_mean", math.nan)),
+        compact(row.get(column_of(comparison, "throughput/train_images_per_s"), math.nan)),
         compact(row.get("memory/saved_activations_mib", math.nan)),
         compact(peak_memory_mib(row)),
     ]
@@ -159,7 +162,7 @@ def show_controls(comparison: Comparison) -> Page:
     html = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     if len(controls.violations):
         rows = [[str(cell) for cell in row] for row in controls.violations.head(ROWS).itertuples(index=False)]
-        html += _table(list(controls.violations.columns), rows, kinds="ntpp").html
+        html += table_page(list(controls.violations.columns), rows, kinds="ntpp").html
     return Page(html, "\n".join(sentences))
 
 
@@ -171,16 +174,16 @@ def show_unfinished(comparison: Comparison) -> Page:
     shown = runs.head(ROWS)
     rows = [[str(cell) for cell in row] for row in shown[["run_name", "status", "reason"]].itertuples(index=False)]
     note = _left_out(len(shown), len(runs), "runs", "runs.csv")
-    return _table(["run", "status", "reason"], rows, notes=[note], kinds="ttp")
+    return table_page(["run", "status", "reason"], rows, notes=[note], kinds="ttp")
 
 
 def show_columns() -> Page:
     """What every column of runs.csv means."""
-    table = _table(["column", "meaning"], [[name, meaning] for name, meaning in COLUMNS.items()], kinds="tp")
+    table = table_page(["column", "meaning"], [[name, meaning] for name, meaning in COLUMNS.items()], kinds="tp")
     return Page(f"<details><summary>show</summary>{table.html}</details>", table.text)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, notes: Sequence[str] = (), kinds: str) -> Page:
+def table_page(header: Sequence[str], rows: Sequence[Sequence[str]], *, notes: Sequence[str] = (), kinds: str) -> Page:
     """`kinds`, a letter a column: t for a word or name, n for a number, p for prose, which alone wraps."""
 
     def line(cells: Sequence[str], tag: str) -> str:

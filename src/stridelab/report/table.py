@@ -15,6 +15,33 @@ from stridelab.report import statistics
 if TYPE_CHECKING:
     from stridelab.tracking import RunRecord, SweepRecord
 
+_BENCHMARKED = {
+    "forward_batch1": "one forward pass of one image",
+    "forward_batch256": "one forward pass of 256 images",
+    "training_batch1": "one training step with one image",
+    "training_batch256": "one training step with 256 images",
+}
+BENCHMARK_COLUMNS = {
+    "benchmark/num_rounds": "rounds of the measurement phase (docs/measuring.md), in which all variants took turns",
+    **{
+        f"benchmark/{cell}_{name}": f"{what}, {meaning}"
+        for cell, what in _BENCHMARKED.items()
+        for name, meaning in {
+            "ms": "in ms, median of the rounds, measured apart from training",
+            "iqr_ms": "inter-quartile range of the rounds, in ms",
+            "p99_ms": "in ms, 99th percentile of all passes, where there were 100",
+            **(
+                {
+                    "images_per_s": "images a second, median of the rounds, measured apart from training",
+                    "iqr_images_per_s": "inter-quartile range of the rounds, in images a second",
+                }
+                if cell.endswith("256")
+                else {}
+            ),
+        }.items()
+    },
+}
+
 COLUMNS = {
     "run_id": "the run's id in the store",
     "run_name": "what varies, as text",
@@ -35,9 +62,12 @@ COLUMNS = {
     "train/loss": "as final/train_loss; by epoch in the store",
     "val/acc": "as final/val_acc; by epoch in the store",
     "val/loss": "as final/val_loss; by epoch in the store",
-    "throughput/train_images_per_s": "training images a second; warm-up, validation and snapshots left out",
+    "throughput/train_images_per_s": "training images a second; warm-up, validation, snapshots and tracking left out; "
+    "runs that trained at the same time shared the machine",
+    "throughput/train_timed_images": "training images that this speed stands on",
+    "throughput/train_timed_s": "seconds that this speed stands on",
     "throughput/eval_images_per_s": "images a second in evaluation",
-    "latency/batch1_ms": "time of one forward pass of one image, in ms, median",
+    "latency/batch1_ms": "time of one forward pass of one image, in ms, median, at the end of the run",
     "memory/peak_rss_mib": "highest resident memory above the level before the run, in MiB (of the whole process where "
     "the system cannot reset its peak)",
     "memory/peak_device_mib": "highest memory allocated on the accelerator, in MiB",
@@ -48,15 +78,16 @@ COLUMNS = {
     "cost/params": "number of parameters",
     "cost/effective_stride": "product of all strides: input pixels between neighbouring units of the last map",
     "cost/receptive_field_px": "side of the input square that one unit of the last map can see, in pixels",
+    **BENCHMARK_COLUMNS,
     "time/fit_s": "wall time of training, validation included, in s",
     "time/total_s": "wall time of the whole run, in s",
 }
 """Every column of the run table but the swept parameters, which keep their own names (`stride_1`, `padding`, ...),
 and further metrics, which keep their names in the store. In the variant table a measured metric X becomes X_mean,
-X_sd (over seeds, sample sd), X_low and X_high (95 % t-interval of the mean); a cost keeps its name."""
+X_sd (over seeds, sample sd), X_low and X_high (95 % t-interval of the mean); a cost or benchmark keeps its name."""
 
-FIXED = ("cost/", "memory/saved_activations_mib", "memory/params_mib")
-"""Metrics that follow from the variant alone: one value a variant, no spread."""
+FIXED = ("cost/", "memory/saved_activations_mib", "memory/params_mib", "benchmark/")
+"""Metrics that are the same for every seed of a variant: one value a variant, no spread over seeds."""
 _REFUSED = "ValueError: refused: "
 _MAPS = ("conv", "max_pool", "avg_pool")
 _LISTED_LAYERS = 5

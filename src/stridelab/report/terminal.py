@@ -14,6 +14,7 @@ from rich.text import Text
 from stridelab.report import statistics
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.figures.style import plain, three_digits
+from stridelab.report.speed import column_of, measured_how
 from stridelab.report.words import accuracy_text, interval_text, needed, peak_memory_mib, runs_text
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _cells(row: dict[str, Any], comparison: Comparison) -> list[Text]:
         _number(row.get("cost/macs"), lambda macs: three_digits(macs / 1e6)),
         _number(row.get("cost/receptive_field_px"), lambda px: f"{px:.0f}"),
         row["maps"] if isinstance(row["maps"], str) else "-",
-        _number(row.get("throughput/train_images_per_s_mean"), lambda speed: f"{speed:,.0f}"),
+        _number(row.get(column_of(comparison, "throughput/train_images_per_s")), lambda speed: f"{speed:,.0f}"),
         _number(peak_memory_mib(row), lambda mib: f"{mib:,.0f}"),
     ]
     return [Text(cell, style=STYLES.get(verdict, "") if column == 4 else "") for column, cell in enumerate(cells)]
@@ -80,7 +81,7 @@ def _below(comparison: Comparison) -> list[str]:
     if compared:
         found.append(
             f"Accuracy: mean \u00b1 sd over n seeds. Difference: points to {plain(comparison.baseline)}, "
-            "paired by seed, [95 % interval]. MiB: peak memory."
+            f"paired by seed, [95 % interval]. MiB: peak memory. img/s: training {measured_how(comparison)}."
         )
     if (table["difference_verdict"] == statistics.TOO_FEW).any():
         found.append(needed(compared))

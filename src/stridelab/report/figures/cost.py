@@ -22,6 +22,7 @@ from stridelab.report.figures.style import (
     new_figure,
     plain,
 )
+from stridelab.report.speed import column_of, measured_how
 from stridelab.report.words import times
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ COSTS = {
     "memory/peak_rss_mib": "Peak resident memory, MiB",
 }
 """Metric -> panel title, in panel order."""
+ALONE = {
+    "benchmark/training_batch256_images_per_s": "Training speed alone, images/s (more is better)",
+    "benchmark/forward_batch1_ms": "Latency of one image, alone, ms",
+}
+"""Titles of what is shown in place of these where the variants were measured apart from training."""
 ROWS = 12
 _NAME_LIMIT = 34
 
@@ -43,7 +49,7 @@ _NAME_LIMIT = 34
 def costs(comparison: Comparison) -> Figure:
     """One panel a cost: bars from 1x (the baseline) on one doubling scale for all panels, and the value itself."""
     table = comparison.variants.set_index("variant")
-    columns = {name: name if name in table else f"{name}_mean" for name in COSTS}
+    columns = {name: column_of(comparison, name) for name in COSTS}
     present = [
         name for name, column in columns.items()
         if column in table and table[column].get(comparison.baseline, math.nan) > 0
@@ -57,7 +63,7 @@ def costs(comparison: Comparison) -> Figure:
     figure = new_figure(0.85 + tall * (0.55 + 0.21 * len(names)))
     grid = figure.subplots(tall, 2, sharex=True, sharey=True, squeeze=False)
     for panel, (axes, name) in enumerate(zip(grid.flat, present, strict=False)):
-        axes.set_title(COSTS[name], fontweight="normal", fontsize=9.5)
+        axes.set_title(ALONE.get(columns[name], COSTS[name]), fontweight="normal", fontsize=9.5)
         _ratio_bars(axes, ratios[:, panel], [look[name] for name in names])
         _values(axes, ratios[:, panel], values[:, panel])
     for axes in list(grid.flat)[len(present) :]:
@@ -68,8 +74,8 @@ def costs(comparison: Comparison) -> Figure:
     headline(
         figure,
         f"Cost as a multiple of {plain(comparison.baseline)}",
-        note="One doubling scale for all panels. MACs, parameters and saved activations follow from the variant; "
-        "speed, latency and memory were measured (mean over seeds) and depend on the machine. "
+        note="One doubling scale for all panels. MACs, parameters and saved activations follow from the variant; the "
+        f"rest was measured: speed {measured_how(comparison)}. "
         f"{left_out(len(names), len(table), 'are shown')}",
     )
     return figure

@@ -1,0 +1,96 @@
+"""The report's tables of speed: measured apart from training, and while training."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from stridelab.report.figures.style import compact, plain
+from stridelab.report.show import ROWS, Page, table_page
+from stridelab.report.speed import Phase, phase_of, sharing_text, widest_spread
+from stridelab.report.words import times
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
+
+HOW = (
+    "Measured apart from training, each variant in a process of its own, in turns, on the untrained network: median "
+    "of the rounds, n of them. Spread: the widest inter-quartile range of the rounds over their median. Ratio: to "
+    "{baseline}. Training: both passes and the optimiser's step. p99: 99 of 100 passes were faster."
+)
+MISSING = (
+    "The variants were not measured apart from training. python scripts/benchmark.py variants sweep=<name> does it, "
+    "on an idle machine, or trainer.benchmark=true at the end of a sweep."
+)
+
+
+def show_speed(comparison: Comparison) -> Page:
+    """What the measurement phase found, with its spread, and whether it is to be trusted."""
+    phase = phase_of(comparison)
+    if not phase.marks:
+        return Page(f"<p class='note'>{escape(MISSING)}</p>", MISSING)
+    header = [
+        "variant", "one image, ms", "ratio", "p99, ms", "forward, images/s", "ratio", "training, images/s", "ratio",
+        "n", "spread, %", "trusted?",
+    ]  # fmt: skip
+    baseline = comparison.by_variant[comparison.baseline]
+    rows = [
+        _cells(comparison.by_variant[name], baseline, phase) for name in comparison.shown(ROWS) if name in phase.marks
+    ]
+    return table_page(header, rows, notes=_notes(comparison, phase), kinds="tnnnnnnnnnp")
+
+
+def _cells(row: dict[str, Any], baseline: dict[str, Any], phase: Phase) -> list[str]:
+    def value(name: str) -> float:
+        return float(row.get(f"benchmark/{name}", math.nan))
+
+    def ratio(name: str) -> str:
+        return times(value(name) / float(baseline.get(f"benchmark/{name}", math.nan)))
+
+    spread, rounds = widest_spread(row), value("num_rounds")
+    mark = phase.marks[row["variant"]]
+    return [
+        plain(row["variant"], limit=80),
+        compact(value("forward_batch1_ms")),
+        ratio("forward_batch1_ms"),
+        compact(value("forward_batch1_p99_ms")),
+        compact(value("forward_batch256_images_per_s")),
+        ratio("forward_batch256_images_per_s"),
+        compact(value("training_batch256_images_per_s")),
+        ratio("training_batch256_images_per_s"),
+        "-" if math.isnan(rounds) else f"{rounds:.0f}",
+        "-" if math.isnan(spread) else f"{100 * spread:.1f}",
+        "yes" if mark == "trusted" else mark.replace("untrusted", "no", 1),
+    ]
+
+
+def _notes(comparison: Comparison, phase: Phase) -> list[str]:
+    notes = [HOW.format(baseline=plain(comparison.baseline)), f"On: {'; '.join(phase.setups)}."]
+    if len(phase.sessions) > 1:
+        found = ", ".join(session.partition(",")[0] for session in phase.sessions)
+        notes.append(f"Measured at different times ({found}): not to be compared. Measure all of them again.")
+    elif not phase.complete:
+        notes.append("Some finished runs have no figures, so the other tables show the speed while training.")
+    return notes
+
+
+def show_training_speed(comparison: Comparison) -> Page:
+    """What the runs themselves say of their speed, and what it stands on."""
+    header = ["variant", "n", "while training, images/s", "images timed a run", "seconds timed a run"]
+    name = "throughput/train_images_per_s"
+    rows = []
+    for variant in comparison.shown(ROWS):
+        row = comparison.by_variant[variant]
+        mean, sd = row.get(f"{name}_mean", math.nan), row.get(f"{name}_sd", math.nan)
+        rows.append(
+            [
+                plain(variant, limit=80),
+                str(int(row["n"])),
+                compact(mean) + ("" if math.isnan(sd) else f" \u00b1 {compact(sd)}"),
+                *[compact(row.get(f"throughput/train_timed_{what}_mean", math.nan)) for what in ("images", "s")],
+            ]
+        )
+    said, left_out = sharing_text(comparison), "warm-up, validation, snapshots and tracking left out"
+    note = f"{said[0].upper()}{said[1:]}. Mean \u00b1 sd over n seeds; {left_out}."
+    return table_page(header, rows, notes=[note], kinds="tnnnn")
