@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from .augment import Moves, moved
 from .splits import Split
 from .storage import Mapped
 
@@ -19,7 +20,8 @@ class Batches:
     """Yields (images float32 [b, c, h, w], labels int64 [b]), to the bit as ToTensor and Normalize give them.
 
     Images stay uint8, in the memory of `device` where there is room; only a batch at a time is ever float. Without
-    `order`, the order is that of the split. `order(epoch)` gives the indices of one pass, int64 [len(split)].
+    `order`, the order is that of the split. `order(epoch)` gives the indices of one pass, int64 [len(split)];
+    `augment(epoch)`, what becomes of each image of the split in that pass, wherever in the order it comes.
     """
 
     def __init__(
@@ -30,13 +32,14 @@ class Batches:
         mean: Sequence[float],
         std: Sequence[float],
         order: Callable[[int], Tensor] | None = None,
+        augment: Callable[[int], Moves] | None = None,
         device: torch.device | str = "cpu",
         drop_last: bool = False,
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         if drop_last and batch_size > len(split):
             raise ValueError(f"trainer.batch_size={batch_size} must be at most the {len(split)} images there are.")
-        self.batch_size, self.order, self.drop_last = batch_size, order, drop_last
+        self.batch_size, self.order, self.augment, self.drop_last = batch_size, order, augment, drop_last
         self.epoch = 0
         self._channels_last = memory_format == torch.channels_last
         self._device = torch.device(device)
@@ -49,7 +52,7 @@ class Batches:
         self._std = self._stored(torch.tensor(deviation).view(1, -1, 1, 1).expand(shape)).to(device)
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch (from 0) the next pass asks `order` for; in time until its first batch is taken."""
+        """Which epoch (from 0) the next pass is of; in time until its first batch is taken."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -59,10 +62,14 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = None if self.order is None else self.order(self.epoch).to(self._labels.device)
         assert order is None or order.shape == self._labels.shape
+        moves = None if self.augment is None else self.augment(self.epoch).to(self._device)
         for batch in range(len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             which = part if order is None else order[part]
-            yield self._floats(self._taken(which)), self._labels[which]
+            pixels = self._taken(which)
+            if moves is not None:
+                pixels = moved(pixels, moves.of(which), row_axis=1 if self._channels_last else 2)
+            yield self._floats(pixels), self._labels[which]
 
     def normalised(self, images: Tensor) -> Tensor:
         """Any uint8 images [n, c, h, w] of this set's size, as a batch has them."""

@@ -36,6 +36,7 @@ def layers_of(config: Config) -> tuple[LayerGeometry, ...]:
     """ValueError with the reason why `config` cannot be trained."""
     layers = measure(layer_plan_of(config))
     refuse_lonely_image(config, layers)
+    refuse_wide_crop(config)
     return layers
 
 
@@ -50,6 +51,15 @@ def refuse_lonely_image(config: Config, layers: Sequence[LayerGeometry]) -> None
                     f"and layer {layer.name!r} has a map of 1x1: one value has no variance to normalise by; "
                     "choose another batch size"
                 )
+
+
+def refuse_wide_crop(config: Config) -> None:
+    side = min(config.data.facts.input_size)
+    if config.trainer.crop >= side:
+        raise ValueError(
+            f"trainer.crop={config.trainer.crop} must be less than {side}, the shorter side of the images of "
+            f"data={config.data.name}: a crop must not miss its image"
+        )
 
 
 def layer_plan_of(config: Config) -> LayerPlan:

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from stridelab.data.augment import Moves
+
 
 def keyed_generator(seed: int, *purpose: object) -> torch.Generator:
     """A generator of its own for this seed and purpose, for instance `(seed, "order", epoch)`."""
@@ -23,6 +25,24 @@ def keyed_seed(seed: int, *purpose: object) -> int:
 def batch_order(seed: int, *, epoch: int, count: int) -> Tensor:
     """The order of `count` training images in `epoch` (from 0): int64 [count]."""
     return torch.randperm(count, generator=keyed_generator(seed, "order", epoch))
+
+
+def random_bits(key: int, count: int) -> Tensor:
+    """int64 [count] of 64 random bits each: the first outputs of SplitMix64 (Steele, Lea and Flood 2014) from the
+    state `key`, each a function of `key` and its position alone; int64 wraps as uint64 does."""
+    bits = key + torch.arange(1, count + 1) * _signed(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits = (bits ^ _shifted(bits, shift)) * _signed(factor)
+    return bits ^ _shifted(bits, 31)
+
+
+def _signed(word: int) -> int:
+    return word - (word >> 63 << 64)
+
+
+def _shifted(bits: Tensor, by: int) -> Tensor:
+    """To the right, with zeros coming in from the left."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
 @torch.no_grad()
@@ -70,3 +90,17 @@ class BatchOrder:
         """SHA-256 over every epoch's order and the batch size: equal digests mean equal batches."""
         text = f"{self.count} {self.batch_size} {sorted(self.handed_out.items())}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Augmentation:
+    """What becomes of each training image in an epoch: a function of the seed, the epoch and the image's position in
+    the training split, whatever the batches, the network, the threads or the device."""
+
+    def __init__(self, seed: int, *, count: int, crop: int, flip: bool) -> None:
+        self.seed, self.count, self.crop, self.flip = seed, count, crop, flip
+
+    def __call__(self, epoch: int) -> Moves:
+        bits = random_bits(keyed_seed(self.seed, "augment", epoch), self.count)
+        choices = 2 * self.crop + 1
+        down, right = (((_shifted(bits, by) & 0xFFFFFF) * choices) >> 24 for by in (0, 24))
+        return Moves(self.crop, down, right, _shifted(bits, 63) if self.flip else None)

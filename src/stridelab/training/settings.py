@@ -29,6 +29,11 @@ class TrainerConfig:
     """Learning rate a step: one_cycle, cosine or constant."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes, at training only."""
+    crop: int = 0
+    """Augmentation: pixels of black put around each training image before a part of its own size is cut out at random
+    (torchvision's RandomCrop with this padding); drawn from the seed, the epoch and the image alone. 0: no crop."""
+    flip: bool = False
+    """Augmentation: mirror each training image left to right with probability 1/2, drawn as for crop."""
     precision: str = "32-true"
     """As in Lightning: 32-true, bf16-mixed, 16-mixed or 64-true."""
     accelerator: str = "cpu"
@@ -61,7 +66,7 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "devices", "threads"):
             require(name, getattr(self, name), at_least=1)
-        for name in ("momentum", "weight_decay", "label_smoothing", "feature_map_images"):
+        for name in ("momentum", "weight_decay", "label_smoothing", "crop", "feature_map_images"):
             require(name, getattr(self, name), at_least=0)
         require("feature_map_channels", self.feature_map_channels, at_least=1)
         if not self.lr > 0:
