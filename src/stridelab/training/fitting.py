@@ -25,7 +25,7 @@ from .memory import measured_saved_bytes
 from .module import Classifier
 from .peak import MIB, PeakMemory
 from .progress import Divergence, EpochMetrics, ProgressEvents
-from .randomness import BatchOrder, initialise, weights_digest
+from .randomness import Augmentation, BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder
 from .result import Result
 from .settings import TrainerConfig
@@ -137,8 +137,14 @@ def batches_of(data: Data, config: TrainerConfig, order: BatchOrder) -> dict[str
         memory_format=torch.channels_last if config.channels_last else torch.contiguous_format,
         device=device_of(config),
     )
+    augment = Augmentation(order.seed, count=order.count, crop=config.crop, flip=config.flip)
     return {
-        "train": batches(data.train, batch_size=config.batch_size, order=order),
+        "train": batches(
+            data.train,
+            batch_size=config.batch_size,
+            order=order,
+            augment=augment if config.crop or config.flip else None,
+        ),
         "val": batches(data.val, batch_size=EVAL_BATCH_SIZE),
         "test": batches(data.test, batch_size=EVAL_BATCH_SIZE),
     }
