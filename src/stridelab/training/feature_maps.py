@@ -1,4 +1,4 @@
-"""Feature maps of a few fixed test images, the same images, channels and steps in every variant."""
+"""Feature maps of a few fixed test images, the same images, channels and steps in every variant, within a size."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .recorder import Recorder
 
 TILE_WIDTH_PX = 512
+"""Of a picture whose tiles are enlarged, at most."""
+MOST_PX = 2048
+"""Of any picture, in both directions: of larger maps fewer tiles are shown."""
+MOST_BYTES = 32 << 20
+"""Of all maps that a run keeps, as float16 in memory."""
+LARGEST = 65504.0
+"""Finite float16."""
 
 
 def snapshot_epochs(epochs: int) -> tuple[int, ...]:
@@ -47,14 +55,21 @@ class FeatureMaps(pl.Callback):
         maps = network.feature_maps(self.images.to(module.device), network.conv_layers)
         network.train(training)
         for name, values in maps.items():
-            self.arrays[f"{step}/{name}"] = values[:, : self.channels].float().cpu().numpy().astype(np.float16)
+            kept = values[:, : self.num_kept(values, layers=len(maps))].float().clamp(-LARGEST, LARGEST)
+            self.arrays[f"{step}/{name}"] = kept.cpu().numpy().astype(np.float16)
         self.show(step)
+
+    def num_kept(self, maps: Tensor, *, layers: int) -> int:
+        """How many channels of a layer, from the first on: variants with larger maps may keep fewer of the same."""
+        count, _, height, width = maps.shape
+        share = MOST_BYTES // (len(self.steps) * layers)
+        return max(1, min(self.channels, share // (count * height * width * 2)))
 
     def show(self, step: int) -> None:
         taken = [key for key in self.arrays if key.startswith(f"{step}/")]
         for number, key in enumerate(taken, start=1):
             name = f"feature_maps/{number:02d}_{key.partition('/')[2]}"
-            self.recorder.image(name, tile_grid(self.arrays[key]), step=step)
+            self.recorder.image(name, picture(self.arrays[key]), step=step)
 
     def record_again(self) -> None:
         """See `EpochMetrics.record_again`."""
@@ -74,10 +89,34 @@ class FeatureMaps(pl.Callback):
         return path
 
 
+def picture(maps: NDArray[np.float16]) -> NDArray[np.uint8]:
+    """The tiles, and beneath them what black and white stand for and which tiles share that scale."""
+    maps = shown(maps)
+    images, channels = maps.shape[:2]
+    low, high = scale_of(maps)
+    return captioned(
+        tile_grid(maps),
+        f"black {low:.3g}, white {high:.3g}",
+        f"one scale for these {images} images, {channels} channels",
+    )
+
+
+def shown(maps: NDArray[np.float16]) -> NDArray[np.float16]:
+    """The first images and channels, as many as fit."""
+    height, width = maps.shape[2:]
+    return maps[: max(1, MOST_PX // (height + 1)), : max(1, MOST_PX // (width + 1))]
+
+
+def scale_of(maps: NDArray[np.float16]) -> tuple[float, float]:
+    values = np.nan_to_num(maps.astype(np.float32))
+    return float(values.min()), float(values.max())
+
+
 def tile_grid(maps: NDArray[np.float16]) -> NDArray[np.uint8]:
-    """One row an image, one tile a channel, grey from the layer's least to its greatest value, at most 512 px wide."""
-    values = maps.astype(np.float32)
-    low, high = float(values.min()), float(values.max())
+    """One row an image, one tile a channel, grey from the least to the greatest value of all, enlarged to at most
+    512 px."""
+    low, high = scale_of(maps)
+    values = np.nan_to_num(maps.astype(np.float32))
     grey = ((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
     count, channels, height, width = grey.shape
     grid = np.full((count * (height + 1) - 1, channels * (width + 1) - 1), 255, np.uint8)
@@ -86,6 +125,21 @@ def tile_grid(maps: NDArray[np.float16]) -> NDArray[np.uint8]:
             top, left = image * (height + 1), channel * (width + 1)
             grid[top : top + height, left : left + width] = grey[image, channel]
     return enlarge(grid)
+
+
+def captioned(grid: NDArray[np.uint8], *lines: str) -> NDArray[np.uint8]:
+    """Black on white beneath the picture, in a font of fixed size that comes with Pillow."""
+    font = ImageFont.load_default_imagefont()
+    boxes = [font.getbbox(line) for line in lines]
+    line_height = max(int(box[3]) for box in boxes) + 2
+    height, width = grid.shape
+    wide = max(width, *(int(box[2]) + 2 for box in boxes))
+    canvas = Image.new("L", (wide, height + 2 + line_height * len(lines)), 255)
+    canvas.paste(Image.fromarray(grid), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for number, line in enumerate(lines):
+        draw.text((1, height + 2 + number * line_height), line, fill=0, font=font)
+    return np.asarray(canvas)
 
 
 def enlarge(grid: NDArray[np.uint8]) -> NDArray[np.uint8]:

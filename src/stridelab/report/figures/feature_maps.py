@@ -207,8 +207,9 @@ def _note(comparison: Comparison, panel: Panel) -> str:
     else:
         meaning = "Weights were not shown to be equal at the start: channels of two columns need not correspond."
     seed = f"Seed {seeds.pop()}" if len(seeds) == 1 else "Different seeds"
+    kept = min(maps[f"{panel.step}/{layer}"].shape[1] for maps in panel.maps.values() for layer in panel.layers)
     return (
-        f"{meaning} {seed}, image {panel.image}. One colour scale a row (ends: the {100 * QUANTILE:g} % quantile of "
-        "|value|). The channels that vary most, the same in all columns. Every unit is one square of colour. "
-        "RF: receptive field, in pixels of the image."
+        f"{meaning} {seed}, image {panel.image}. One colour scale a row, shared by all its variants and channels (its "
+        f"ends, at the bar: the {100 * QUANTILE:g} % quantile of |value|). Of the first {kept} channels those that "
+        "vary most, the same in all columns. One square: one unit. RF: receptive field, in pixels of the image."
     )
