@@ -17,6 +17,7 @@ from stridelab.data import Batches, Data, probe_images
 from stridelab.geometry import LayerPlan
 from stridelab.models.build import build
 
+from .allocator import keep_freed_memory
 from .attempts import Attempts
 from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, starting_point
 from .faults import point
@@ -29,6 +30,7 @@ from .randomness import Augmentation, BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder
 from .result import Result
 from .settings import TrainerConfig
+from .steps import Steps, steps_of
 from .throughput import Throughput, batch1_latency_ms
 
 EVAL_BATCH_SIZE = 500
@@ -62,8 +64,9 @@ def fit(
         network = network.to(memory_format=torch.channels_last)
 
     order = BatchOrder(seed, count=len(data.train.labels), batch_size=config.batch_size)
-    batches = batches_of(data, config, order)
-    module = Classifier(network, config, total_steps=config.max_epochs * len(batches["train"]))
+    steps = steps_of(config, count=len(data.train), image_shape=data.train.image_shape)
+    batches = batches_of(data, config, order, steps)
+    module = Classifier(network, config, steps=steps)
     throughput, epochs = Throughput(), EpochMetrics(recorder)
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
@@ -116,6 +119,7 @@ def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], 
 
 def prepare_process(config: TrainerConfig) -> None:
     torch.set_num_threads(config.threads)
+    keep_freed_memory()
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
     # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
@@ -129,7 +133,7 @@ def device_of(config: TrainerConfig) -> torch.device:
     return torch.device("mps" if config.accelerator == "mps" else "cpu")
 
 
-def batches_of(data: Data, config: TrainerConfig, order: BatchOrder) -> dict[str, Batches]:
+def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps) -> dict[str, Batches]:
     batches = partial(
         Batches,
         mean=data.spec.mean,
@@ -141,7 +145,7 @@ def batches_of(data: Data, config: TrainerConfig, order: BatchOrder) -> dict[str
     return {
         "train": batches(
             data.train,
-            batch_size=config.batch_size,
+            batch_size=config.batch_size * steps.at_once,
             order=order,
             augment=augment if config.crop or config.flip else None,
         ),

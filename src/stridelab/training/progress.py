@@ -53,8 +53,8 @@ class EpochMetrics(pl.Callback):
 
 
 class Divergence(pl.Callback):
-    """Stops a run whose loss is no number any more: at that step on a CPU; elsewhere, where asking costs a
-    synchronisation, at the end of the epoch, and says which step it was."""
+    """Stops a run whose loss is no number any more, and says at which step: within `Steps.at_once` steps on a CPU;
+    elsewhere, where asking costs a synchronisation, at the end of the epoch."""
 
     def __init__(self) -> None:
         self.losses: list[Tensor] = []
@@ -62,15 +62,15 @@ class Divergence(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        point("step")
-        self.losses.append(outputs["loss"].detach())
+        assert isinstance(module, Classifier)
+        self.losses.append(outputs["losses"])
         if batch_idx + 1 == trainer.num_training_batches or self.losses[-1].device.type == "cpu":
-            losses, self.losses = torch.stack(self.losses).float().cpu(), []
-            for step, loss in enumerate(losses.tolist(), start=batch_idx + 2 - len(losses)):
+            turns, losses, self.losses = len(self.losses), torch.cat(self.losses).tolist(), []
+            for step, loss in enumerate(losses, start=(batch_idx + 1 - turns) * module.steps.at_once + 1):
                 if not math.isfinite(loss):
                     raise FloatingPointError(
                         f"diverged: the training loss is {loss} in epoch {trainer.current_epoch + 1} at step {step} "
-                        f"of {trainer.num_training_batches}; lower trainer.lr."
+                        f"of {steps_an_epoch(trainer, module)}; lower trainer.lr."
                     )
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -87,6 +87,11 @@ def refuse_divergence(module: pl.LightningModule, *, epoch: int) -> None:
             )
 
 
+def steps_an_epoch(trainer: pl.Trainer, module: Classifier) -> int:
+    """Fewer than an epoch has where they are limited for debugging."""
+    return min(module.steps.an_epoch, int(trainer.num_training_batches) * module.steps.at_once)
+
+
 class ProgressEvents(pl.Callback):
     """Tells `progress` where training stands, a few times a second at most."""
 
@@ -96,16 +101,17 @@ class ProgressEvents(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        assert isinstance(module, Classifier)
         last = batch_idx + 1 == trainer.num_training_batches
         if last or perf_counter() - self.told >= EVENT_EVERY_S:
             self.told = perf_counter()
-            known = self.epochs.final
+            known, steps = self.epochs.final, steps_an_epoch(trainer, module)
             self.progress(
                 {
                     "epoch": trainer.current_epoch + 1,
                     "epochs": trainer.max_epochs,
-                    "step": batch_idx + 1,
-                    "steps": trainer.num_training_batches,
+                    "step": min((batch_idx + 1) * module.steps.at_once, steps),
+                    "steps": steps,
                 }
                 | ({"val_acc": known["final/val_acc"]} if "final/val_acc" in known else {})
             )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+
+from .module import Classifier
 
 WARM_UP_STEPS = 5
 
@@ -44,7 +47,8 @@ def synchronise() -> None:
 
 
 class Throughput(pl.Callback):
-    """Steps of an epoch are timed from the end of its first one, so that data gathering counts and set-up does not.
+    """Steps of an epoch are timed from the end of its first turn (`Steps.at_once` of them), so that data gathering
+    counts and set-up does not.
 
     The first `WARM_UP_STEPS` steps of a fit are left out when the epoch has more than twice as many.
     """
@@ -55,17 +59,19 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        assert isinstance(module, Classifier)
         if self.train.began is not None:
             self.train.images += len(batch[1])
         if batch_idx + 1 == trainer.num_training_batches:
             self.train.stop()
             self.warm = True
-        elif self.train.began is None and (self.warm or self._warmed_up(trainer, batch_idx)):
+        elif self.train.began is None and (self.warm or self._warmed_up(trainer, module, batch_idx)):
             self.train.start()
 
     @staticmethod
-    def _warmed_up(trainer: pl.Trainer, batch_idx: int) -> bool:
-        return batch_idx + 1 >= min(WARM_UP_STEPS, trainer.num_training_batches // 2)
+    def _warmed_up(trainer: pl.Trainer, module: Classifier, batch_idx: int) -> bool:
+        turns = math.ceil(WARM_UP_STEPS / module.steps.at_once)
+        return batch_idx + 1 >= min(turns, trainer.num_training_batches // 2)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

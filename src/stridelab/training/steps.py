@@ -1,0 +1,38 @@
+"""How many optimizer steps are taken for each batch that Lightning hands over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .settings import TrainerConfig
+
+MOST_AT_ONCE = 8
+FEWEST_TURNS = 8
+"""Turns an epoch, where it has as many steps: what is told and timed once a turn stays fine enough."""
+MOST_BYTES = 2**24
+"""Of float images at once."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Of a fit. Grouping changes no result: the same batches, in the same order, each with a step of its own."""
+
+    at_once: int
+    an_epoch: int
+    epochs: int
+
+    @property
+    def in_all(self) -> int:
+        return self.an_epoch * self.epochs
+
+
+def steps_of(config: TrainerConfig, *, count: int, image_shape: Sequence[int]) -> Steps:
+    """Of a fit on `count` images. One at a time where the batches of an epoch are limited: those limits count
+    batches as Lightning sees them."""
+    an_epoch = math.ceil(count / config.batch_size)
+    limited = config.overfit_batches or config.limit_train_batches != 1.0 or isinstance(config.limit_train_batches, int)
+    room = MOST_BYTES // (4 * config.batch_size * math.prod(image_shape))
+    at_once = 1 if limited else max(1, min(MOST_AT_ONCE, an_epoch // FEWEST_TURNS, room))
+    return Steps(at_once, an_epoch, config.max_epochs)
