@@ -202,6 +202,7 @@ def test_the_command_that_opens_the_store(store: Store) -> None:
     assert ui_command(Store("http://u:secret@host:5000", "", "x")) == "http://u:***@host:5000"
     assert ui_base(store) == "http://127.0.0.1:5000"
     assert ui_base(Store("http://host:5000", "", "x")) == "http://host:5000"
+    assert ui_base(Store("http://me:secret@host:5000", "", "x")) == "http://host:5000"
 
 
 def test_links_select_the_runs_of_the_sweep_in_the_view_for_training(store: Store) -> None:
@@ -232,6 +233,8 @@ def test_links_select_the_runs_of_the_sweep_in_the_view_for_training(store: Stor
     [
         ("postgresql+psycopg2://me:pa:ss@h:5432/db", "postgresql+psycopg2://me:***@h:5432/db"),
         ("tracking.uri=http://u:p@127.0.0.1:5000", "tracking.uri=http://u:***@127.0.0.1:5000"),
+        ("https://me:a@b:c@h/x and y@z", "https://me:***@h/x and y@z"),
+        ("https://a-token@h/x", "https://***@h/x"),
         ("http://h/x?token=abc&y=1", "http://h/x?token=***&y=1"),
         ("sqlite:////a/b@c:d/mlflow.db", "sqlite:////a/b@c:d/mlflow.db"),
         ("model.strides=[1,2]", "model.strides=[1,2]"),

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override, QuotedString, Transformer
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import errors
+from . import errors, safety
 from .grammar import parse
 from .schema import Config
 
@@ -194,7 +194,9 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
     register_schema()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("train", overrides=list(overrides), return_hydra_config=True)
+            node = compose("train", overrides=list(overrides), return_hydra_config=True)
+            safety.check_composed(OmegaConf.to_container(node, resolve=False))  # type: ignore[arg-type]
+            return node
     except OmegaConfBaseException as error:
         raise ValueError(errors.explain(error, Config)) from None
     except Exception as error:

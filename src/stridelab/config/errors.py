@@ -12,11 +12,14 @@ from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.types import Override
 
+from . import safety
+
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
 
 
 def check_key(override: Override, schema: type, conf: Path) -> None:
     """Refuse a key that no one reads, and a group's choice that does not exist."""
+    safety.check_override(override)
     key = override.key_or_group
     if key.startswith("hydra"):
         return

@@ -23,5 +23,7 @@ def refusal(error: BaseException) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+    from stridelab.tracking import redact
+
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), redact(str(error))))
     return 1

@@ -29,6 +29,7 @@ def refuse_bad_input(arguments: Sequence[str]) -> None:
 
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     with refusing():
+        refuse_foreign_configurations(arguments)
         jobs = list(expand(overrides))
         for job in jobs:
             if job.config is None:
@@ -38,6 +39,14 @@ def refuse_bad_input(arguments: Sequence[str]) -> None:
                 f"these arguments name {len(jobs)} runs; add -m to run them as a sweep: "
                 f"python train.py -m {' '.join(repr(o) if '[' in o else o for o in overrides)}"
             )
+
+
+def refuse_foreign_configurations(arguments: Sequence[str]) -> None:
+    from stridelab.config.safety import FLAGS
+
+    for argument in arguments:
+        if argument.partition("=")[0] in FLAGS:
+            raise ValueError(f"{argument}: configurations come from conf/ only; an experiment of yours belongs there.")
 
 
 def experiment_sweeps(overrides: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -47,7 +48,9 @@ def _mlflow() -> str:
 
 
 def ui_base(store: Store, *, port: int = PORT) -> str:
-    return store.uri if store.uri.startswith(("http://", "https://")) else f"http://127.0.0.1:{port}"
+    """Without a name and a password: links are kept and passed on."""
+    served = store.uri.startswith(("http://", "https://"))
+    return re.sub(r"://[^/\s]*@", "://", store.uri) if served else f"http://127.0.0.1:{port}"
 
 
 def run_link(base: str, *, experiment_id: str, run_id: str) -> str:

@@ -29,6 +29,8 @@ from .store import Store, apply_settings
 CONNECT_S, ANSWER_S, LOCKED_S = 5.0, 60.0, 2.0
 """Waited for a server to be there; for an answer of one that is; for a SQLite file that somebody has locked."""
 IDS_A_QUERY = 500
+MAX_SAID = 150
+"""Characters of an error that are passed on."""
 PLATFORM = ("provenance.json", "requirements.txt")
 """Read in the run's folder itself (tracking/platforms.py)."""
 
@@ -67,7 +69,7 @@ class Recall:
         except queue.Empty:
             raise ValueError(f"it did not answer within {timeout_s:.0f} s") from None
         if isinstance(answer, Exception):
-            raise ValueError(str(answer).partition("\n")[0]) from answer
+            raise ValueError(str(answer).partition("\n")[0][:MAX_SAID]) from answer
         return answer
 
     def _call(self) -> None:

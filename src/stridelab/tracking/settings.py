@@ -46,6 +46,7 @@ def check_experiment(name: str) -> None:
 
 
 def redact(text: str) -> str:
-    """`text` without the passwords of the addresses in it."""
-    text = re.sub(r"(://[^/\s:@]*):[^/\s@]*@", r"\1:***@", text)
+    """`text` without the passwords of the addresses in it; a name without a password may be a token."""
+    text = re.sub(r"(://[^/\s:@\"']*):[^/\s\"']*@", r"\1:***@", text)
+    text = re.sub(r"://[^/\s:@\"']+@", "://***@", text)
     return re.sub(r"(?i)\b(password|passwd|token|secret|api_?key)=[^&\s'\"]+", r"\1=***", text)
