@@ -26,11 +26,15 @@ class Section:
 
 
 SECTIONS: Mapping[str, Section] = {
+    "data": Section("data", "a folder of 50,000 JPEG files: decoding once, later epochs, memory"),
     "memory": Section("activations", "predicted training memory against the measured one"),
     "plan": Section("plan", "wall time and memory of plan for 1,000 to 100,000 variants"),
     "start": Section("start", "seconds until help, a refusal, the plan and the first optimizer step"),
     "store": Section("store", "time to store, read and report 1,000 and 5,000 runs"),
     "sweep": Section("sweep", "whole sweeps through train.py -m against bare PyTorch loops"),
+    "training": Section(
+        "training", "images/s of the whole fit against bare PyTorch loops; part=default|fast", {"part": "all"}
+    ),
     "variants": Section(
         "variants",
         "speed of a finished sweep's variants in turns, recorded in its runs; sweep=<name or id>, keys as in train.py",

@@ -177,7 +177,7 @@ def remembered(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) ->
         content = json.loads(path.read_text())
         if content.pop("seal") == seal(content) and content.pop("of") == cache.sha256:
             return dict(content)
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     found = compute()
     write_sealed(path, found | {"of": cache.sha256})

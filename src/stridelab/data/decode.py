@@ -43,10 +43,10 @@ def cached(
     ValueError when it cannot be written.
     """
     recipe = Recipe(name, source_digest(listing), len(all_paths(listing.parts)), *shape)
-    found = opened(header, recipe, checked=checked)
-    if isinstance(found, Cache):
-        return found
     with refusing_bad_places(header.parent):
+        found = opened(header, recipe, checked=checked)
+        if isinstance(found, Cache):
+            return found
         header.parent.mkdir(parents=True, exist_ok=True)
         with alone(header.with_suffix(".lock"), progress):
             found = opened(header, recipe, checked=checked)  # another process may have made it meanwhile

@@ -18,8 +18,8 @@ Run a stored run again, exactly, and say whether the result is the same.
                                                  is to be expected
   python scripts/reproduce.py tolerance=0.01     largest relative difference that still counts as equal (0.001)
 
-Everything that decides the result comes from the run's own config.json; paths.results_dir=, tracking.*=, data.root=
-and data.download= say where things are here. The new run is kept beside the old one, linked by the tag
+Everything that decides the result comes from the run's own config.json; paths.results_dir=, tracking.*=, data.root=,
+data.cache_dir= and data.download= say where things are here. The new run is kept beside the old one, linked by the tag
 stridelab.reproduces.
 
 Exit codes: 0 identical (final weights, and every metric at every step, to the last bit); 3 equal within tolerance;
@@ -28,7 +28,7 @@ With dry=true: 0 bit-equality is to be expected; 3 it is not; 1 cannot be repeat
 Bit-equality is promised on the same kind of CPU, with the same packages and the same number of threads; elsewhere
 not."""
 
-PLACES = ("paths.", "tracking.", "tracking=", "data.root=", "data.download=")
+PLACES = ("paths.", "tracking.", "tracking=", "data.root=", "data.cache_dir=", "data.download=")
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def reproduce(arguments: Sequence[str]) -> int:
         if not override.startswith(PLACES):
             raise ValueError(
                 f"{override}: what decides the result comes from the run itself; only run=, dry=, tolerance=, "
-                "paths.results_dir=, tracking.*=, data.root= and data.download= can be given."
+                "paths.results_dir=, tracking.*=, data.root=, data.cache_dir= and data.download= can be given."
             )
     return carry_out(own["run"], overrides, dry=dry, tolerance=tolerance)
 
