@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from stridelab.config import load
 from stridelab.data import Data
@@ -69,7 +70,10 @@ def test_throughput_is_of_warm_training_steps_and_nothing_else(
         slow(monkeypatch, Notes, name, watch, ELSEWHERE_S)
     slow(monkeypatch, fitting.EpochCheckpoints, "on_train_epoch_end", watch, ELSEWHERE_S)
 
-    config = load(["trainer.max_epochs=3", "trainer.batch_size=16", "model.channels=[4]", "model.strides=2"])
+    one_by_one = "trainer.limit_train_batches=20"  # all of them, and not several a call
+    config = load(
+        ["trainer.max_epochs=3", "trainer.batch_size=16", one_by_one, "model.channels=[4]", "model.strides=2"]
+    )
     plan = layer_plan(config.model, input_channels=1, input_size=(28, 28), num_classes=10)
     result = fitting.fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path))
     found = result.metrics
@@ -133,3 +137,25 @@ def test_a_run_says_which_of_the_two_its_peak_is(tmp_path: Path, data: Data, mon
     plan = layer_plan(config.model, input_channels=1, input_size=(28, 28), num_classes=10)
     fitting.fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path))
     assert told["stridelab.peak_rss"] in (peak.OF_THE_RUN, peak.BOUND)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_a_run_measures_itself_in_the_precision_that_it_trains_with(
+    precision: str, tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[torch.dtype] = set()
+    before = nn.Conv2d.forward
+
+    def forward(self: nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
+        output = before(self, images)
+        seen.add(output.dtype)
+        return output
+
+    monkeypatch.setattr(nn.Conv2d, "forward", forward)
+    settings = ["trainer.max_epochs=1", "model.channels=[4]", "model.strides=2", "trainer.feature_map_images=0"]
+    config = load([*settings, f"trainer.precision={precision}"])
+    plan = layer_plan(config.model, input_channels=1, input_size=(28, 28), num_classes=10)
+    found = fitting.fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path)).metrics
+    assert seen == {torch.bfloat16 if precision == "bf16-mixed" else torch.float64}
+    assert found["latency/batch1_ms"] > 0
+    assert found["memory/saved_activations_mib"] > 0

@@ -76,3 +76,13 @@ def test_counting_changes_neither_statistics_nor_the_random_state_nor_gradients(
     assert torch.equal(torch.get_rng_state(), random_state)
     assert net.training
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_mixed_precision_keeps_what_it_keeps_in_training() -> None:
+    """Images as float32 and, for the first convolution, as bfloat16; maps and weights as bfloat16 alone."""
+    net = nn.Sequential(nn.Conv2d(2, 8, 3, bias=False), nn.ReLU(), nn.Conv2d(8, 4, 1, bias=False))
+    whole = measured_saved_bytes(net, (5, 2, 10, 10))
+    mixed = measured_saved_bytes(net, (5, 2, 10, 10), precision="bf16-mixed")
+    image, made, weights = 5 * 2 * 10 * 10, 5 * 8 * 8 * 8, 8 * 2 * 9 + 4 * 8
+    assert whole == 4 * (image + made)
+    assert mixed == 2 * (image + made + weights)

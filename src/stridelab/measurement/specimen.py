@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter, process_time
-from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from stridelab.models.build import build
-from stridelab.training.fitting import device_of
+from stridelab.training.fitting import device_of, prepare_process
 from stridelab.training.module import decay_groups
+from stridelab.training.precision import autocast
 from stridelab.training.randomness import initialise
-from stridelab.training.settings import TrainerConfig
 from stridelab.training.throughput import synchronise
 
 from .cells import FORWARD, Cell, Subject
 
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 LEAST_PASSES, MOST_PASSES = 3, 500
 SETTLE_S = 0.005
 """Of passes that do not count before each block: another process has had the caches."""
@@ -31,6 +28,8 @@ class Specimen:
 
     def __init__(self, subject: Subject) -> None:
         prepare_process(subject.trainer)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning does
+        torch.use_deterministic_algorithms(subject.trainer.deterministic)
         self.plan, self.config = subject.plan, subject.trainer
         self.device = device_of(subject.trainer)
         network = build(subject.plan)
@@ -96,26 +95,13 @@ class Specimen:
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
         self.network.eval()
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), autocast(self.config.precision, self.device):
             return self.network(images)  # type: ignore[no-any-return]
 
     def _train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
+        with autocast(self.config.precision, self.device):
             loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.config.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.config.precision not in AUTOCAST:
-            return nullcontext()
-        return torch.autocast(self.device.type, AUTOCAST[self.config.precision])
-
-
-def prepare_process(config: TrainerConfig) -> None:
-    """As in training."""
-    torch.set_num_threads(config.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

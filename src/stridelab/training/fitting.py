@@ -203,8 +203,8 @@ def measured(
         "throughput/train_timed_images": throughput.train.images,
         "throughput/train_timed_s": throughput.train.seconds,
         "throughput/eval_images_per_s": throughput.eval.images_per_s,
-        "latency/batch1_ms": batch1_latency_ms(network, image),
-        "memory/saved_activations_mib": measured_saved_bytes(network, shape) / MIB,
+        "latency/batch1_ms": batch1_latency_ms(network, image, precision=config.precision),
+        "memory/saved_activations_mib": measured_saved_bytes(network, shape, precision=config.precision) / MIB,
         "memory/params_mib": sum(p.numel() * p.element_size() for p in network.parameters()) / MIB,
     }
     return {name: value for name, value in found.items() if not math.isnan(value)}
