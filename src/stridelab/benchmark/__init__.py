@@ -37,7 +37,7 @@ SECTIONS: Mapping[str, Section] = {
     ),
     "variants": Section(
         "variants",
-        "speed of a finished sweep's variants in turns, recorded in its runs; sweep=<name or id>, keys as in train.py",
+        "speed of a finished sweep's variants, in turns, recorded in its runs; paths.* and tracking.* as in train.py",
         {"sweep": "latest", "paths.results_dir": "", "tracking": "", "tracking.uri": "", "tracking.experiment": ""},
     ),
 }

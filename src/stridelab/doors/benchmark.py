@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +21,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(usage())
         sys.exit(0 if given else 1)
     with refusing():
-        benchmark(given[0], given[1:])
+        try:
+            benchmark(given[0], given[1:])
+        except KeyboardInterrupt:
+            print("\nInterrupted: nothing of this section is kept.", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
 
 def usage() -> str:
-    calls = {" ".join([name, *(f"{key}=..." for key in section.keys)]): section for name, section in SECTIONS.items()}
+    calls = {
+        " ".join([name, *(f"{key}=..." for key, default in section.keys.items() if default)]): section
+        for name, section in SECTIONS.items()
+    }
     calls = {f"python scripts/benchmark.py {call}": section for call, section in calls.items()}
     width = max(map(len, calls))
     lines = [f"  {call:{width}}  {section.what}" for call, section in calls.items()]
