@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,10 +133,10 @@ class Sink:
         metrics = [Metric(key, value, ms, step) for key, value, ms, step in batch.metrics]
         params = [Param(key, value) for key, value in batch.params.items()]
         texts = [*params, *(RunTag(key, value) for key, value in batch.tags.items())]
-        for start in range(0, len(texts), TEXTS_A_CALL):
-            self._log_batch(run_id, texts[start : start + TEXTS_A_CALL])
-        for start in range(0, len(metrics), METRICS_A_CALL):
-            self._log_batch(run_id, metrics[start : start + METRICS_A_CALL])
+        calls = max(math.ceil(len(texts) / TEXTS_A_CALL), math.ceil(len(metrics) / METRICS_A_CALL))
+        for call in range(calls):  # together: a call takes four commits, whatever it carries
+            some = texts[call * TEXTS_A_CALL : (call + 1) * TEXTS_A_CALL]
+            self._log_batch(run_id, [*some, *metrics[call * METRICS_A_CALL : (call + 1) * METRICS_A_CALL]])
 
     def _log_batch(self, run_id: str, entries: Sequence[Any]) -> None:
         """What MLflow will never take is left out, so that it does not hold up the rest."""
