@@ -137,6 +137,17 @@ def test_learning_curves_are_the_histories(comparison: Comparison) -> None:
         assert [len(line.get_xdata()) for line in axes.lines] == [EPOCHS] * len(axes.lines)
 
 
+def test_many_seeds_become_a_band_that_holds_the_middle_of_them() -> None:
+    comparison = compare(sweep_of(grid(("1-1-1", "1-2-2"), seeds=range(13))))
+    axes = draw(comparison, "learning_curves").axes[0]
+    assert len(axes.lines) == 2, "the means"
+    bands = [path.vertices for band in axes.collections for path in band.get_paths()]
+    for band, (_, runs) in zip(bands, comparison.curves("val/acc").groupby("variant", sort=False), strict=True):
+        for step, values in runs.groupby("step")["value"]:
+            edges = np.unique(band[band[:, 0] == step, 1])
+            assert edges[[0, -1]] == pytest.approx(100 * np.quantile(values, [0.1, 0.9]))
+
+
 def test_a_variant_has_one_colour_everywhere(comparison: Comparison) -> None:
     look = looks(comparison)
     assert [style.color for style in look.values()] == list(OKABE_ITO[:3])

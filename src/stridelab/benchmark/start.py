@@ -25,13 +25,13 @@ def rows(*, tiny: bool) -> Iterator[Row]:
         "train.py, an impossible network": ([*train, f"model.strides={REFUSED}", "model.padding=valid"], 1),
         "plan.py, two variants": ([*plan, "model.strides=1-1-1,1-2-2"], 0),
     }
-    times = 1 if tiny else 7
+    times = 1 if tiny else 5
     with TemporaryDirectory(prefix="stridelab-") as name:
         folder = Path(name)
         for what, (command, code) in calls.items():
             walls = [call(command, folder=folder, code=code).wall_s for _ in range(times + 1)][1:]
             yield row(f"{what}; goal 1 s", walls)
-        steps = [first_step_s(folder, number) for number in range(1 if tiny else 6)]
+        steps = [first_step_s(folder, number) for number in range(1 if tiny else 4)]
         yield row("train.py, until the first optimizer step; goal 6 s", steps if tiny else steps[1:])
 
 

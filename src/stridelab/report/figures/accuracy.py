@@ -27,6 +27,7 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
+from stridelab.report.statistics import EXACT_SEEDS
 from stridelab.report.words import count_text, interval_text, p_text, seeds_text
 
 if TYPE_CHECKING:
@@ -151,12 +152,13 @@ def accuracy_differences(comparison: Comparison) -> Figure:
     for y, row in enumerate(rows):
         _forest_row(axes, y, row, draws[row["variant"]].dropna().to_numpy(dtype=float), look[row["variant"]])
     _forest_axes(axes, names, [_forest_text(row) for row in rows])
+    test = "exact" if max(row["difference_seeds"] for row in rows) <= EXACT_SEEDS else "sampled"
     axes.set_xlabel(f"difference in {comparison.metric_text} to {plain(comparison.baseline)} (percentage points)")
     headline(
         figure,
         "Paired differences, seed by seed",
         note="Dots: one seed's difference. Marker and line: mean and 95 % t-interval (an arrow where it leaves the "
-        f"picture). p: exact sign-flip test, Holm-corrected over {count_text(len(others), 'comparison')}. Intervals "
+        f"picture). p: {test} sign-flip test, Holm-corrected over {count_text(len(others), 'comparison')}. Intervals "
         f"tell of seeds, not of the choice of test images. {left_out(len(rows), len(others), 'are shown')}",
     )
     return figure

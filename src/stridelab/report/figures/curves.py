@@ -1,4 +1,4 @@
-"""Learning curves: every run a thin line, every variant's mean a thick one."""
+"""Learning curves: every variant's mean a thick line, its runs thin ones; many runs a band."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ class Panel(NamedTuple):
 
 PANELS = (Panel("val/acc", "Validation accuracy (%)", 100.0), Panel("train/loss", "Training loss (nats)", 1.0))
 NAME_LIMIT = 32
+MOST_LINES = 12
+"""More runs of a variant become a band: lines would cover the other variants."""
+BAND = (0.1, 0.9)
+"""Its quantiles."""
 
 
 def learning_curves(comparison: Comparison) -> Figure:
@@ -48,7 +52,7 @@ def learning_curves(comparison: Comparison) -> Figure:
     grid = np.atleast_1d(figure.subplots(1, len(curves)))
     for axes, (panel, table) in zip(grid, curves.items(), strict=True):
         labels = _draw_panel(axes, table, panel, look)
-    headline(figure, "Learning curves", note="Thick: mean over seeds. Thin: each seed.")
+    headline(figure, "Learning curves", note=_note(next(iter(curves.values())), look))
     figure.draw_without_rendering()  # fixes the layout
     label_ends(axes, labels)
     return figure
@@ -57,10 +61,15 @@ def learning_curves(comparison: Comparison) -> Figure:
 def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look]) -> list[Label]:
     labels = []
     named = table["variant"].map(lambda name: look[name].named)
-    _thin_lines(axes, table[~named], panel, OTHER, alpha=0.25)
+    _thin_lines(axes, _wide(table[~named], panel), OTHER, alpha=0.25)
     for name, runs in table[named].groupby("variant", sort=False):
         style = look[name]
-        wide = _thin_lines(axes, runs, panel, style.color, alpha=0.4)
+        wide = _wide(runs, panel)
+        if wide.shape[1] > MOST_LINES:
+            low, high = (wide.quantile(share, axis="columns") for share in BAND)
+            axes.fill_between(wide.index, low, high, color=style.color, alpha=0.2, linewidth=0)
+        else:
+            _thin_lines(axes, wide, style.color, alpha=0.4)
         mean = wide.mean(axis="columns")
         axes.plot(
             mean.index, mean, color=style.color, linewidth=2.0, zorder=3,
@@ -78,9 +87,19 @@ def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look]) -> 
     return labels
 
 
-def _thin_lines(axes: Axes, runs: Any, panel: Panel, color: str, *, alpha: float) -> Any:
-    """One line a run; the table that they show, steps x runs."""
-    wide = panel.factor * runs.pivot_table(index="step", columns="run_id", values="value", aggfunc="last")
+def _wide(runs: Any, panel: Panel) -> Any:
+    """Steps x runs."""
+    return panel.factor * runs.pivot_table(index="step", columns="run_id", values="value", aggfunc="last")
+
+
+def _thin_lines(axes: Axes, wide: Any, color: str, *, alpha: float) -> None:
     if wide.size:
         axes.plot(wide.index, wide.to_numpy(), color=color, linewidth=0.7, alpha=alpha)
-    return wide
+
+
+def _note(table: Any, look: dict[str, Look]) -> str:
+    runs = table.groupby("variant")["run_id"].nunique()
+    most = max((int(count) for name, count in runs.items() if look[str(name)].named), default=0)
+    spread = "Band: the middle 80 % of seeds." if most > MOST_LINES else "Thin: each seed."
+    others = "" if all(look[str(name)].named for name in runs.index) else " Grey: every run of the other variants."
+    return f"Thick: mean over seeds. {spread}{others}"
