@@ -20,6 +20,7 @@ from stridelab.config.variants import science
 from stridelab.data import Batches, Data, Split
 from stridelab.data import load as load_data
 from stridelab.data.augment import Moves, moved
+from stridelab.data.storage import Mapped
 from stridelab.plan.variant import layers_of
 from stridelab.training.randomness import Augmentation, keyed_seed, random_bits
 from test_training import timeless, train
@@ -149,19 +150,26 @@ def shuffled(count: int, seed: int) -> Any:
 def by_number(split: Split, *, epoch: int, seed: int, **options: Any) -> dict[int, Tensor]:
     """Each image as a pass of Batches gives it, by its number in the split, which is its label here."""
     augment = Augmentation(3, count=len(split), crop=2, flip=True)
-    batches = Batches(split, mean=[0.5], std=[0.2], order=shuffled(len(split), seed), augment=augment, **options)
+    batches = Batches(
+        split, mean=[0.5] * 3, std=[0.2] * 3, order=shuffled(len(split), seed), augment=augment, **options
+    )
     batches.set_epoch(epoch)
     return {int(label): image for images, labels in batches for image, label in zip(images, labels, strict=True)}
 
 
+@pytest.mark.parametrize("is_mapped", [False, True])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
-def test_neither_batches_nor_their_order_nor_the_layout_change_an_image(
-    memory_format: torch.memory_format, device: str
+def test_neither_batches_nor_their_order_layout_or_storage_change_an_image(
+    tmp_path: Path, memory_format: torch.memory_format, device: str, is_mapped: bool
 ) -> None:
-    split = Split(some_images(50, 1, 6, 7), torch.arange(50))
+    split = Split(some_images(50, 3, 6, 7).contiguous(memory_format=torch.channels_last), torch.arange(50))
+    (tmp_path / "pixels").write_bytes(split.images.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+    mapped = Split(Mapped(tmp_path / "pixels", (50, 6, 7, 3)), split.labels)
     first = by_number(split, epoch=1, seed=0, batch_size=50)
-    other = by_number(split, epoch=1, seed=1, batch_size=7, memory_format=memory_format, device=device)
+    other = by_number(
+        mapped if is_mapped else split, epoch=1, seed=1, batch_size=7, memory_format=memory_format, device=device
+    )
     assert len(first) == len(other) == 50
     assert all(torch.equal(first[number], other[number].cpu()) for number in first)
     later = by_number(split, epoch=2, seed=0, batch_size=50)

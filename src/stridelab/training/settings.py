@@ -30,10 +30,9 @@ class TrainerConfig:
     label_smoothing: float = 0.0
     """Share of the target spread over all classes, at training only."""
     crop: int = 0
-    """Augmentation: pixels of black put around each training image before a part of its own size is cut out at random
-    (torchvision's RandomCrop with this padding); drawn from the seed, the epoch and the image alone. 0: no crop."""
+    """Pixels of black put around each training image, of which a part of its own size is cut at random; 0: none."""
     flip: bool = False
-    """Augmentation: mirror each training image left to right with probability 1/2, drawn as for crop."""
+    """Mirror each training image, left to right, with probability 1/2."""
     precision: str = "32-true"
     """As in Lightning: 32-true, bf16-mixed, 16-mixed or 64-true."""
     accelerator: str = "cpu"
