@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from stridelab.config import load as compose
-from stridelab.data import Batches, Data, DataConfig, load
+from stridelab.data import Batches, Data, DataConfig, load, splits
 from stridelab.data import cache as cache_file
 from stridelab.data.images import read_image
 from stridelab.data.listing import listed
@@ -308,6 +308,17 @@ def test_batches_from_the_file_are_those_from_memory_to_the_bit(config, memory_f
             assert torch.equal(images, expected)
             assert torch.equal(labels, expected_labels)
             assert images.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_what_a_device_is_given_is_the_split(config, memory_format, monkeypatch):
+    """As far as it can be tested without one: the copy that goes there, in parts."""
+    split = load(config).train
+    batches = Batches(split, batch_size=8, mean=[0.0] * 3, std=[1.0] * 3, memory_format=memory_format)
+    monkeypatch.setattr(splits, "PART_BYTES", 10 * SIZE * SIZE * 3)
+    assert len(list(split.parts())) > 5
+    expected = split.images.permute(0, 2, 3, 1) if memory_format == torch.channels_last else split.images
+    assert torch.equal(batches._copied(split), expected)
 
 
 PEAKS = """

@@ -101,16 +101,17 @@ def test_any_size_is_covered_without_distortion(height, width, to_height, to_wid
     assert found.size == (to_width, to_height)
 
 
-def test_an_image_lies_as_its_camera_was_held(tmp_path):
-    upright = picture(20, 26)
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_an_image_lies_as_its_camera_was_held(suffix, tmp_path):
+    path = tmp_path / f"turned{suffix}"
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        upright.save(tmp_path / "turned.png", exif=exif)
-        with Image.open(tmp_path / "turned.png") as image:
-            expected = ImageOps.exif_transpose(image)
-        found = read_image(tmp_path / "turned.png", size=(expected.height, expected.width), channels=3)
-        assert np.array_equal(found, np.asarray(expected)), orientation
+        picture(20, 26).save(path, exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+        expected = ImageOps.exif_transpose(Image.open(path))
+        found = read_image(path, size=(expected.height, expected.width), channels=3)
+        assert np.array_equal(found, np.asarray(expected.convert("RGB"))), orientation
+        assert expected.size == ((26, 20) if orientation < 5 else (20, 26))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
@@ -295,6 +296,10 @@ def make_undecodable(root):
             r"has train/ with folders in it, and 'extra' beside it",
         ),
         (lambda root: layout(root, "train/a/1.png", "test/a/1.png"), r"has one folder, 'a'"),
+        (
+            lambda root: layout(root, "valid/a/1.png", "valid/b/1.png", "test/a/1.png", "test/b/1.png"),
+            r"'test', 'valid' have the same folders in them\. If they are splits, call them train/",
+        ),
         (make_loop, r"a/again leads to .*a again: its images would count twice"),
         (make_undecodable, r"class folder 'caf\\udce9' has a name that cannot be printed"),
         (lambda root: root.rmdir(), r"the folder .* cannot be read: No such file or directory"),

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -180,5 +180,6 @@ def remembered(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) ->
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     found = compute()
-    write_sealed(path, found | {"of": cache.sha256})
+    with suppress(OSError):  # a cache that is shared may be read-only here
+        write_sealed(path, found | {"of": cache.sha256})
     return found

@@ -14,6 +14,7 @@ def folders(folder: Path) -> Listing:
     """Classes by folder, in `train/` beside `test/` or `val/`, or in `folder` itself."""
     inside = subfolders(folder)
     if "train" not in inside or not is_split_layout(folder, inside):
+        refuse_splits_of_other_names(folder, inside)
         train, others = of_classes(folder, class_names := tuple(sorted(inside)))
         return complete(Listing(folder, class_names, train, None, None, others))
     class_names = tuple(sorted(subfolders(folder / "train")))
@@ -38,6 +39,16 @@ def is_split_layout(folder: Path, inside: Iterable[str]) -> bool:
             "train/, test/ and val/ alone, or one with a folder for each class."
         )
     return has_folders
+
+
+def refuse_splits_of_other_names(folder: Path, inside: Sequence[str]) -> None:
+    """Such as training/ and validation/, which would pass for two classes."""
+    below = {frozenset(subfolders(folder / name)) for name in inside}
+    if len(inside) > 1 and len(below) == 1 and below != {frozenset()}:
+        raise ValueError(
+            f"data.root={folder}: {few(sorted(inside))} have the same folders in them. If they are splits, call them "
+            "train/, test/ and val/, train/ at least; the folders of classes are in those."
+        )
 
 
 def refuse_other_classes(folder: Path, class_names: Sequence[str]) -> None:
