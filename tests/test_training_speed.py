@@ -13,6 +13,7 @@ from stridelab.config import load
 from stridelab.data import Data
 from stridelab.data import load as load_data
 from stridelab.plan import layer_plan_of
+from stridelab.sweep import conduct
 from stridelab.training import Result, fitting
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.steps import Steps, steps_of
@@ -82,3 +83,31 @@ def test_how_many_steps_are_taken_at_once(
     count: int, shape: tuple[int, ...], changed: dict[str, Any], expected: Steps
 ) -> None:
     assert steps_of(TrainerConfig(**changed), count=count, image_shape=shape) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_step_learns_the_same_and_continues_to_the_same_bits(tmp_path: Path, data: Data) -> None:
+    """400 images in batches of 64: the last of each epoch is smaller."""
+    chosen = ("trainer.batch_size=64", "trainer=fast", "trainer.lr=0.05")
+    plain, _ = train(tmp_path / "plain", data, *chosen, "trainer.compile=false")
+    whole, _ = train(tmp_path / "whole", data, *chosen)
+    part = tmp_path / "whole" / "checkpoints" / "epoch=0001.ckpt"
+    rest, _ = train(tmp_path / "rest", data, *chosen, ckpt_path=str(part))
+    assert whole.init_digest == plain.init_digest
+    assert whole.metrics["final/train_loss"] == pytest.approx(plain.metrics["final/train_loss"], rel=0.02)
+    assert rest.weights_digest == whole.weights_digest != plain.weights_digest
+    assert timeless(rest.metrics) == timeless(whole.metrics)
+
+
+@pytest.mark.parametrize(("variable", "value"), [("CXX", "no-such-compiler"), ("PATH", "")])
+def test_without_a_compiler_nothing_is_created(
+    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    if variable == "PATH":
+        monkeypatch.delenv("CXX", raising=False)
+    results = tmp_path / "results"
+    with pytest.raises(ValueError, match=r"trainer.compile=true needs a C\+\+ compiler, and .* is not found; install"):
+        conduct([load(["trainer=fast", f"paths.results_dir={results}"])], multirun=False)
+    assert not results.exists()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -52,6 +56,20 @@ def refuse_bad_checkpoint(config: Config) -> None:
         raise ValueError(f"ckpt_path={config.ckpt_path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise ValueError(f"ckpt_path={config.ckpt_path}: {error}") from None
+
+
+def refuse_no_compiler(config: Config) -> None:
+    """ValueError when the step is to be compiled on a CPU and what that takes is missing."""
+    if not config.trainer.compile or config.trainer.accelerator != "cpu":
+        return
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        missing = f"a C++ compiler, and {compiler} is not found; install one, or name it in CXX"
+    elif not Path(sysconfig.get_path("include"), "Python.h").exists():
+        missing = "Python's headers, and Python.h is not found; install them (python3-dev)"
+    else:
+        return
+    raise ValueError(f"trainer.compile=true needs {missing}, or give trainer.compile=false.")
 
 
 def enough_files(jobs: int) -> None:

@@ -23,7 +23,7 @@ from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED
 
 from .ahead import load_ahead
 from .board import Board, screen
-from .checks import data_specs, enough_files, fetch_data, refuse, refuse_bad_checkpoint, writable
+from .checks import data_specs, enough_files, fetch_data, refuse, refuse_bad_checkpoint, refuse_no_compiler, writable
 from .closing import close
 from .following import Following
 from .here import Here
@@ -35,7 +35,8 @@ from .recalled import ask_store, fetch
 from .works import Agenda, jobs_at_once, make_agenda
 
 LOOK_AGAIN_S = 0.5
-CLOSE_S = 10.0
+CLOSE_S, INTERRUPTED_S = 60.0, 10.0
+"""Waited for a store that answers."""
 DYING_S = 2.0
 """A process that was killed is not gone at once."""
 
@@ -58,6 +59,7 @@ def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) ->
     refuse(variants, stop=not multirun or first.on_invalid == "stop")
     for config in configs:
         refuse_bad_checkpoint(config)
+        refuse_no_compiler(config)
     pool = pool_for(first, runs=len(configs))
     enough_files(pool.jobs)
     fetch_data((config.data for config in configs), download=not first.sweep.preview)
@@ -83,15 +85,17 @@ def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) ->
     if fetch(agenda, stored, store, console):
         agenda = make_agenda(variants, specs=specs, name=name)
     mirror = tracking.Mirror(store.uri, store.artifact_root, store.experiment)
+    patience_s = CLOSE_S
     try:
         if agenda.identity is not None:
             return conduct_sweep(agenda, pool, mirror, console)
         return close(agenda, train(agenda, pool, mirror, console), None, mirror, console)
     except KeyboardInterrupt:
+        patience_s = INTERRUPTED_S
         settle_interrupted(agenda)
         raise
     finally:
-        mirror.close(CLOSE_S)
+        mirror.close(patience_s)
 
 
 def by_name(variants: Sequence[Variant]) -> dict[str, Variant]:

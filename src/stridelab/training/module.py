@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .compiling import compiled
 from .faults import point
 from .settings import TrainerConfig
 from .steps import Steps
@@ -51,6 +52,8 @@ class Classifier(pl.LightningModule):
         self.network = network
         self.config = config
         self.steps = steps
+        self.compiled = compiled(network) if config.compile else network
+        """For whole batches; the last of an epoch may be smaller, and is not worth a compilation."""
         self.means = {stage: Mean() for stage in ("train", "val", "test")}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -70,7 +73,8 @@ class Classifier(pl.LightningModule):
     def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimizer and of the schedule: the loss and the logits before it."""
         optimizer = self.trainer.optimizers[0]
-        logits = self.network(images)
+        forward = self.compiled if len(labels) == self.config.batch_size else self.network
+        logits = forward(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         optimizer.zero_grad()
         if self.config.devices == 1 and self.config.precision != "16-mixed":

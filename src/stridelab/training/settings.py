@@ -43,6 +43,8 @@ class TrainerConfig:
     """CPU threads a run; another count gives other bits."""
     channels_last: bool = True
     """NHWC memory layout: the same numbers, faster convolutions on CPU."""
+    compile: bool = False
+    """Compile the training step's forward and backward pass with torch.compile: seconds once, then kept on disk."""
     deterministic: bool = True
     """Refuse operations that have no deterministic form."""
     feature_map_images: int = 4

@@ -1,0 +1,18 @@
+"""A network whose training passes are compiled, beside the one that stays as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """`network.forward`, compiled for one shape of batch on its first call. Parameters, their names and all other
+    uses of the network stay as they are. What is compiled is kept in PyTorch's own cache on disk
+    (TORCHINDUCTOR_CACHE_DIR), where the other runs of a sweep find it."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes beside a run's own
+    torch.compiler.reset()  # PyTorch compiles one function for eight networks a process, and then silently no more
+    return torch.compile(network.forward, dynamic=False)
