@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import multiprocessing
 import signal
 import threading
@@ -19,9 +21,12 @@ from stridelab.tracking.status import BUSY, KILLED, TIMED_OUT
 from .child import work
 from .outcome import NOT_STARTED, Event, Listener, Outcome, Task, cause_of_death, oom_kills
 
-PRELOAD = ("stridelab.run", "stridelab.training.fitting")
+PRELOAD = ("stridelab.run", "stridelab.training.fitting", "stridelab.sweep.child")
 LISTEN_S = 0.2
 START_TRIES = 10
+
+# Here and in the warm process: Python's last look for garbage among torch's or MLflow's objects takes a second.
+atexit.register(gc.freeze)
 
 
 @dataclass
