@@ -77,6 +77,7 @@ def test_the_middle_of_measurements() -> None:
     [
         (["plans"], "error: 'plans' is not a section; choose one of "),
         (["plan", "size=huge"], "error: size=huge is not one of its choices; choose one of full, tiny."),
+        (["store", "runs=7"], "error: runs=7 must be a multiple of 50 (seeds a variant), 50,000 at most."),
         (["plan", "strides=1"], "error: strides=1 is not read here"),
         (["plan", "json=nowhere/rows.json"], "error: json=nowhere/rows.json cannot be written: its folder"),
     ],

@@ -30,10 +30,12 @@ SECTIONS: Mapping[str, Section] = {
     "memory": Section("activations", "predicted training memory against the measured one"),
     "plan": Section("plan", "wall time and memory of plan for 1,000 to 100,000 variants"),
     "start": Section("start", "seconds until help, a refusal, the plan and the first optimizer step"),
-    "store": Section("store", "time to store, read and report 1,000 and 5,000 runs"),
+    "store": Section(
+        "store", "time to store, read and report 200 to 1,000 runs; runs=5000: that many, too", {"runs": ""}
+    ),
     "sweep": Section("sweep", "whole sweeps through train.py -m against bare PyTorch loops"),
     "training": Section(
-        "training", "images/s of the whole fit against bare PyTorch loops; part=default|fast", {"part": "all"}
+        "training", "images/s of the whole fit against bare PyTorch loops; part=default|fast|usual", {"part": "all"}
     ),
     "variants": Section(
         "variants",

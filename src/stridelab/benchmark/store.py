@@ -45,8 +45,10 @@ class Shape:
         return f"{self.runs:,} runs ({self.variants:,} variants x {self.seeds:,} seeds)"
 
 
-FULL = (Shape(1000, 1), Shape(3, 333), Shape(100, 50))
+FULL = (Shape(20, 10), Shape(1000, 1), Shape(3, 333))
 SMALL = (Shape(4, 1), Shape(2, 4))
+SEEDS = 50
+"""Of the further number of runs that a person may ask for."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,10 @@ class Seconds:
     page_mib: float
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
-    """Each number of runs in a store of its own. Ratios: per run, to the first row of its kind; 1 is linear."""
-    shapes = SMALL if tiny else FULL
+def rows(*, tiny: bool, runs: str) -> Iterator[Row]:
+    """Each number of runs in a store of its own, `runs` at last. Ratios: per run, to the first row of its kind; 1 is
+    linear."""
+    shapes = (SMALL if tiny else FULL) + further(runs)
     found = [measured(shape) for shape in shapes]
     goal = "; goal 30 s" if not tiny else ""
     for what, limit in {"stored": "", "read": "", "reported": goal}.items():
@@ -70,6 +73,15 @@ def rows(*, tiny: bool) -> Iterator[Row]:
             yield row(f"{what}, {shape.text}{said}", value, unit="s", ratio=value / shape.runs / first)
     for shape, seconds in zip(shapes, found, strict=True):
         yield row(f"the report's page, {shape.text}", seconds.page_mib, unit="MiB")
+
+
+def further(runs: str) -> tuple[Shape, ...]:
+    if not runs:
+        return ()
+    most = SEEDS * len(SIDES) ** 3
+    if not runs.isdecimal() or int(runs) % SEEDS or not 0 < int(runs) <= most:
+        raise ValueError(f"runs={runs} must be a multiple of {SEEDS} (seeds a variant), {most:,} at most.")
+    return (Shape(int(runs) // SEEDS, SEEDS),)
 
 
 def measured(shape: Shape) -> Seconds:
