@@ -49,7 +49,7 @@ def timing(seconds: Sequence[Sequence[float]], batch: int = 256) -> Timing:
 
 
 def session_of(measured: Measured, *, before: Load = ALONE, during: Load = ALONE) -> Session:
-    return Session({measured.name: measured}, before, during, seconds=1.0)
+    return Session({measured.name: measured}, before, during)
 
 
 def test_figures_are_of_the_rounds_and_the_percentile_of_all_passes() -> None:
@@ -336,20 +336,3 @@ def test_a_sweep_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     assert sweep(tmp_path / "r", "model.strides=2-2", "seed=0", "trainer.lr=1e9") == 1
     with pytest.raises(ValueError, match="none of its 1 runs has finished"):
         list(rows(tiny=True, sweep="latest", **{"paths.results_dir": str(tmp_path / "r")}))
-
-
-def test_ctrl_c_ends_the_phase_without_a_trace(results: Path) -> None:
-    """In the whole process group, as a terminal sends it."""
-    before = {path: path.stat().st_size for path in results.glob(f"runs/*/{JOURNAL}")}
-    command = [sys.executable, str(BENCHMARK), "variants", f"paths.results_dir={results}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0) as child:
-        assert child.stderr is not None
-        assert child.stderr.readline().startswith("Measuring speed, one variant at a time")
-        os.killpg(child.pid, signal.SIGINT)
-        out, said = child.communicate(timeout=60)
-    assert child.returncode == 130
-    assert said.strip() == "Interrupted: nothing of this section is kept."
-    assert out == ""
-    assert {path: path.stat().st_size for path in results.glob(f"runs/*/{JOURNAL}")} == before
-    with pytest.raises(ProcessLookupError):
-        os.killpg(child.pid, 0)

@@ -107,7 +107,6 @@ class Session:
     variants: Mapping[str, Measured]
     before: Load
     during: Load
-    seconds: float
 
     def doubts(self, name: str) -> list[str]:
         """Empty: what was found of this variant is trusted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from time import monotonic, process_time, sleep
+from time import process_time, sleep
 from typing import NamedTuple
 
 from .cells import CELLS, Cell, Effort, Subject
@@ -26,7 +26,6 @@ class Blocks(NamedTuple):
 
 def take_turns(subjects: Sequence[Subject], effort: Effort, *, told: Told = lambda what, done, all_s: None) -> Session:
     """Every cell of every subject in rounds, A B C A B C; one process computes at a time."""
-    began = monotonic()
     variants = {one.name: Measured(one.name, one.trainer.threads) for one in subjects}
     assert len(variants) == len(subjects), "a variant's name is its own"
     told("looking whether the machine is idle", 0.0, 0.0)
@@ -45,7 +44,7 @@ def take_turns(subjects: Sequence[Subject], effort: Effort, *, told: Told = lamb
                     turn(variants[name], cell, block, started[name])
                 done += block.seconds
         during = start.until(Moment.now(own_s=own_s(started.values(), ask=True)))
-    return Session(variants, before, during, monotonic() - began)
+    return Session(variants, before, during)
 
 
 @contextmanager

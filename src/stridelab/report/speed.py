@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stridelab.report.table import variant_of
+from stridelab.tracking import names
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
     from stridelab.tracking import RunRecord
 
-BENCHMARK, SETUP, SESSION = "stridelab.benchmark", "stridelab.benchmark_setup", "stridelab.benchmark_session"
-RUNS_AT_ONCE, PEAK_RSS = "stridelab.runs_at_once", "stridelab.peak_rss"
-"""Tags of runs."""
 ALONE = {
     "throughput/train_images_per_s": "benchmark/training_batch256_images_per_s",
     "latency/batch1_ms": "benchmark/forward_batch1_ms",
@@ -42,11 +40,11 @@ class Phase:
 
 def phase_of(comparison: Comparison) -> Phase:
     done = finished(comparison)
-    measured = [run for run in done if BENCHMARK in run.tags]
-    sessions = tags(measured, SESSION)
+    measured = [run for run in done if names.BENCHMARK in run.tags]
+    sessions = tags(measured, names.BENCHMARK_SESSION)
     return Phase(
-        marks={variant_of(run): run.tags[BENCHMARK] for run in measured},
-        setups=tags(measured, SETUP),
+        marks={variant_of(run): run.tags[names.BENCHMARK] for run in measured},
+        setups=tags(measured, names.BENCHMARK_SETUP),
         sessions=sessions,
         complete=bool(done) and len(measured) == len(done) and len(sessions) == 1,
     )
@@ -91,7 +89,7 @@ def measured_how(comparison: Comparison) -> str:
 
 def sharing_text(comparison: Comparison) -> str:
     """With how many other runs the machine was shared."""
-    counts = sorted(int(text) for text in tags(finished(comparison), RUNS_AT_ONCE) if text.isdecimal())
+    counts = sorted(int(text) for text in tags(finished(comparison), names.RUNS_AT_ONCE) if text.isdecimal())
     if not counts:
         return "measured while the sweep trained"
     if counts[-1] == 1:
@@ -104,7 +102,7 @@ def memory_note(comparison: Comparison) -> str:
     """What the peak memory of the tables means."""
     if "memory/peak_device_mib_mean" in comparison.variants:
         return "Peak memory: what the accelerator's allocator handed out, at most, from the start of the run."
-    said = tags(finished(comparison), PEAK_RSS)
+    said = tags(finished(comparison), names.PEAK_RSS)
     return f"Peak memory: resident, {' or '.join(said)}." if said else ""
 
 
