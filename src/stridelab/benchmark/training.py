@@ -25,35 +25,40 @@ from stridelab.models.build import build
 from stridelab.models.settings import spell
 from stridelab.plan import layer_plan_of
 from stridelab.tracking import Mirror, Run, RunIdentity, open_run, resolve_store
+from stridelab.training.compiling import compiled
 from stridelab.training.feature_maps import FeatureMaps
 from stridelab.training.fitting import fit
 from stridelab.training.module import decay_groups
 from stridelab.training.progress import EpochMetrics
 
+from . import usual
 from .rows import Row, middle_of
 
 STRIDES = ("1-2-2", "2-2-2")
 BATCHES = (256, 64)
 CHANNELS = ("[16,32,64]", "[32,64,128]")
-ROUNDS, SPAN_S, FIT_S = 5, 1.0, 2.0
+ROUNDS, SPAN_S, FIT_S = 3, 1.0, 2.0
 """Turns, and the seconds that a bare loop and the training steps of a fit are to take in each."""
 PRECISIONS = {"default": (), "fast": ("trainer=fast",)}
+PARTS = ("all", *PRECISIONS, "usual")
 RECORDS = ("metrics", "image", "artifact", "tags")
 Figures = Mapping[str, float]
 
 
 def rows(*, tiny: bool, part: str = "all") -> Iterator[Row]:
-    """`part`: default, fast, or all of it."""
-    if part not in ("all", *PRECISIONS):
-        raise ValueError(f"part={part} is not one of its choices; choose one of {', '.join(('all', *PRECISIONS))}.")
-    cells = [("[4,8,8]", "2-2-2", 64, "default")] if tiny else full_cells(part)
+    """`part`: default, fast, usual (see usual.py), or all of it; tiny, all of it is one fit."""
+    if part not in PARTS:
+        raise ValueError(f"part={part} is not one of its choices; choose one of {', '.join(PARTS)}.")
+    cells = list(full_cells(part)) if not tiny else [] if part == "usual" else [("[4,8,8]", "2-2-2", 64, "default")]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as untouched:
         for channels, strides, batch, precision in cells:
             words = [f"model.channels={channels}", f"model.strides={strides}", f"trainer.batch_size={batch}"]
             words += [f"trainer.threads={1 if tiny else len(sched_getaffinity(0))}", "trainer.lr=0.02"]
             words += ["data.train_size=1000", "data.val_size=100"] if tiny else []
             cell = Cell(tuple(words), PRECISIONS[precision], span_s=0.05 if tiny else SPAN_S)
-            yield from compared(cell, untouched, rounds=2 if tiny else ROUNDS)
+            yield from compared(cell, untouched, rounds=1 if tiny else ROUNDS)
+    if part == "usual" or (part == "all" and not tiny):
+        yield from usual.rows(tiny=tiny)
 
 
 def full_cells(part: str) -> Iterator[tuple[str, str, int, str]]:
@@ -146,7 +151,7 @@ def bare_images_per_s(config: Config, span_s: float) -> float:
 
 
 def forward_of(network: torch.nn.Module, config: Config) -> Callable[..., torch.Tensor]:
-    return network
+    return compiled(network) if config.trainer.compile else network
 
 
 @dataclass
