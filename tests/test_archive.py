@@ -27,7 +27,8 @@ from stridelab.tracking import Store, SweepRecord, TrackingConfig, find_run, fin
 from stridelab.tracking.archive import MANIFEST, Limits, read, write
 from stridelab.tracking.exchange import export_sweep, import_sweep
 from stridelab.tracking.portable import Portable, broken_rule, clashing
-from stridelab.tracking.status import run_folders
+from stridelab.tracking.scratch import scratch
+from stridelab.tracking.status import repair, run_folders
 from tracking_stores import local_store, make_template
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -155,6 +156,24 @@ def test_what_was_trained_elsewhere_does_not_stand_for_a_run_of_this_machine(swe
     assert all(folder.name.startswith("imported-") and not is_finished(folder) for folder in done.new)
     signature = swept.record.runs[0].tags["stridelab.signature"]
     assert find_run(store_of(there), signature).name == swept.record.runs[0].name
+
+
+def test_what_a_killed_import_left_is_removed_and_what_is_being_made_is_not(tmp_path: Path) -> None:
+    results, mine = tmp_path / "results", tmp_path / "mine"
+    mine.mkdir()
+    with scratch(results) as living:
+        for name in (".import-dead", ".import-dead2/runs"):
+            (results / name).mkdir(parents=True)
+            (results / name / "file").write_text("half")
+        (results / ".import-link").symlink_to(mine)
+        repair(results)
+        assert sorted(results.iterdir()) == sorted([living, results / ".import-link"])
+        (results / ".import-dead").mkdir()
+        with scratch(results):
+            assert not (results / ".import-dead").exists()
+            assert living.exists()
+    assert list(results.iterdir()) == [results / ".import-link"]
+    assert mine.exists()
 
 
 def test_a_file_that_exists_is_not_overwritten(swept: Swept, tmp_path: Path) -> None:

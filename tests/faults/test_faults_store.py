@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import sqlite3
@@ -27,6 +28,7 @@ from injection import (
     use_store,
     work_of,
 )
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from stridelab.report import run_table
 from stridelab.run import read_result
@@ -125,9 +127,12 @@ def test_a_server_that_is_not_there(
     """Fault 16: down from start to end; `runs.py sync` delivers, and once more changes nothing."""
     results = use_store(tmp_path, template)
     began = time.monotonic()
-    assert sweep(results, SEEDS, f"tracking.uri=http://127.0.0.1:{free_port()}") == 0
+    assert sweep(results, SEEDS, f"tracking.uri=http://me:a-secret@127.0.0.1:{free_port()}") == 0
     assert time.monotonic() - began < 60
-    assert "runs.py sync" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "runs.py sync" in said.out
+    assert "a-secret" not in said.out + said.err
+    assert not [path for path in results.rglob("*") if path.is_file() and b"a-secret" in path.read_bytes()]
     folders = trained(results, reference)
     store = resolve_store(TrackingConfig(), results_dir=results)
     for _ in range(2):
@@ -261,7 +266,30 @@ def test_two_results_folders_on_one_server_share_what_is_finished(
         assert said.count("2 runs were finished in the tracking store already") == 1
         fetched(there, reference)
         assert rows(server.database(), "SELECT count(*) FROM tags WHERE key='stridelab.role' AND value='run'") == [(2,)]
+        assert sweep(here, "seed=0,1,2", f"tracking.uri={server.uri}") == 0  # there is a later one of its name
+        assert re.search(r"^strides=4-2-2 +3 ", capsys.readouterr().out, re.M)
     alone = tmp_path / "alone"
     assert sweep(alone, SEEDS, f"tracking.uri={server.uri}") == 0
     assert "could not be asked for finished runs" in capsys.readouterr().out
     trained(alone, reference)
+
+
+def test_a_results_folder_that_was_moved_goes_on(
+    tmp_path: Path, template: Path, reference: list[Evidence], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow's addresses of artifacts are absolute: after a move, what is there is read there, and what is new goes
+    there."""
+    old, new = use_store(tmp_path / "old", template), tmp_path / "new"
+    assert sweep(old, "seed=0") == 0
+    old.rename(new)
+    _artifact_repos_cache.clear()  # which MLflow keeps as long as a process lives
+    assert sweep(new, SEEDS) == 0
+    assert not old.exists()
+    trained(new, reference)
+    sweeps = find_sweep(resolve_store(TrackingConfig(), results_dir=new), "test")
+    assert [run.artifact("config.json").is_relative_to(new) for run in sweeps.runs] == [True, True]
+    expected = {work.identity.signature: dict(evidence(work.folder).points) for work in agenda_of(new, SEEDS).works}
+    assert stored(new, [work.folder for work in agenda_of(new, SEEDS).works]) == expected
+    shutil.copytree(new, tmp_path / "copy")
+    copied = find_sweep(resolve_store(TrackingConfig(), results_dir=tmp_path / "copy"), "test")
+    assert all(run.artifact("config.json").is_relative_to(tmp_path / "copy") for run in copied.runs)

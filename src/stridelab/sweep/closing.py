@@ -17,7 +17,8 @@ from stridelab.tracking.status import FINISHED, RESULT
 from .outcome import Outcome
 from .works import Agenda
 
-FLUSH_S = 30.0
+FLUSH_S = 120.0
+"""Waited for a store that answers; one that fails gets seconds (tracking/mirror.py)."""
 SAID = {
     "test/acc": "test accuracy {:.4f}",
     "final/val_acc": "validation {:.4f}",
@@ -41,12 +42,7 @@ def close(
     tracking.analyze(mirror.store)
     console.print()
     if not complete:
-        console.print(
-            f"[yellow]{mirror.behind()} runs are not complete in the tracking store "
-            f"{escape(tracking.redact(mirror.store.uri))}.[/] Nothing is lost: all is in the run folders, and "
-            "`python scripts/runs.py sync` with the same paths.* and tracking.* sends it.",
-            highlight=False,
-        )
+        console.print(f"[yellow]incomplete[/]  {escape(mirror.what_is_missing())}", highlight=False)
     if parent is not None and complete:
         report(agenda, parent, mirror, console)
     elif parent is None:
@@ -100,7 +96,11 @@ def report(agenda: Agenda, parent: tracking.Run, mirror: tracking.Mirror, consol
     from stridelab.report import print_variants, write_report
 
     config: Config = agenda.works[0].config
-    record = tracking.find_sweep(mirror.store, agenda.identity.name if agenda.identity else "latest")
+    found = mirror.locate(agenda.folder)  # by its id: another checkout may have a later sweep of this name
+    if found is None or found.deleted:
+        console.print("The sweep's own run was deleted in the tracking store: there is nothing to compare under.")
+        return
+    record = tracking.find_sweep(mirror.store, found.run_id)
     print_variants(record, console)
     describe_sweep(agenda, parent, mirror)
     if not config.sweep.report:

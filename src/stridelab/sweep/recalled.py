@@ -23,7 +23,7 @@ Stored = Mapping[str, tracking.RunRecord]
 def ask_store(agenda: Agenda, recall: tracking.Recall, console: Console) -> Stored:
     """Once, for all that nobody has begun here. A store that is away holds up nothing: the runs are trained."""
     any_code = bool(agenda.works) and agenda.works[0].config.reuse == "any"
-    works = [work for work in agenda.to_do if not work.config.force and not (work.folder / JOURNAL).exists()]
+    works = [work for work in agenda.to_do if may_be_elsewhere(work)]
     wanted = {work.identity.signature: key_of(work, any_code=any_code) for work in works}
     tag = names.SCIENCE if any_code else names.SIGNATURE
     try:
@@ -33,6 +33,11 @@ def ask_store(agenda: Agenda, recall: tracking.Recall, console: Console) -> Stor
         console.print(f"[yellow]The tracking store could not be asked for finished runs[/] ({said}).", highlight=False)
         return {}
     return {signature: found[key] for signature, key in wanted.items() if key in found}
+
+
+def may_be_elsewhere(work: Work) -> bool:
+    """Nobody has begun it here, and where it was trained does not matter."""
+    return not work.config.force and work.config.reuse != "none" and not (work.folder / JOURNAL).exists()
 
 
 def key_of(work: Work, *, any_code: bool) -> str:

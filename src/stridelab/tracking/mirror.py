@@ -37,7 +37,7 @@ class Mirror:
         self._pause = Pause()
         self._changed = threading.Condition()
         self._wake = threading.Event()
-        self._closing = False
+        self._closing = self._told = False
         self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
 
     def __enter__(self) -> Mirror:
@@ -90,15 +90,18 @@ class Mirror:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_S if done else INTERVAL_S)
-        if not done:
-            log.warning(
-                "%d runs are not yet complete in %s; their journals are.", self.behind(), redact(self.store.uri)
-            )
+        if not done and not self._told:
+            log.warning("%s", self.what_is_missing())
         return done
 
-    def behind(self) -> int:
-        """Runs that the store does not have to their last record."""
-        return sum(not feed.has_sent(feed.size()) for feed in list(self._feeds.values()))
+    def what_is_missing(self) -> str:
+        """A sentence for a person, who is told once."""
+        self._told = True
+        count = sum(not feed.has_sent(feed.size()) for feed in list(self._feeds.values()))
+        return (
+            f"{count} runs are not yet complete in {redact(self.store.uri)}. Nothing is lost: the run folders have all "
+            "of it, and `python scripts/runs.py sync` with the same paths and tracking sends it."
+        )
 
     def _failing(self, behind: Sequence[Feed]) -> float:
         """Since when (monotonic) nothing of these can be sent; 0 while something can."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from . import names, tables
+from .moved import follow_move
 from .settings import redact
 from .store import Store, apply_settings, connect, find_experiment
 from .tables import Points, Row
@@ -67,6 +68,7 @@ class Reader:
         """Runs whose histories are read together."""
         self._histories: dict[tuple[str, str], Points] = {}
         self._downloads: Path | None = None
+        follow_move(store)
         try:
             self._tables = store.database if store.database is not None and store.database.exists() else None
             self.experiment_id = tables.experiment_id(self._tables, store.experiment) if self._tables else None

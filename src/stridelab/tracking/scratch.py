@@ -15,8 +15,9 @@ PREFIX = ".import-"
 
 @contextmanager
 def scratch(results_dir: Path) -> Iterator[Path]:
-    """An empty folder, gone afterwards; `clear` removes it for a process that was killed."""
+    """An empty folder, gone afterwards; those of processes that were killed go first."""
     results_dir.mkdir(parents=True, exist_ok=True)
+    clear(results_dir)
     folder, lock = _locked_folder(results_dir)
     try:
         yield folder

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import names
 from .images import save_for_ui
 from .journal import Record
+from .moved import follow_move
 from .run import clean
 from .settings import redact
 from .store import Store, connect, ensure_experiment
@@ -78,6 +79,7 @@ class Sink:
     """One store and experiment. Every method may raise anything when the store is away."""
 
     def __init__(self, store: Store) -> None:
+        follow_move(store)
         self.client: MlflowClient = connect(store)
         self.experiment_id = ensure_experiment(self.client, store)
 
