@@ -43,7 +43,7 @@ class Classifier(pl.LightningModule):
     """Trains `network` with SGD on (images, labels); per-pass means are in `means[stage]`.
 
     Optimizes by itself, `steps.at_once` steps for each batch that Lightning hands over: its loop and hooks cost
-    0.7 ms a batch on a CPU (docs/speed.md), as much as a third of a step of a small network.
+    tenths of a millisecond a batch (docs/speed.md), which counts where a step takes two or three.
     """
 
     def __init__(self, network: nn.Module, config: TrainerConfig, *, steps: Steps) -> None:
