@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from stridelab.models.build import build
+from stridelab.training.compiling import compiled
 from stridelab.training.fitting import device_of, prepare_process
 from stridelab.training.module import decay_groups
 from stridelab.training.precision import autocast
@@ -37,6 +38,7 @@ class Specimen:
         double = torch.float64 if self.config.precision == "64-true" else torch.float32
         layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
         self.network = network.to(self.device, double).to(memory_format=layout)
+        self.trained = compiled(self.network) if self.config.compile else self.network
         self.optimizer = torch.optim.SGD(
             decay_groups(self.network, weight_decay=self.config.weight_decay),
             lr=0.0,  # every operation of a step, and weights that stay
@@ -102,6 +104,6 @@ class Specimen:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.config.precision, self.device):
-            loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.config.label_smoothing)
+            loss = F.cross_entropy(self.trained(images), labels, label_smoothing=self.config.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
