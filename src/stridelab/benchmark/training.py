@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing import get_context
 from os import sched_getaffinity
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -24,7 +22,7 @@ from stridelab.data import load as load_data
 from stridelab.models.build import build
 from stridelab.models.settings import spell
 from stridelab.plan import layer_plan_of
-from stridelab.tracking import Mirror, Run, RunIdentity, open_run, resolve_store
+from stridelab.tracking import Run
 from stridelab.training.compiling import compiled
 from stridelab.training.feature_maps import FeatureMaps
 from stridelab.training.fitting import fit
@@ -32,12 +30,13 @@ from stridelab.training.module import decay_groups
 from stridelab.training.progress import EpochMetrics
 
 from . import usual
+from .carrying import Carrier, carrier
 from .rows import Row, middle_of
 
 STRIDES = ("1-2-2", "2-2-2")
 BATCHES = (256, 64)
 CHANNELS = ("[16,32,64]", "[32,64,128]")
-ROUNDS, SPAN_S, FIT_S = 3, 1.0, 2.0
+ROUNDS, SPAN_S, FIT_S = 5, 1.0, 2.0
 """Turns, and the seconds that a bare loop and the training steps of a fit are to take in each."""
 PRECISIONS = {"default": (), "fast": ("trainer=fast",)}
 PARTS = ("all", *PRECISIONS, "usual")
@@ -50,13 +49,13 @@ def rows(*, tiny: bool, part: str = "all") -> Iterator[Row]:
     if part not in PARTS:
         raise ValueError(f"part={part} is not one of its choices; choose one of {', '.join(PARTS)}.")
     cells = list(full_cells(part)) if not tiny else [] if part == "usual" else [("[4,8,8]", "2-2-2", 64, "default")]
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as untouched:
+    with carrier(load([])) as carrying, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as untouched:
         for channels, strides, batch, precision in cells:
             words = [f"model.channels={channels}", f"model.strides={strides}", f"trainer.batch_size={batch}"]
             words += [f"trainer.threads={1 if tiny else len(sched_getaffinity(0))}", "trainer.lr=0.02"]
             words += ["data.train_size=1000", "data.val_size=100"] if tiny else []
             cell = Cell(tuple(words), PRECISIONS[precision], span_s=0.05 if tiny else SPAN_S)
-            yield from compared(cell, untouched, rounds=1 if tiny else ROUNDS)
+            yield from compared(cell, carrying, untouched, rounds=1 if tiny else ROUNDS)
     if part == "usual" or (part == "all" and not tiny):
         yield from usual.rows(tiny=tiny)
 
@@ -80,7 +79,7 @@ class Cell:
         return load([*self.words, *self.precision, *more])
 
 
-def compared(cell: Cell, untouched: ProcessPoolExecutor, *, rounds: int) -> Iterator[Row]:
+def compared(cell: Cell, carrying: Carrier, untouched: ProcessPoolExecutor, *, rounds: int) -> Iterator[Row]:
     """A fit, a bare loop in its process, a plain loop in a process as PyTorch sets it up; and again."""
     config = cell.config()
     plain = load([*cell.words, "trainer.channels_last=false"])
@@ -89,7 +88,7 @@ def compared(cell: Cell, untouched: ProcessPoolExecutor, *, rounds: int) -> Iter
     epochs = max(2, round(speed * min(FIT_S, 2 * cell.span_s) / images))
     found: defaultdict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        for name, value in fitted(cell.config(f"trainer.max_epochs={epochs}")).items():
+        for name, value in fitted(cell.config(f"trainer.max_epochs={epochs}"), carrying).items():
             found[name].append(value)
         found["bare"].append(bare_images_per_s(config, cell.span_s))
         found["plain"].append(untouched.submit(bare_images_per_s, plain, cell.span_s).result())
@@ -186,15 +185,10 @@ class TimedRecorder:
             setattr(self, name, watch.around(getattr(run, name), "tracking"))
 
 
-def fitted(config: Config) -> Figures:
-    """A fit with a journal, a store and its mirror, in a folder that goes away."""
+def fitted(config: Config, carrying: Carrier) -> Figures:
+    """A fit with a journal, which another process carries into a store."""
     watch, data = Stopwatch(), load_data(config.data)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        store = resolve_store(config.tracking, results_dir=Path(folder))
-        mirror = stack.enter_context(Mirror(store.uri, store.artifact_root, store.experiment))
-        run = stack.enter_context(open_run(Path(folder) / "runs" / "a", RunIdentity("a" * 16, "benchmark")))
-        mirror.watch(run.folder)
-        stack.enter_context(watched(watch))
+    with carrying.run() as run, watched(watch):
         recorder: Any = TimedRecorder(run, watch)
         result = fit(layer_plan_of(config), data, config.trainer, seed=0, recorder=recorder, progress=watch.progress)
     images, fit_s = config.trainer.max_epochs * len(data.train), result.metrics["time/fit_s"]
