@@ -20,7 +20,7 @@ from stridelab.config.variants import science
 from stridelab.data import Batches, Data, Split
 from stridelab.data import load as load_data
 from stridelab.data.augment import Moves, moved
-from stridelab.data.storage import Mapped
+from stridelab.data.storage import OnDisk
 from stridelab.plan.variant import layers_of
 from stridelab.training.randomness import Augmentation, keyed_seed, random_bits
 from test_training import timeless, train
@@ -157,18 +157,18 @@ def by_number(split: Split, *, epoch: int, seed: int, **options: Any) -> dict[in
     return {int(label): image for images, labels in batches for image, label in zip(images, labels, strict=True)}
 
 
-@pytest.mark.parametrize("is_mapped", [False, True])
+@pytest.mark.parametrize("is_on_disk", [False, True])
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 def test_neither_batches_nor_their_order_layout_or_storage_change_an_image(
-    tmp_path: Path, memory_format: torch.memory_format, device: str, is_mapped: bool
+    tmp_path: Path, memory_format: torch.memory_format, device: str, is_on_disk: bool
 ) -> None:
     split = Split(some_images(50, 3, 6, 7).contiguous(memory_format=torch.channels_last), torch.arange(50))
     (tmp_path / "pixels").write_bytes(split.images.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
-    mapped = Split(Mapped(tmp_path / "pixels", (50, 6, 7, 3)), split.labels)
+    on_disk = Split(OnDisk(tmp_path / "pixels", (50, 6, 7, 3)), split.labels)
     first = by_number(split, epoch=1, seed=0, batch_size=50)
     other = by_number(
-        mapped if is_mapped else split, epoch=1, seed=1, batch_size=7, memory_format=memory_format, device=device
+        on_disk if is_on_disk else split, epoch=1, seed=1, batch_size=7, memory_format=memory_format, device=device
     )
     assert len(first) == len(other) == 50
     assert all(torch.equal(first[number], other[number].cpu()) for number in first)

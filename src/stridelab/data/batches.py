@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .augment import Moves, moved
 from .splits import Split
-from .storage import Mapped
+from .storage import OnDisk
 
 DEVICE_SHARE = 0.5
 """Of a GPU's free memory that the images of one split may take; more is sent batch by batch."""
@@ -79,7 +79,7 @@ class Batches:
         """Where batches come from, and which rows of it: the storage itself where it is as batches want it, a copy
         on the device where there is room, else the split, batch by batch."""
         if self._device.type == "cpu":
-            if isinstance(split.storage, Mapped):
+            if isinstance(split.storage, OnDisk):
                 return split, None
             if self._channels_last:
                 return self._stored(split.storage), split.rows

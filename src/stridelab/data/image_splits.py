@@ -1,4 +1,4 @@
-"""The splits of decoded image files, over one mapped storage."""
+"""The splits of decoded image files, over one storage on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .listing import Listing
 from .ready import ready, unreadable
 from .settings import DataConfig
 from .splits import Data, Split, described, stratified_order
-from .storage import Mapped
+from .storage import OnDisk
 
 TEST_SEED = 0
 """A test split that is held out is the same whatever data.split_seed is."""
@@ -24,7 +24,7 @@ def load_images(config: DataConfig, *, checked: bool, progress: Progress) -> Dat
     listing, cache = ready(config, checked=checked, progress=progress)
     labels = np.array([label for part in listing.parts for label in part.labels], np.int64)
     recipe = cache.recipe
-    storage = Mapped(cache.data, (recipe.count, recipe.height, recipe.width, recipe.channels))
+    storage = OnDisk(cache.data, (recipe.count, recipe.height, recipe.width, recipe.channels))
     train, val, test = (
         Split(storage, torch.from_numpy(labels[rows]), torch.from_numpy(rows))
         for rows in rows_of_splits(config, listing, labels, cache)

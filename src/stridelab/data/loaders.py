@@ -1,4 +1,4 @@
-"""From `data.*` to images: in memory, or mapped from a cache of decoded files."""
+"""From `data.*` to images: in memory, or read from a cache of decoded files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .files import fetch
 from .formats import READERS, Arrays
 from .settings import DataConfig
 from .splits import Data, Split, described, stratified_order
-from .storage import Mapped, in_memory
+from .storage import OnDisk, in_memory
 
 
 def load(
@@ -58,6 +58,6 @@ def _check(arrays: Arrays, config: DataConfig) -> None:
         assert 0 <= labels.min() <= labels.max() < facts.num_classes
 
 
-def _part(storage: Tensor | Mapped, labels: NDArray[np.int64], *, chosen: NDArray[np.int64]) -> Split:
+def _part(storage: Tensor | OnDisk, labels: NDArray[np.int64], *, chosen: NDArray[np.int64]) -> Split:
     rows = np.sort(chosen)
     return Split(storage, torch.from_numpy(labels[rows]), torch.from_numpy(rows))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .settings import DataConfig
 from .spec import DataSpec
-from .storage import Mapped, take
+from .storage import OnDisk, take
 
 PART_BYTES = 16 << 20
 
@@ -24,7 +24,7 @@ PART_BYTES = 16 << 20
 class Split:
     """Rows of a storage that other splits may share."""
 
-    storage: Tensor | Mapped
+    storage: Tensor | OnDisk
     """uint8 [N, channels, height, width], channels last in memory; or images in a file."""
     labels: Tensor
     """int64 [n]."""
@@ -46,7 +46,7 @@ class Split:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
-        if isinstance(self.storage, Mapped):
+        if isinstance(self.storage, OnDisk):
             _, height, width, channels = self.storage.shape
         else:
             _, channels, height, width = self.storage.shape

@@ -1,9 +1,11 @@
-"""Where pixels lie: in memory, or in a file that is mapped into it; both give rows as uint8 [n, c, h, w]."""
+"""Where pixels lie: in memory, or in a file; both give rows as uint8 [n, c, h, w]."""
 
 from __future__ import annotations
 
-import mmap
+import math
+import os
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,37 +13,41 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-KEPT_BYTES = 4 << 20
-"""Read of a mapped file before its pages are let go; the system's own cache keeps them. Linux maps up to 64 KiB
-around each page that is touched, so rows here and there count several times."""
 
-
-class Mapped:
-    """Images uint8 [n, height, width, channels] in a file, read where they are asked for.
-
-    Pages that were read count in the resident memory of the process, so they are let go every now and then: it stays
-    small however large the file. Who cuts the file off while it is mapped kills the process (SIGBUS); we never do, a
-    new cache is a new file.
+class OnDisk:
+    """Images uint8 [n, height, width, channels] in a file, read where they are asked for: from the system's own cache
+    when it has them. Not mapped: Linux maps up to 2 MiB around each page that is touched, and all of it would count
+    in the resident memory of the process.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
-        self.shape = shape
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._pixels = np.frombuffer(self._map, np.uint8).reshape(shape)
-        self._read_bytes = 0
+        self.path, self.shape = path, shape
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._row_bytes = math.prod(shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def take(self, rows: slice | Tensor) -> Tensor:
-        """A copy, uint8 [n, channels, height, width], channels last in memory."""
-        taken = self._pixels[rows].copy() if isinstance(rows, slice) else self._pixels.take(rows.numpy(), axis=0)
-        self._read_bytes += taken.nbytes
-        if self._read_bytes > KEPT_BYTES:
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._read_bytes = 0
+        """A copy, uint8 [n, channels, height, width], channels last in memory. OSError when the file ends too soon."""
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(len(self))
+            taken = np.empty((max(0, stop - start), *self.shape[1:]), np.uint8)
+            self._read(taken, start)
+        else:
+            taken = np.empty((len(rows), *self.shape[1:]), np.uint8)
+            for image, row in zip(taken, rows.tolist(), strict=True):
+                self._read(image, row)
         return torch.from_numpy(taken).permute(0, 3, 1, 2)
+
+    def _read(self, into: NDArray[np.uint8], row: int) -> None:
+        left, place = into.reshape(-1).data, row * self._row_bytes
+        while left:
+            count = os.preadv(self._file, [left], place)
+            if not count:
+                raise OSError(f"{self.path} ends before image {row + 1} of {len(self)}")
+            left, place = left[count:], place + count
 
 
 def in_memory(pixels: NDArray[np.uint8]) -> Tensor:
@@ -52,9 +58,9 @@ def in_memory(pixels: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
-def take(storage: Tensor | Mapped, rows: slice | Tensor) -> Tensor:
+def take(storage: Tensor | OnDisk, rows: slice | Tensor) -> Tensor:
     """uint8 [n, c, h, w], channels last in memory when the storage is."""
-    if isinstance(storage, Mapped):
+    if isinstance(storage, OnDisk):
         return storage.take(rows)
     if isinstance(rows, slice):
         return storage[rows]
