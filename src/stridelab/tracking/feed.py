@@ -129,6 +129,7 @@ class Feed:
             self._detach()
             self.offset, self.found, self._identity, self._inode = 0, None, {}, inode
         if size == self.offset or not (self.folder / IDENTITY).exists():
+            self._detach()  # another process may wait for its turn, to see what is in the store
             return False
         if self._lock >= 0:
             return True
