@@ -1,6 +1,6 @@
 """python scripts/benchmark.py --help"""
 
-from stridelab.doors.benchmark import main
+from benchmarks.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """python scripts/compare.py --help"""
 
-from stridelab.doors.compare import main
+from stridelab.cli.compare import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """python scripts/plan.py --help"""
 
-from stridelab.doors.plan import main
+from stridelab.cli.plan import main
 
 if __name__ == "__main__":
     main()

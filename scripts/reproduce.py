@@ -1,6 +1,6 @@
 """python scripts/reproduce.py --help"""
 
-from stridelab.doors.reproduce import main
+from stridelab.cli.reproduce import main
 
 if __name__ == "__main__":
     main()

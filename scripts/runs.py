@@ -1,6 +1,6 @@
 """python scripts/runs.py --help"""
 
-from stridelab.doors.runs import main
+from stridelab.cli.runs import main
 
 if __name__ == "__main__":
     main()

@@ -15,9 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from stridelab import report, tracking
+from stridelab import report
 from stridelab.geometry import LayerGeometry, measure
 from stridelab.models import ModelConfig, layer_plan
+from stridelab.tracking.find import SweepRecord, find_sweep
+from stridelab.tracking.run import RunIdentity, open_run
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.store import Store, analyze, resolve_store
+from stridelab.tracking.sync import Mirror
 
 EPOCHS = 3
 ARGV = ["train.py", "-m", "model.strides=[1,1,1],[1,2,2],[2,2,1]", "seed=0,1"]
@@ -71,11 +76,11 @@ def shared_results() -> Path:
     return Path(folder.name)
 
 
-def shared_store() -> tracking.Store:
-    return tracking.resolve_store(tracking.TrackingConfig(), results_dir=shared_results())
+def shared_store() -> Store:
+    return resolve_store(TrackingConfig(), results_dir=shared_results())
 
 
-def sweep_of(runs: Sequence[Fake], *, maps: bool = False) -> tracking.SweepRecord:
+def sweep_of(runs: Sequence[Fake], *, maps: bool = False) -> SweepRecord:
     """A sweep of its own in the shared store."""
     return record_sweep(shared_results(), runs, name=f"strides-{next(_numbers)}", maps=maps)[1]
 
@@ -85,23 +90,23 @@ _numbers = itertools.count(1)
 
 def record_sweep(
     results: Path, runs: Sequence[Fake], *, name: str = "strides-ab12cd", maps: bool = False
-) -> tuple[tracking.Store, tracking.SweepRecord]:
+) -> tuple[Store, SweepRecord]:
     """Write the runs as training would, mirror them into SQLite, read the sweep back."""
-    store = tracking.resolve_store(tracking.TrackingConfig(), results_dir=results)
+    store = resolve_store(TrackingConfig(), results_dir=results)
     signatures = [f"{name}-{index}" for index in range(len(runs))]
-    with tracking.Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
-        parent = tracking.RunIdentity(f"{name}-sweep", name, role="sweep", sweep=name)
+    with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+        parent = RunIdentity(f"{name}-sweep", name, role="sweep", sweep=name)
         folder = results / "sweeps" / name
         mirror.watch(folder)
-        with tracking.open_run(folder, parent) as record:
+        with open_run(folder, parent) as record:
             record.members(signatures)
         for signature, fake in zip(signatures, runs, strict=True):
             mirror.watch(results / "runs" / signature)
             with suppress(FakeFailure):
                 _record_run(results / "runs" / signature, signature, fake, sweep=name, maps=maps)
         assert mirror.flush(60)
-    tracking.analyze(store)
-    return store, tracking.find_sweep(store, name)
+    analyze(store)
+    return store, find_sweep(store, name)
 
 
 class FakeFailure(Exception):
@@ -110,7 +115,7 @@ class FakeFailure(Exception):
 
 def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: bool) -> None:
     params = {f"stride_{layer}": step for layer, step in enumerate(fake.strides.split("-"), start=1)}
-    identity = tracking.RunIdentity(
+    identity = RunIdentity(
         signature,
         f"{fake.variant} seed={fake.seed}",
         sweep=sweep,
@@ -119,7 +124,7 @@ def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: b
         params={**params, "seed": fake.seed},
         tags={"stridelab.commit": "0123456789abcdef", "stridelab.dirty": "true"},
     )
-    with tracking.open_run(folder, identity) as run:
+    with open_run(folder, identity) as run:
         run.tags({"stridelab.seed": str(fake.seed), "stridelab.data_digest": "d0"})
         layers = fake.geometry
         last = [layer for layer in layers if layer.kind == "conv"][-1]
@@ -192,7 +197,9 @@ def _feature_maps(folder: Path, fake: Fake) -> Path:
     """Of a network as it is before training, and of one with other weights, on real test images."""
     import torch
 
-    from stridelab.data import DataConfig, load, probe_images
+    from stridelab.data import DataConfig
+    from stridelab.data.loaders import load
+    from stridelab.data.splits import probe_images
     from stridelab.models.build import build
 
     data = load(DataConfig())

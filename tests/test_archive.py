@@ -18,17 +18,20 @@ from typing import Any
 
 import pytest
 
-from stridelab import tracking
 from stridelab.config import expand
 from stridelab.report.table import run_table
 from stridelab.sweep import conduct
-from stridelab.sweep.works import is_finished
-from stridelab.tracking import Store, SweepRecord, TrackingConfig, find_run, find_sweep, resolve_store
+from stridelab.sweep.agenda import is_finished
 from stridelab.tracking.archive import MANIFEST, Limits, read, write
 from stridelab.tracking.exchange import export_sweep, import_sweep
+from stridelab.tracking.find import SweepRecord, find_run, find_sweep
 from stridelab.tracking.portable import Portable, broken_rule, clashing
-from stridelab.tracking.scratch import scratch
+from stridelab.tracking.run import RunIdentity, open_run
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.staging import scratch
 from stridelab.tracking.status import repair, run_folders
+from stridelab.tracking.store import Store, resolve_store
+from stridelab.tracking.sync import sync
 from tracking_stores import local_store, make_template
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -73,12 +76,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     jobs = expand([*overrides, *SMALL, f"paths.results_dir={results}"])
     conduct([job.config for job in jobs if job.config is not None], multirun=True)
     own = results / "sweeps" / "ours"
-    identity = tracking.RunIdentity(json.loads((own / "run.json").read_text())["signature"], "ours", role="sweep")
+    identity = RunIdentity(json.loads((own / "run.json").read_text())["signature"], "ours", role="sweep")
     (folder / "comparison.html").write_text("<p>a comparison")
-    with tracking.open_run(own, identity) as run:
+    with open_run(own, identity) as run:
         run.metrics({"odd/nan": math.nan, "odd/inf": math.inf, "odd/low": -math.inf, "odd/tenth": 0.1}, step=3)
         run.artifact(folder / "comparison.html", to="pages")
-    assert tracking.sync(store_of(results), results)
+    assert sync(store_of(results), results)
     assert sorted(run.status for run in find_sweep(store_of(results)).runs) == ["FAILED", "FINISHED", "FINISHED"]
     archives = {suffix: folder / f"sweep{suffix}" for suffix in KINDS}
     for path in archives.values():
@@ -147,7 +150,7 @@ def test_an_import_that_was_cut_off_is_completed(swept: Swept, tmp_path: Path, t
     other = local_store(tmp_path / "other", template)
     again = import_sweep(swept.archives[".tar.gz"], other, there)
     assert again.new == done.new[-1:]
-    assert tracking.sync(other, there)
+    assert sync(other, there)
     assert run_table(find_sweep(other)).drop(columns="run_id").equals(run_table(swept.record).drop(columns="run_id"))
 
 

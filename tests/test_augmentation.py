@@ -17,9 +17,10 @@ from torchvision.transforms import functional as tv
 
 from stridelab.config import load
 from stridelab.config.variants import science
-from stridelab.data import Batches, Data, Split
-from stridelab.data import load as load_data
 from stridelab.data.augment import Moves, moved
+from stridelab.data.batches import Batches
+from stridelab.data.loaders import load as load_data
+from stridelab.data.splits import Data, Split
 from stridelab.data.storage import OnDisk
 from stridelab.plan.variant import layers_of
 from stridelab.training.randomness import Augmentation, keyed_seed, random_bits

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stridelab.benchmark import SECTIONS
-from stridelab.benchmark.plan import AXES
-from stridelab.benchmark.rows import cell, middle_of
+from benchmarks import SECTIONS
+from benchmarks.plan import AXES
+from benchmarks.rows import cell, middle_of
 from stridelab.config import expand, load
 from stridelab.plan import examine
 from stridelab.sweep import conduct

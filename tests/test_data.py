@@ -12,10 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stridelab.data import DATASETS, DataConfig, Split, load, probe_images
+from stridelab.data import DATASETS, DataConfig
 from stridelab.data.formats import READERS
+from stridelab.data.loaders import load
 from stridelab.data.sets.arrays import ARRAY_SETS
-from stridelab.data.splits import channel_statistics, digest_of, stratified_order
+from stridelab.data.splits import Split, channel_statistics, digest_of, probe_images, stratified_order
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
 

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import Compose, Normalize, ToPILImage, ToTensor
 
-from stridelab.data import Batches, DataConfig, Split, load
-from stridelab.data.splits import channel_statistics
+from stridelab.data import DataConfig
+from stridelab.data.batches import Batches
+from stridelab.data.loaders import load
+from stridelab.data.splits import Split, channel_statistics
 
 FORMATS = [torch.channels_last, torch.contiguous_format]
 

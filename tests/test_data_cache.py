@@ -18,13 +18,15 @@ import torch
 from PIL import Image
 
 from stridelab.config import load as compose
-from stridelab.data import Batches, Data, DataConfig, load, splits
+from stridelab.data import DataConfig, splits
 from stridelab.data import cache as cache_file
+from stridelab.data.batches import Batches
+from stridelab.data.image_index import listed
 from stridelab.data.images import read_image
-from stridelab.data.listing import listed
-from stridelab.data.splits import channel_statistics, digest_of
+from stridelab.data.loaders import load
+from stridelab.data.splits import Data, channel_statistics, digest_of
 from stridelab.data.storage import OnDisk
-from stridelab.reproduction.rebuild import rebuild
+from stridelab.reproduce.rebuild import rebuild
 from stridelab.sweep import conduct
 
 ROOT = Path(__file__).parents[1]

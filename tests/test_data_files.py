@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torchvision.datasets
 
-from stridelab.data import DATASETS, DataConfig, fetch, files, load, missing
+from stridelab.data import DATASETS, DataConfig, files
+from stridelab.data.files import fetch, missing
 from stridelab.data.formats import READERS, read_cifar, read_idx
+from stridelab.data.loaders import load
 from stridelab.data.sets.arrays import ARRAY_SETS
 from stridelab.data.spec import DEBIAN_FASHION_MNIST, EMBEDDED, DatasetFacts, Files
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torchvision.datasets
 
-from stridelab.data import DATASETS, DataConfig, load
+from stridelab.data import DATASETS, DataConfig
 from stridelab.data.formats import READERS
+from stridelab.data.loaders import load
 from test_data_files import DAMAGE, Quiet, cifar_batch, idx, md5, pixels
 
 TRAIN, TEST = 40, 30

@@ -20,9 +20,11 @@ from PIL import Image, ImageOps
 from scipy.io import savemat
 from torchvision.transforms import CenterCrop, Compose, Grayscale, Resize
 
-from stridelab.data import DATASETS, Data, DataConfig, Split, load
+from stridelab.data import DATASETS, DataConfig
+from stridelab.data.image_index import listed
 from stridelab.data.images import UnreadableError, covering, formats, read_image, suffixes
-from stridelab.data.listing import listed
+from stridelab.data.loaders import load
+from stridelab.data.splits import Data, Split
 
 RANDOM = np.random.default_rng(0)
 

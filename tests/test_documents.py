@@ -83,7 +83,7 @@ def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
     elsewhere.mkdir()
     subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True, capture_output=True)
     code = (
-        "import stridelab; from stridelab.doors.train import main;"
+        "import stridelab; from stridelab.cli.train import main;"
         f"assert stridelab.__file__.startswith({str(site)!r}); main()"
     )
     arguments = ["debug=fdr", "paths.results_dir=out"]

@@ -15,21 +15,27 @@ import pytest
 import torch
 from rich.console import Console
 
-from stridelab import tracking
-from stridelab.benchmark.variants import rows
+from benchmarks.variants import rows
+from stridelab.benchmark import session
+from stridelab.benchmark.cpu_load import Load, Moment
+from stridelab.benchmark.interleave import take_turns
+from stridelab.benchmark.process import Lost, Process
+from stridelab.benchmark.session import is_measured
+from stridelab.benchmark.timing import Measured, Session, Timing
+from stridelab.benchmark.worker import Specimen
+from stridelab.benchmark.workloads import CELLS, TINY, Cell, Subject
 from stridelab.config import expand, load
-from stridelab.measurement import CELLS, Cell, is_measured, machine, phase
-from stridelab.measurement.cells import TINY, Subject
-from stridelab.measurement.figures import Measured, Session, Timing
-from stridelab.measurement.machine import Load, Moment
-from stridelab.measurement.process import Lost, Process
-from stridelab.measurement.rounds import take_turns
-from stridelab.measurement.specimen import Specimen
 from stridelab.models.build import build
 from stridelab.plan import layer_plan_of
 from stridelab.sweep import conduct
-from stridelab.tracking import RunRecord, SweepRecord, TrackingConfig, find_sweep, names, resolve_store
+from stridelab.tracking import names
+from stridelab.tracking.amending import amend
+from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.journal import JOURNAL, read
+from stridelab.tracking.mlflow_reader import RunRecord
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.status import read_status
+from stridelab.tracking.store import resolve_store
 from stridelab.training.randomness import initialise, weights_digest
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -101,8 +107,8 @@ def test_few_rounds_and_lost_processes_are_not_trusted() -> None:
 
 def test_what_others_use_is_all_work_but_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat, ticks = tmp_path / "stat", os.sysconf("SC_CLK_TCK")
-    monkeypatch.setattr(machine, "STAT", stat)
-    monkeypatch.setattr(machine, "monotonic", lambda: now)
+    monkeypatch.setattr(cpu_load, "STAT", stat)
+    monkeypatch.setattr(cpu_load, "monotonic", lambda: now)
     user, nice, system, idle, waiting, steal, guest = 100, 10, 20, 5000, 300, 7, 50
     stat.write_text(f"cpu  {user} {nice} {system} {idle} {waiting} 0 0 {steal} {guest} 0\ncpu0 1 2 3\n")
     now = 10.0
@@ -238,7 +244,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two variants, two seeds, and what `trainer.benchmark=true` adds to them."""
     folder = tmp_path_factory.mktemp("measured") / "results"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phase, "Effort", lambda: TINY)
+        patch.setattr(session, "Effort", lambda: TINY)
         assert sweep(folder, "model.strides=2-2,7-4", "seed=0,1", "trainer.benchmark=true") == 0
     return folder
 
@@ -263,7 +269,7 @@ def test_the_same_command_again_measures_nothing_and_makes_the_same_runs(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.stat().st_size for path in results.glob(f"runs/*/{JOURNAL}")}
-    monkeypatch.setattr(phase, "take_turns", None)
+    monkeypatch.setattr(session, "take_turns", None)
     for benchmark in ("true", "false"):
         assert sweep(results, "model.strides=2-2,7-4", "seed=0,1", f"trainer.benchmark={benchmark}") == 0
     assert {path: path.stat().st_size for path in results.glob(f"runs/*/{JOURNAL}")} == before
@@ -272,15 +278,15 @@ def test_the_same_command_again_measures_nothing_and_makes_the_same_runs(
 def test_measuring_again_adds_one_step_and_marks_what_is_gone(results: Path, tmp_path: Path) -> None:
     """As the door does it; of a variant's figures that cannot be measured this time, the last value is no number."""
     journals = sorted(results.glob(f"runs/*/{JOURNAL}"))
-    with tracking.amend(journals[0].parent) as run:
+    with amend(journals[0].parent) as run:
         run.metrics({"benchmark/forward_batch1_old_ms": 3.0}, step=6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stridelab.benchmark.variants.Effort", lambda: TINY)
+        patch.setattr("benchmarks.variants.Effort", lambda: TINY)
         found = list(rows(tiny=False, sweep=record_of(results).name, **{"paths.results_dir": str(results)}))
     for journal in journals:
         steps = [one.data["step"] for one in read(journal) if "benchmark/num_rounds" in one.data.get("values", ())]
         assert steps == [1, 7]
-        assert tracking.read_status(journal.parent) == ("FINISHED", "")
+        assert read_status(journal.parent) == ("FINISHED", "")
     metrics = [run.metrics for run in record_of(results).runs]
     assert sum(np.isnan(one.get("benchmark/forward_batch1_old_ms", 0.0)) for one in metrics) == 1
     assert [(row.strides, row.batch, row.unit) for row in found] == [
@@ -294,19 +300,19 @@ def test_measuring_again_adds_one_step_and_marks_what_is_gone(results: Path, tmp
 
 def test_a_session_that_not_all_runs_took_part_in_does_not_count(results: Path) -> None:
     config = load([])
-    runs = [phase.Finished("a", config, path.parent) for path in results.glob(f"runs/*/{JOURNAL}")]
+    runs = [session.Finished("a", config, path.parent) for path in results.glob(f"runs/*/{JOURNAL}")]
     assert is_measured(runs)
-    assert not is_measured([*runs, phase.Finished("a", config, results)])
-    assert not is_measured([phase.Finished("a", config, None)])
+    assert not is_measured([*runs, session.Finished("a", config, results)])
+    assert not is_measured([session.Finished("a", config, None)])
 
 
 def test_runs_that_cannot_be_recorded_in_are_said(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = load([*SMALL, "model.strides=2-2"])
     folder = next(results.glob(f"runs/*/{JOURNAL}")).parent
     before = (folder / JOURNAL).stat().st_size
-    with tracking.amend(folder):  # as by another process
-        runs = [phase.Finished("a", config, folder), phase.Finished("a", config, None)]
-        phase.measure_runs(runs, Console(), effort=TINY)
+    with amend(folder):  # as by another process
+        runs = [session.Finished("a", config, folder), session.Finished("a", config, None)]
+        session.measure_runs(runs, Console(), effort=TINY)
     said = " ".join(capsys.readouterr().out.split())
     assert "not recorded 1 of 2 runs: no folder on this machine" in said
     assert f"not recorded {folder.name}" in said

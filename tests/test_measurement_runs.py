@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from stridelab.config import load
-from stridelab.data import Data
-from stridelab.data import load as load_data
+from stridelab.data.loaders import load as load_data
+from stridelab.data.splits import Data
 from stridelab.models import layer_plan
 from stridelab.training import fitting, peak, throughput
 from stridelab.training.feature_maps import FeatureMaps

@@ -15,7 +15,7 @@ from stridelab.config import load
 from stridelab.models.build import BUILDERS, build, reflected
 from stridelab.models.settings import PADDING_MODES
 from stridelab.plan import layer_plan_of
-from stridelab.plan.warn import NO_DETERMINISTIC_CUDA
+from stridelab.plan.warnings import NO_DETERMINISTIC_CUDA
 
 CALLED = {
     "zeros": "ZeroPad2d", "reflect": "ReflectionPad2d", "replicate": "ReplicationPad2d", "circular": "CircularPad2d",

@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from stridelab.cli.plan import USAGE
 from stridelab.config import Config, load
 from stridelab.config.grid import grid_of
-from stridelab.doors.plan import USAGE
 from stridelab.geometry import compose, layer, measure, training_memory
 from stridelab.plan import examine, layer_plan_of, print_plan
-from stridelab.plan.exchange import CSV_COLUMNS, LAYER_FIELDS
 from stridelab.plan.formats import FORMATS
-from stridelab.plan.row import Row, rows_of
+from stridelab.plan.json_csv import CSV_COLUMNS, LAYER_FIELDS
 from stridelab.plan.table import SAMPLE, lines_of
-from stridelab.plan.warn import WARNINGS, warnings_of
-from stridelab.plan.words import human, human_bytes, markdown_text, one_line
+from stridelab.plan.text import human, human_bytes, markdown_text, one_line
+from stridelab.plan.variant_row import Row, rows_of
+from stridelab.plan.warnings import WARNINGS, warnings_of
 
 PLAN = Path(__file__).parents[1] / "scripts" / "plan.py"
 GRID = ["model.strides=[1,1,1],[1,2,2],[[1,2],2,3]", "model.padding=same,valid", "data=cifar10"]
@@ -330,7 +330,7 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     for name in FORMATS:
         code = f"""
 import sys
-from stridelab.doors.plan import main
+from stridelab.cli.plan import main
 try:
     main(["model.strides=1,2", "format={name}"])
 finally:

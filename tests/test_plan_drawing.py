@@ -17,9 +17,9 @@ from stridelab.config.grid import grid_of
 from stridelab.data.spec import DATASETS, EMBEDDED
 from stridelab.geometry import IMAGE, compose, layer
 from stridelab.plan.drawing import MOST, write
-from stridelab.plan.ladder import ladder, middle, seen_by, unread
+from stridelab.plan.maps import ladder, middle, seen_by, unread
 from stridelab.plan.picture import ANKLE_BOOT, picture
-from stridelab.plan.row import MANY_MAPS, Figures, Row, rows_of
+from stridelab.plan.variant_row import MANY_MAPS, Figures, Row, rows_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 GRIDS = {

@@ -13,7 +13,7 @@ from stridelab.config.errors import hint
 from stridelab.config.grammar import parse, plain_override
 from stridelab.config.grid import grid_of
 from stridelab.config.variants import variant_name, varying_keys
-from stridelab.plan.row import rows_of
+from stridelab.plan.variant_row import rows_of
 
 HYDRA = OverridesParser.create()
 PIECES = ["[", "]", ",", " ", "0", "1", "01", "1_0", "-", "x", "1x2", "1-2-2", "1e5", ".", "a-b", "same", "_", "é"]

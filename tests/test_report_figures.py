@@ -294,7 +294,7 @@ def test_names_become_one_short_printable_line(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [labels, style, *map(import_module, ("stridelab.report.statistics", "stridelab.report.words"))]
+    "module", [labels, style, *map(import_module, ("stridelab.report.statistics", "stridelab.report.sentences"))]
 )
 def test_examples_in_docstrings(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]

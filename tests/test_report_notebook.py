@@ -21,9 +21,11 @@ import pytest
 from nbclient import NotebookClient
 
 from report_sweeps import HOSTILE, REASON, Fake, grid, hostile_report, shared_results, shared_store, sweep_of
-from stridelab import report, tracking
+from stridelab import report
 from stridelab.report.kernel import execute
 from stridelab.report.notebook import build, store_expression
+from stridelab.tracking.find import find_sweep
+from stridelab.tracking.store import Store
 
 v4: Any = nbformat.v4
 
@@ -80,7 +82,7 @@ def test_the_first_cell_names_store_and_sweep(written: report.ReportPaths, noteb
     source = notebook.cells[0].source
     assert "store='sqlite:///../../mlflow.db'" in source
     store = shared_store()
-    assert repr(tracking.find_sweep(store, written.notebook.parent.name).run_id) in source
+    assert repr(find_sweep(store, written.notebook.parent.name).run_id) in source
 
 
 class Page(HTMLParser):
@@ -177,12 +179,12 @@ def test_a_chosen_baseline_stays_chosen_and_an_unknown_one_is_refused_at_once(tm
     ],
 )
 def test_a_notebook_never_holds_a_password(uri: str, expression: str, tmp_path: Path) -> None:
-    store = tracking.Store(uri, "", "stridelab")
+    store = Store(uri, "", "stridelab")
     assert store_expression(store, folder=tmp_path) == expression
 
 
 def test_a_store_above_the_report_is_named_by_its_way_there(tmp_path: Path) -> None:
-    store = tracking.Store(f"sqlite:///{tmp_path}/mlflow.db", "", "stridelab")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", "", "stridelab")
     assert store_expression(store, folder=tmp_path / "reports" / "x") == "'sqlite:///../../mlflow.db'"
 
 

@@ -20,10 +20,10 @@ from report_sweeps import Fake, grid, sweep_of
 from stridelab import report
 from stridelab.report import statistics
 from stridelab.report.differences import differences, paired
-from stridelab.report.origin import command_text, origin
+from stridelab.report.provenance import command_text, origin
+from stridelab.report.sentences import cost_words, interval_text, points, summary
 from stridelab.report.table import COLUMNS, map_sizes, variant_table, write_csv
-from stridelab.report.words import cost_words, interval_text, points, summary
-from stridelab.tracking import SweepRecord
+from stridelab.tracking.find import SweepRecord
 
 MIXED = [
     *grid(seeds=range(3)),

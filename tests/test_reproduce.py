@@ -14,14 +14,17 @@ from typing import Any
 
 import pytest
 
+from stridelab.cli.reproduce import main
 from stridelab.config import Config, load
-from stridelab.doors.reproduce import main
-from stridelab.reproduction import find
-from stridelab.reproduction.rebuild import rebuild
-from stridelab.reproduction.surroundings import Origin, bits_expected, code, compare_surroundings, packages
-from stridelab.reproduction.verdict import CLOSE, DIFFERENT, IDENTICAL, Comparison, compare
+from stridelab.reproduce import find
+from stridelab.reproduce.rebuild import rebuild
+from stridelab.reproduce.surroundings import Origin, bits_expected, code, compare_surroundings, packages
+from stridelab.reproduce.verdict import CLOSE, DIFFERENT, IDENTICAL, Comparison, compare
 from stridelab.sweep import conduct
-from stridelab.tracking import RunRecord, TrackingConfig, find_run, resolve_store
+from stridelab.tracking.find import find_run
+from stridelab.tracking.mlflow_reader import RunRecord
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.store import resolve_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -96,7 +99,7 @@ def test_an_untouched_run_is_identical_and_the_new_one_is_linked(
     assert "identical: the final weights and all" in text
     again = record(results)
     assert again.tags["stridelab.reproduces"] == original.run_id
-    assert again.tags["stridelab.reproduction"] == "identical"
+    assert again.tags["stridelab.reproduce"] == "identical"
     assert again.tags["stridelab.role"] == "run"
     assert again.tags["stridelab.signature"] == original.tags["stridelab.signature"] + ".repro-1"
     assert again.tags["stridelab.weights_digest"] == original.tags["stridelab.weights_digest"]
@@ -118,7 +121,7 @@ def test_a_metric_that_was_changed_is_named_with_its_step(results: Path, capsys:
     assert "different: 1 of" in text
     assert "First difference: val/loss at step 1: 0.987, now" in text
     assert "Bit-equality was expected here" in text
-    assert record(results).tags["stridelab.reproduction"] == "different"
+    assert record(results).tags["stridelab.reproduce"] == "different"
 
 
 def test_another_seed_in_its_configuration_is_another_experiment(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from stridelab.cli.train import refuse_bad_input
 from stridelab.config import compose, load
-from stridelab.doors.train import refuse_bad_input
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from stridelab.config import expand
 from stridelab.config.variants import science
-from stridelab.sweep.board import Board, duration
-from stridelab.sweep.outcome import WAIT, Listener, Outcome, Task
-from stridelab.sweep.pool import Pool
-from stridelab.sweep.works import choose_folder, jobs_at_once
+from stridelab.sweep.agenda import choose_folder, jobs_at_once
+from stridelab.sweep.local import Pool
+from stridelab.sweep.progress import Board, duration
+from stridelab.sweep.task import WAIT, Listener, Outcome, Task
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from stridelab.tracking import RESULT, amend, find_run, open_run, read_status, repair, settle
+from stridelab.tracking.amending import amend
+from stridelab.tracking.find import find_run
 from stridelab.tracking.journal import JOURNAL, last, read
+from stridelab.tracking.run import open_run
+from stridelab.tracking.status import RESULT, read_status, repair, settle
 from tracking_stores import identity, local_store, make_template, rows, send, stored_points
 
 
@@ -27,7 +30,7 @@ def test_a_finished_run_takes_more_and_is_still_finished_when_it_was(tmp_path: P
     for step, value in ((1, 10.0), (1, 11.0), (2, 12.0)):
         with amend(folder) as run:
             run.metrics({"benchmark/x_ms": value}, step=step)
-            run.tags({"stridelab.benchmark": f"trusted {value}"})
+            run.tags({"benchmarks": f"trusted {value}"})
             assert read_status(folder) == ("FINISHED", ""), "also while it is written"
         assert read_status(folder) == ("FINISHED", "")
         assert repair(tmp_path) == []
@@ -42,7 +45,7 @@ def test_a_finished_run_takes_more_and_is_still_finished_when_it_was(tmp_path: P
         ("benchmark/x_ms", 2, 12.0),
         ("val/acc", 1, 0.5),
     ]
-    assert after.tags["stridelab.benchmark"] == "trusted 12.0"
+    assert after.tags["benchmarks"] == "trusted 12.0"
 
 
 def test_what_has_not_ended_or_never_began_is_not_amended(tmp_path: Path) -> None:

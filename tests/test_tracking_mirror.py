@@ -22,9 +22,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stridelab.tracking import Run, RunIdentity, Store, find_run, find_sweep, open_run, settle, sync
-from stridelab.tracking.run import clean
-from stridelab.tracking.store import analyze, connect
+from stridelab.tracking.find import find_run, find_sweep
+from stridelab.tracking.run import Run, RunIdentity, clean, open_run
+from stridelab.tracking.status import settle
+from stridelab.tracking.store import Store, analyze, connect
+from stridelab.tracking.sync import sync
 from tracking_stores import (
     FLUSH_S,
     Spec,
@@ -52,7 +54,7 @@ def warm() -> ForkServerContext:
     """Children come from a process that has MLflow loaded; it loads while the first tests run."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tracking_stores", "stridelab.tracking.mirror", "mlflow.store.tracking.sqlalchemy_store"]
+        ["tracking_stores", "stridelab.tracking.sync", "mlflow.store.tracking.sqlalchemy_store"]
     )
     forkserver.ensure_running()
     return context

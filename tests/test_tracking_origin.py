@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stridelab.tracking import code_digest, provenance, signature, torch_facts
-from stridelab.tracking.provenance import cpu_facts, environment, git_diff, git_state, machine
-from stridelab.tracking.signature import PACKAGE, TRAINING_CODE, digest_files
+from stridelab.tracking.provenance import cpu_facts, environment, git_diff, git_state, machine, provenance, torch_facts
+from stridelab.tracking.signature import PACKAGE, TRAINING_CODE, code_digest, digest_files, signature
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 configs = st.dictionaries(

@@ -14,24 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from stridelab.tracking import (
-    RunIdentity,
-    RunRecord,
-    Store,
-    TrackingConfig,
-    find_run,
-    find_sweep,
-    open_run,
-    redact,
-    resolve_store,
-    run_link,
-    sweep_link,
-    sweep_note,
-    ui_base,
-    ui_command,
-)
-from stridelab.tracking.reader import Reader
-from stridelab.tracking.store import connect
+from stridelab.tracking.find import find_run, find_sweep
+from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
+from stridelab.tracking.mlflow_reader import Reader, RunRecord
+from stridelab.tracking.run import RunIdentity, open_run
+from stridelab.tracking.settings import TrackingConfig, redact
+from stridelab.tracking.store import Store, connect, resolve_store
 from tracking_stores import identity, local_store, make_template, send
 
 

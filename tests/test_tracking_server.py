@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stridelab.tracking import Run, RunIdentity, Store, find_run, find_sweep, open_run, sync
+from stridelab.tracking.find import find_run, find_sweep
+from stridelab.tracking.run import Run, RunIdentity, open_run
+from stridelab.tracking.store import Store
+from stridelab.tracking.sync import sync
 from tracking_stores import (
     FLUSH_S,
     Server,

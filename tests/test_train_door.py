@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from stridelab.tracking import SweepRecord, TrackingConfig, find_run, find_sweep, resolve_store
+from stridelab.tracking.find import SweepRecord, find_run, find_sweep
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.store import resolve_store
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 SMALL = ["trainer.max_epochs=1", "data.train_size=300", "data.val_size=100", "model.channels=[4,4,8]"]

@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from stridelab.config import load
-from stridelab.data import Data
-from stridelab.data import load as load_data
+from stridelab.data.loaders import load as load_data
+from stridelab.data.splits import Data
 from stridelab.models import layer_plan
 from stridelab.models.build import build
 from stridelab.training import Result
+from stridelab.training.checksummed import replace_file
 from stridelab.training.feature_maps import enlarge, snapshot_epochs, tile_grid
-from stridelab.training.fitting import fit
+from stridelab.training.fit import fit
 from stridelab.training.randomness import BatchOrder, batch_order, initialise, keyed_seed, weights_digest
-from stridelab.training.sealed import replace_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
 

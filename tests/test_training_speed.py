@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from stridelab.config import load
-from stridelab.data import Data
-from stridelab.data import load as load_data
+from stridelab.data.loaders import load as load_data
+from stridelab.data.splits import Data
 from stridelab.plan import layer_plan_of
 from stridelab.sweep import conduct
 from stridelab.training import Result, fitting
 from stridelab.training.settings import TrainerConfig
-from stridelab.training.steps import Steps, steps_of
+from stridelab.training.step_grouping import Steps, steps_of
 from test_training import Notes, timeless
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")

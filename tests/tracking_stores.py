@@ -18,8 +18,11 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-from stridelab.tracking import Mirror, RunIdentity, Store, TrackingConfig, feed, open_run, resolve_store
-from stridelab.tracking.store import SETTINGS, apply_settings, create_sqlite
+from stridelab.tracking import journal_cursor
+from stridelab.tracking.run import RunIdentity, open_run
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.store import SETTINGS, Store, apply_settings, create_sqlite, resolve_store
+from stridelab.tracking.sync import Mirror
 
 FLUSH_S = 60.0
 
@@ -78,7 +81,7 @@ def stored_points(store: Store, run_id: str) -> list[tuple[str, int, float]]:
 
 def mirror_slowly(store: Store, folder: Path, steps: int) -> None:
     """In a child: record a run and send it in many small pieces."""
-    feed.BLOCK_BYTES = 2000
+    journal_cursor.BLOCK_BYTES = 2000
     with mirror_of(store) as mirror, open_run(folder, identity()) as run:
         mirror.watch(folder)
         for step in range(steps):

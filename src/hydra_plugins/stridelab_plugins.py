@@ -41,8 +41,8 @@ class IsolatedLauncher(Launcher):
         pass
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from stridelab.cli.refusal import refusing
         from stridelab.config import load
-        from stridelab.doors.refusal import refusing
         from stridelab.sweep import conduct
 
         with refusing():

@@ -13,24 +13,20 @@ from stridelab.config import Config
 from stridelab.data import DataSpec
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.plan import layer_plan_of
-from stridelab.tracking import (
-    Run,
-    RunIdentity,
-    names,
-    open_run,
-    redact,
-    status_of,
-    torch_facts,
-    write_json_atomic,
-)
+from stridelab.tracking import names
+from stridelab.tracking.files import write_json_atomic
 from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
-from stridelab.tracking.status import FINISHED, RESULT
+from stridelab.tracking.provenance import torch_facts
+from stridelab.tracking.run import Run, RunIdentity, open_run
+from stridelab.tracking.settings import redact
+from stridelab.tracking.status import FINISHED, RESULT, status_of
 from stridelab.training.faults import point
 
 if TYPE_CHECKING:
-    from stridelab.data import Data
-    from stridelab.training import Progress, Result
+    from stridelab.data.splits import Data
+    from stridelab.training import Result
+    from stridelab.training.recorder import Progress
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Work:
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
     """Read and check the data, so that every run after finds them sound."""
-    from stridelab.data import load
+    from stridelab.data.loaders import load
 
     return load(config.data, progress=progress).spec
 
@@ -58,8 +54,9 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
 def run(work: Work, *, progress: Progress) -> Result:
     """Train as `work.config` says, record in `work.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
-    from stridelab.data import load
-    from stridelab.training import Result, fit
+    from stridelab.data.loaders import load
+    from stridelab.training import Result
+    from stridelab.training.fit import fit
 
     config = work.config
     with open_run(work.folder, work.identity) as record, status_told(record):

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stridelab.sweep.pool import Pool
+from stridelab.sweep.local import Pool
 from tracking_stores import make_template
 
 ALL = "STRIDELAB_FAULTS"

@@ -17,15 +17,19 @@ import numpy as np
 
 from stridelab.config import expand
 from stridelab.config.variants import varying_keys
-from stridelab.data import DataSpec, load
+from stridelab.data import DataSpec
+from stridelab.data.loaders import load
 from stridelab.plan import examine
 from stridelab.run import Work, run
 from stridelab.sweep import conduct
-from stridelab.sweep.outcome import Outcome, Task
-from stridelab.sweep.pool import Pool
-from stridelab.sweep.works import Agenda, make_agenda
-from stridelab.tracking import Mirror, TrackingConfig, read_status, resolve_store
+from stridelab.sweep.agenda import Agenda, make_agenda
+from stridelab.sweep.local import Pool
+from stridelab.sweep.task import Outcome, Task
 from stridelab.tracking.journal import JOURNAL, read
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.status import read_status
+from stridelab.tracking.store import resolve_store
+from stridelab.tracking.sync import Mirror
 from stridelab.training.faults import ONCE, VARIABLE
 
 TINY = (

@@ -23,9 +23,9 @@ from injection import (
     work_of,
 )
 
-from stridelab.sweep.pool import Pool, finish
-from stridelab.tracking import read_status, read_tag, repair
+from stridelab.sweep.local import Pool, finish
 from stridelab.tracking.journal import JOURNAL, Journal
+from stridelab.tracking.status import read_status, read_tag, repair
 
 NIGHTLY = os.environ.get("STRIDELAB_FAULTS") == "nightly"
 

@@ -22,13 +22,13 @@ import torch
 from injection import Evidence, agenda_of, attempt, complete, elsewhere, evidence, sweep, use_store, work_of
 
 from stridelab.run import Work, run
-from stridelab.sweep.outcome import Task
-from stridelab.sweep.pool import Pool
-from stridelab.sweep.works import code_digest
-from stridelab.tracking import read_status, read_tag
+from stridelab.sweep.agenda import code_digest
+from stridelab.sweep.local import Pool
+from stridelab.sweep.task import Task
+from stridelab.tracking.status import read_status, read_tag
 from stridelab.training import faults
 from stridelab.training.checkpoints import owner_of, starting_point
-from stridelab.training.sealed import read_sealed, replace_file, seal
+from stridelab.training.checksummed import read_sealed, replace_file, seal
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +271,7 @@ def test_other_code_is_another_run(
     old = work_of(results)
     assert sweep(results) == 0
     before = evidence(old.folder)
-    monkeypatch.setattr("stridelab.sweep.works.code_digest", lambda: "f" * 64)
+    monkeypatch.setattr("stridelab.sweep.agenda.code_digest", lambda: "f" * 64)
     assert code_digest() != "f" * 64
     (new,) = agenda_of(results).to_do
     assert new.folder != old.folder

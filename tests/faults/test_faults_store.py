@@ -32,8 +32,11 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from stridelab.report import run_table
 from stridelab.run import read_result
-from stridelab.sweep.pool import Pool
-from stridelab.tracking import Store, TrackingConfig, find_sweep, resolve_store, sync
+from stridelab.sweep.local import Pool
+from stridelab.tracking.find import find_sweep
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.store import Store, resolve_store
+from stridelab.tracking.sync import sync
 from tracking_stores import free_port, rows, running_server, stored_points
 
 SEEDS = "seed=0,1"
@@ -48,8 +51,8 @@ def reference(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> list[Evid
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the end of a sweep, seconds for the store and not a minute."""
-    monkeypatch.setattr("stridelab.sweep.closing.FLUSH_S", 1.0)
-    monkeypatch.setattr(sys.modules["stridelab.sweep.conduct"], "CLOSE_S", 1.0)  # a function has the same name
+    monkeypatch.setattr("stridelab.sweep.summary.FLUSH_S", 1.0)
+    monkeypatch.setattr(sys.modules["stridelab.sweep.sweep"], "CLOSE_S", 1.0)  # a function has the same name
 
 
 def trained(results: Path, reference: list[Evidence]) -> list[Path]:

@@ -29,9 +29,9 @@ from injection import (
     work_of,
 )
 
-from stridelab.sweep.outcome import Outcome, Task, cause_of_death
-from stridelab.sweep.pool import Pool, finish
-from stridelab.tracking import read_status, read_tag, status_of
+from stridelab.sweep.local import Pool, finish
+from stridelab.sweep.task import Outcome, Task, cause_of_death
+from stridelab.tracking.status import read_status, read_tag, status_of
 from stridelab.training import faults
 
 TRAIN = Path(__file__).parents[2] / "train.py"

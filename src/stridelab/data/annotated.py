@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .listing import Listing, Part
+from .image_index import Listing, Part
 
 
 def pets(folder: Path) -> Listing:

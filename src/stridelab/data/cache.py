@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .listing import Listing, Part
+from .image_index import Listing, Part
 
 FORMAT = 1
 """Of the header and of what `images.read_image` makes of a file; one more makes every cache anew."""

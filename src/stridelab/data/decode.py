@@ -29,8 +29,8 @@ from .cache import (
     source_digest,
     write_sealed,
 )
+from .image_index import Listing
 from .images import UnreadableError, formats, read_image, strict_pillow
-from .listing import Listing
 
 TOLD_EVERY_S = 0.2
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from pathlib import Path
 
-from .listing import Listing, Part, few
+from .image_index import Listing, Part, few
 
 
 def folders(folder: Path) -> Listing:

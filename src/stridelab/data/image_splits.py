@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from .cache import Cache, Progress, remembered
-from .listing import Listing
+from .image_index import Listing
 from .ready import ready, unreadable
 from .settings import DataConfig
 from .splits import Data, Split, described, stratified_order

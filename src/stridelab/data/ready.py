@@ -9,7 +9,7 @@ from pathlib import Path
 from .cache import Cache, Progress, all_paths
 from .decode import cached
 from .files import fetch
-from .listing import Listing, listed, refuse_incomplete
+from .image_index import Listing, listed, refuse_incomplete
 from .settings import DataConfig
 
 NAMED = 5

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .facts import Files, ImageFiles
-from .listing import Listing, listing_of
+from .image_index import Listing, listing_of
 from .spec import DATASETS, DatasetFacts
 
 MAX_SIZE = 2048

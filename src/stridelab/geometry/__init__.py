@@ -2,12 +2,12 @@
 
 from stridelab.geometry.axis import AxisGeometry, conv_axis, pool_axis
 from stridelab.geometry.compose import compose, measure
-from stridelab.geometry.figures import LayerGeometry
 from stridelab.geometry.kinds import KINDS
+from stridelab.geometry.layer_geometry import LayerGeometry
+from stridelab.geometry.layer_plan import IMAGE, AxisPadding, Layer, LayerPlan, Pair, layer, parse_pair
 from stridelab.geometry.memory import OPTIMIZERS, LayerMemory, TrainingMemory, training_memory
 from stridelab.geometry.padding import PADDINGS, parse_padding
-from stridelab.geometry.plan import IMAGE, AxisPadding, Layer, LayerPlan, Pair, layer, parse_pair
-from stridelab.geometry.saved import ACTIVATIONS, NORMS, pads_explicitly
+from stridelab.geometry.saved_tensors import ACTIVATIONS, NORMS, pads_explicitly
 from stridelab.geometry.totals import Totals, totals
 
 __all__ = [

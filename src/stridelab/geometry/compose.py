@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stridelab.geometry.effect import Axes, Effect, Grid
-from stridelab.geometry.field import PADDING_MODES, image_field, merge
-from stridelab.geometry.figures import Fields, LayerGeometry, spatial_figures
 from stridelab.geometry.kinds import KINDS
-from stridelab.geometry.plan import IMAGE, Layer, LayerPlan, Pair, parse_pair
-from stridelab.geometry.saved import Source, kept_bytes
+from stridelab.geometry.layer_geometry import Fields, LayerGeometry, spatial_figures
+from stridelab.geometry.layer_plan import IMAGE, Layer, LayerPlan, Pair, parse_pair
+from stridelab.geometry.receptive_field import PADDING_MODES, image_field, merge
+from stridelab.geometry.saved_tensors import Source, kept_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from stridelab.geometry.axis import AxisGeometry, conv_axis, irregular_axis, pool_axis, whole_axis
 from stridelab.geometry.effect import INPUT, OUTPUT, Axes, Effect, Grid
-from stridelab.geometry.plan import Layer
-from stridelab.geometry.saved import INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
+from stridelab.geometry.layer_plan import Layer
+from stridelab.geometry.saved_tensors import INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
 
 
 def conv(layer: Layer, maps: Sequence[Grid]) -> Effect:

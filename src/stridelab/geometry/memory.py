@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stridelab.geometry.figures import LayerGeometry
-from stridelab.geometry.saved import FLOAT_BYTES
+from stridelab.geometry.layer_geometry import LayerGeometry
+from stridelab.geometry.saved_tensors import FLOAT_BYTES
 from stridelab.geometry.totals import add_up
 
 OPTIMIZERS: dict[str, int] = {"adam": 2, "sgd": 0, "sgd_momentum": 1}
@@ -68,7 +68,7 @@ def training_memory(
     """Predicted training memory of measured layers, each part by layer and in total.
 
     What counts as a saved activation, and which layer it is counted for, is told in
-    `stridelab.geometry.saved`.
+    `stridelab.geometry.saved_tensors`.
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer={optimizer!r} is not known; choose one of {', '.join(OPTIMIZERS)}")

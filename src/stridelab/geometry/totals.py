@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stridelab.geometry.figures import LayerGeometry
+from stridelab.geometry.layer_geometry import LayerGeometry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

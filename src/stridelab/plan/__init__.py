@@ -15,7 +15,7 @@ __all__ = ["Variant", "examine", "layer_plan_of", "print_plan"]
 
 def print_plan(variants: Sequence[Variant], console: Console) -> None:
     """One line a variant, however many seeds it has, with the reason where one is impossible."""
-    from .row import distinct
     from .table import print_rows
+    from .variant_row import distinct
 
     print_rows(distinct(variants), console, layers=False)

@@ -9,11 +9,11 @@ from textwrap import wrap
 from typing import TextIO
 
 from . import svg
-from .ladder import Rung, ladder
+from .maps import Rung, ladder
 from .picture import CREDIT
 from .placed import GRID, LINE, PADDING, SEEN, UNREAD, Placed, beams, reach, side_by_side
-from .row import Figures, Row
-from .words import field, human, human_bytes, side
+from .text import field, human, human_bytes, side
+from .variant_row import Figures, Row
 
 MOST = 12
 """Variants in one drawing."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO
 
-from .exchange import write_csv, write_json
-from .row import Row
+from .json_csv import write_csv, write_json
 from .table import write_rows
+from .variant_row import Row
 
 
 def write_markdown(rows: Iterable[Row], out: TextIO) -> None:

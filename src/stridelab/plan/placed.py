@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import svg
-from .ladder import Rung
+from .maps import Rung
 from .picture import picture
-from .row import Figures
+from .variant_row import Figures
 
 LINE = 18
 """Height of a line of text."""

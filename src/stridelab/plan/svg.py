@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
-from .words import one_line
+from .text import one_line
 
 INK, FAINT, PAPER = "#212529", "#6c757d", "#ffffff"
 

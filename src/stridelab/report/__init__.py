@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .comparison import Comparison, compare, load
-    from .figures import FIGURES, NothingToDraw, draw, render
-    from .notebook import ReportPaths, write_report
-    from .show import (
+    from .display import (
         show_columns,
         show_controls,
         show_figure,
@@ -17,6 +15,8 @@ if TYPE_CHECKING:
         show_unfinished,
         show_variants,
     )
+    from .figures import FIGURES, NothingToDraw, draw, render
+    from .notebook import ReportPaths, write_report
     from .speed_tables import show_speed, show_training_speed
     from .table import COLUMNS, run_table, variant_table
     from .terminal import print_variants
@@ -49,7 +49,7 @@ _HOME = {
     "comparison": ("Comparison", "compare", "load"),
     "figures": ("FIGURES", "NothingToDraw", "draw", "render"),
     "notebook": ("ReportPaths", "write_report"),
-    "show": ("show_columns", "show_controls", "show_figure", "show_summary", "show_unfinished", "show_variants"),
+    "display": ("show_columns", "show_controls", "show_figure", "show_summary", "show_unfinished", "show_variants"),
     "speed_tables": ("show_speed", "show_training_speed"),
     "table": ("COLUMNS", "run_table", "variant_table"),
     "terminal": ("print_variants",),

@@ -14,12 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stridelab.report import statistics
-from stridelab.report.checks import Controls, check_controls
+from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import differences
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
 
 if TYPE_CHECKING:
-    from stridelab.tracking import RunRecord, SweepRecord
+    from stridelab.tracking.find import SweepRecord
+    from stridelab.tracking.mlflow_reader import RunRecord
 
 ACCURACIES = ("test/acc", "final/val_acc", "val/acc")
 """What variants are compared by: the first of these that a finished run has."""
@@ -129,7 +130,9 @@ def compare(sweep: SweepRecord, *, baseline: str | None = None, metric: str | No
 
 def load(*, store: str, experiment: str, sweep: str = "latest", baseline: str | None = None) -> Comparison:
     """A sweep, by name or id, from the store at an address (a relative SQLite path counts from this folder)."""
-    from stridelab.tracking import TrackingConfig, find_sweep, resolve_store
+    from stridelab.tracking.find import find_sweep
+    from stridelab.tracking.settings import TrackingConfig
+    from stridelab.tracking.store import resolve_store
 
     place = resolve_store(TrackingConfig(uri=store, experiment=experiment), results_dir=Path())
     warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm in MLflow, when a notebook imports it

@@ -12,12 +12,13 @@ from nbformat import NotebookNode
 
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.figures import FIGURES
+from stridelab.report.html import as_html
 from stridelab.report.kernel import Progress, execute
-from stridelab.report.page import as_html
 from stridelab.report.table import write_csv
 
 if TYPE_CHECKING:
-    from stridelab.tracking import Store, SweepRecord
+    from stridelab.tracking.find import SweepRecord
+    from stridelab.tracking.store import Store
 
 TIMEOUT_S = 600.0
 """For one cell, and for the kernel's start."""
@@ -145,7 +146,7 @@ def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline:
 def store_expression(store: Store, *, folder: Path) -> str:
     """The store's address as Python: relative where the report lies below it, so that a results folder can move;
     read from the environment where it holds a password."""
-    from stridelab.tracking import redact
+    from stridelab.tracking.settings import redact
 
     if store.database is not None and folder.resolve().is_relative_to(store.database.parent.resolve()):
         return repr(f"sqlite:///{os.path.relpath(store.database.resolve(), folder.resolve())}")

@@ -12,7 +12,7 @@ from stridelab.tracking import names
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
-    from stridelab.tracking import RunRecord
+    from stridelab.tracking.mlflow_reader import RunRecord
 
 ALONE = {
     "throughput/train_images_per_s": "benchmark/training_batch256_images_per_s",

@@ -6,10 +6,10 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from stridelab.report.display import ROWS, Page, table_page
 from stridelab.report.figures.style import compact, plain
-from stridelab.report.show import ROWS, Page, table_page
+from stridelab.report.sentences import times
 from stridelab.report.speed import Phase, phase_of, sharing_text, widest_spread
-from stridelab.report.words import times
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison

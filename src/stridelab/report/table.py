@@ -13,7 +13,8 @@ import pandas as pd
 from stridelab.report import statistics
 
 if TYPE_CHECKING:
-    from stridelab.tracking import RunRecord, SweepRecord
+    from stridelab.tracking.find import SweepRecord
+    from stridelab.tracking.mlflow_reader import RunRecord
 
 _BENCHMARKED = {
     "forward_batch1": "one forward pass of one image",

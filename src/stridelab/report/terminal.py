@@ -14,11 +14,11 @@ from rich.text import Text
 from stridelab.report import statistics
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.figures.style import plain, three_digits
+from stridelab.report.sentences import accuracy_text, interval_text, needed, peak_memory_mib, runs_text
 from stridelab.report.speed import column_of, measured_how
-from stridelab.report.words import accuracy_text, interval_text, needed, peak_memory_mib, runs_text
 
 if TYPE_CHECKING:
-    from stridelab.tracking import SweepRecord
+    from stridelab.tracking.find import SweepRecord
 
 ROWS = 40
 STYLES = {statistics.DIFFERS: "bold", statistics.TOO_FEW: "dim", statistics.UNPAIRED: "dim", statistics.BASELINE: "dim"}

@@ -14,15 +14,15 @@ from typing import Any
 from . import archive, names
 from .archive import Limits
 from .files import read_json, write_json_atomic
+from .find import find_sweep
 from .journal import JOURNAL, Journal, encode
-from .mirror import Mirror
+from .mlflow_reader import Reader, RunRecord
 from .portable import CUT_OFF, DATASET_KEYS, IMPORTED, Portable, broken_rule, clashing, journal_of, parse
-from .query import find_sweep
-from .reader import Reader, RunRecord
 from .run import IDENTITY, clean
-from .scratch import scratch
+from .staging import scratch
 from .status import TERMINAL, run_folders
 from .store import Store
+from .sync import Mirror
 
 ARTIFACTS = "artifacts"
 FLUSH_S = 600.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import names
 from .journal import JOURNAL, Journal, is_live, last, read
-from .scratch import clear
+from .staging import clear
 
 RESULT = "result.json"
 """Written last by whoever trains: the mark of completion."""

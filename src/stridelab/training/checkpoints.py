@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
+from .checksummed import PARTIAL, read_sealed, replace_file, seal
 from .faults import point
-from .sealed import PARTIAL, read_sealed, replace_file, seal
 
 KEPT = 2
 PATTERN = "epoch=*.ckpt"

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .compiling import compiled
 from .faults import point
 from .settings import TrainerConfig
-from .steps import Steps
+from .step_grouping import Steps
 
 Batch = tuple[Tensor, Tensor]  # images float [batch, channel, height, width], labels int64 [batch]
 

@@ -27,8 +27,8 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
+from stridelab.report.sentences import count_text, interval_text, p_text, seeds_text
 from stridelab.report.statistics import EXACT_SEEDS
-from stridelab.report.words import count_text, interval_text, p_text, seeds_text
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison

@@ -22,8 +22,8 @@ from stridelab.report.figures.style import (
     new_figure,
     plain,
 )
+from stridelab.report.sentences import times
 from stridelab.report.speed import column_of, measured_how
-from stridelab.report.words import times
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison

@@ -1,0 +1,45 @@
+"""Measured, never asserted: each section gives rows of figures with their spread."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+
+from .rows import Row
+
+__all__ = ["SECTIONS", "Row", "Section"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What it measures, and the function of this room that does, imported when it is called for: what it needs
+    would count in the memory of the processes that other sections start."""
+
+    module: str
+    what: str
+    """One line for --help."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys of its own, with their defaults."""
+
+    def rows(self, *, tiny: bool, **given: str) -> Iterator[Row]:
+        """`tiny`: a size that only shows that it works, or the one that is reported."""
+        return import_module(f".{self.module}", __name__).rows(tiny=tiny, **given)  # type: ignore[no-any-return]
+
+
+SECTIONS: Mapping[str, Section] = {
+    "data": Section("data", "a folder of 50,000 JPEG files: decoding once, later epochs, memory"),
+    "memory": Section("activations", "predicted training memory against the measured one"),
+    "plan": Section("plan", "wall time and memory of plan for 1,000 to 100,000 variants"),
+    "start": Section("start", "seconds until help, a refusal, the plan and the first optimizer step"),
+    "store": Section(
+        "store", "time to store, read and report 200 to 1,000 runs; runs=5000: that many, too", {"runs": ""}
+    ),
+    "sweep": Section("sweep", "whole sweeps through train.py -m against bare PyTorch loops"),
+    "training": Section(
+        "training", "images/s of the whole fit against bare PyTorch loops; part=default|fast|usual", {"part": "all"}
+    ),
+    "variants": Section(
+        "variants",
+        "speed of a finished sweep's variants, in turns, recorded in its runs; paths.* and tracking.* as in train.py",
+        {"sweep": "latest", "paths.results_dir": "", "tracking": "", "tracking.uri": "", "tracking.experiment": ""},
+    ),
+}

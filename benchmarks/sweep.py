@@ -1,0 +1,162 @@
+"""Whole sweeps through `train.py -m`, everything on, against bare PyTorch loops of the same networks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from stridelab.config import Config, load
+from stridelab.data.files import missing
+from stridelab.models.build import build
+from stridelab.plan import layer_plan_of
+from stridelab.tracking.status import RESULT
+
+from .commands import Ended, call, train_command
+from .rows import Row, middle_of
+
+WARM_UP_STEPS = 5
+SHORT_RUNS = ("trainer.max_epochs=3",)
+TEMPLATE_WORK = (
+    *("data=fashion_mnist", "data.train_size=20000", "data.val_size=5000", "data.download=false"),
+    *("model.channels=[32,64,128]", "trainer.batch_size=256", "trainer.max_epochs=2"),
+)
+"""What lightning-hydra-template 2.0.2 was given on another machine, where it took 63 s."""
+TINY = ("data.train_size=100", "data.val_size=100", "trainer.max_epochs=1")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every stride plan with every seed."""
+
+    strides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    keys: tuple[str, ...]
+
+    def arguments(self) -> list[str]:
+        return [f"model.strides={','.join(self.strides)}", f"seed={','.join(map(str, self.seeds))}", *self.keys]
+
+    def configs(self) -> list[Config]:
+        return [load([f"model.strides={strides}", *self.keys]) for strides, _ in product(self.strides, self.seeds)]
+
+
+def rows(*, tiny: bool) -> Iterator[Row]:
+    """Bare loops are timed before and after the sweep that they are compared with."""
+    tail = TINY if tiny else ()
+    short = Grid(("2-2-2", "1-2-2", "2-2-1", "2-1-2")[: 2 if tiny else 4], (0,) if tiny else (0, 1), SHORT_RUNS + tail)
+    yield from against_bare(short, f"{len(short.configs())} short runs", share=0.1)
+    if tiny:
+        return
+    yield from growth((1800, 3600, 7200))
+    template = Grid(("2-2-2", "1-2-2"), (0, 1), TEMPLATE_WORK)
+    if (why := missing(template.configs()[0].data)) is not None:
+        print(f"left out: the work of lightning-hydra-template. {why}", file=sys.stderr)
+        return
+    yield from against_bare(template, "template's work", share=0.05, goal="; goal 32 s", nchw=True)
+
+
+def against_bare(grid: Grid, name: str, *, share: float, goal: str = "", nchw: bool = False) -> Iterator[Row]:
+    """`share`: of each bare loop's images that are really trained on, twice; its time is scaled up."""
+    bare, plain = [sum_of_bare(grid, share, channels_last=True)], []
+    plain += [sum_of_bare(grid, share, channels_last=False)] if nchw else []
+    with TemporaryDirectory(prefix="stridelab-") as folder:
+        ended = sweep(grid.arguments(), Path(folder))
+        results = results_in(Path(folder))
+    bare.append(sum_of_bare(grid, share, channels_last=True))
+    plain += [sum_of_bare(grid, share, channels_last=False)] if nchw else []
+    cores = len(os.sched_getaffinity(0))
+    limit = middle_of(bare).value
+    yield row(f"{name}: the bare loops one after the other, channels_last, {cores} threads", bare)
+    if nchw:
+        yield row(f"{name}: the bare loops, NCHW; ratio to channels_last", plain, ratio=middle_of(plain).value / limit)
+    yield row(f"{name}: train.py -m{goal}; ratio to channels_last", [ended.wall_s], ratio=ended.wall_s / limit)
+    if not goal:
+        yield row(f"{name}: train.py -m beyond the bare loops; goal 8 s", [ended.wall_s - limit])
+    yield from stages(ended, name, grid.configs(), results)
+
+
+def sweep(arguments: Sequence[str], folder: Path) -> Ended:
+    return call([*train_command(), "-m", *arguments, "paths.results_dir=results", "plan=off"], folder=folder)
+
+
+def results_in(folder: Path) -> list[dict[str, Any]]:
+    paths = sorted(folder.glob(f"results/runs/*/{RESULT}"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def stages(ended: Ended, name: str, configs: Sequence[Config], results: Sequence[dict[str, Any]]) -> Iterator[Row]:
+    """Where the wall time went: until the first run began, the runs, and what came after the last."""
+    board = [(second, line) for second, line in ended.lines if line.startswith("run ")]
+    begun = [second for second, line in board if line.endswith("  started")]
+    over = [second for second, line in board if "  test acc " in line]
+    assert len(begun) == len(over) == len(configs) == len(results)
+    at_once = sum(second < over[0] for second in begun)
+    idle = sum(over[-1] - second for second in over[-at_once:])
+    slots_s = at_once * (over[-1] - begun[0]) - idle
+    worked_s = sum(trained_and_evaluated_s(configs[0], result["metrics"]) for result in results)
+    yield row(f"{name}: until the first run begins", [begun[0]])
+    yield row(f"{name}: one run's cost beside training and evaluation; goal 0.5 s", [(slots_s - worked_s) / len(over)])
+    yield row(f"{name}: after the last run: table, report, store; goal 15 s", [ended.wall_s - over[-1]])
+
+
+def trained_and_evaluated_s(config: Config, metrics: dict[str, float]) -> float:
+    """All runs of a grid have as many images and epochs."""
+    trainer, data = config.trainer, config.data
+    evaluated = data.num_val * trainer.max_epochs + data.facts.num_test
+    trained = data.num_train * trainer.max_epochs / metrics["throughput/train_images_per_s"]
+    return trained + evaluated / metrics["throughput/eval_images_per_s"]
+
+
+def sum_of_bare(grid: Grid, share: float, *, channels_last: bool) -> float:
+    """Seconds of all runs' training, one after the other; loops of one network are timed once."""
+    seconds = 0.0
+    for strides in grid.strides:
+        config = load([f"model.strides={strides}", *grid.keys])
+        images = config.data.num_train * config.trainer.max_epochs * len(grid.seeds)
+        seconds += bare_s(config, images, share=share, channels_last=channels_last)
+    return seconds
+
+
+def bare_s(config: Config, images: int, *, share: float, channels_last: bool) -> float:
+    """Seconds to train on `images`: one fixed batch in memory, all cores, no metrics, no data loading."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    plan, batch = layer_plan_of(config), config.trainer.batch_size
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network = build(plan).to(memory_format=layout)
+    pixels = torch.randn(batch, plan.input_channels, *plan.input_size).contiguous(memory_format=layout)
+    labels = torch.randint(0, 10, (batch,))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
+    steps = max(1, round(share * images / batch))
+    for step in range(WARM_UP_STEPS + steps):
+        if step == WARM_UP_STEPS:
+            start = perf_counter()
+        optimizer.zero_grad()
+        F.cross_entropy(network(pixels), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return (perf_counter() - start) * images / (steps * batch)
+
+
+def growth(sizes: Sequence[int]) -> Iterator[Row]:
+    """Fit time against the number of training images, one run at a time, the whole of it in its own process."""
+    keys = [f"data.train_size={','.join(map(str, sizes))}", "trainer.max_epochs=3", "model.strides=2-2-2"]
+    with TemporaryDirectory(prefix="stridelab-") as name:
+        sweep([*keys, "sweep.jobs=1", "sweep.report=false"], Path(name))
+        metrics = [result["metrics"] for result in results_in(Path(name))]
+    fits = sorted(found["time/fit_s"] for found in metrics)
+    for size, fit, before in zip(sizes, fits, [None, *fits], strict=False):
+        ratio = fit / before if before else None
+        yield row(f"fit of 3 epochs of {size:,} images, one thread; ratio to half as many", [fit], ratio=ratio)
+
+
+def row(name: str, seconds: Sequence[float], *, ratio: float | None = None) -> Row:
+    return Row(section="sweep", name=name, unit="s", ratio=ratio, **middle_of(seconds)._asdict())

@@ -1,0 +1,117 @@
+"""`python scripts/plan.py key=value ... [format=table|json|csv|markdown|svg] [out=PATH]`"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from .arguments import asks_for_help, split
+from .refusal import refusing
+
+if TYPE_CHECKING:
+    from stridelab.plan.variant_row import Row
+
+USAGE = """\
+Geometry, cost and memory of every variant, before training: exact, without torch, data or files.
+Takes the same arguments as train.py and expands lists of values as it does with -m.
+
+  python scripts/plan.py                                       the layers of the default network
+  python scripts/plan.py model.strides=2-2-2 data=cifar10      the layers of another one
+  python scripts/plan.py 'model.strides=[1,1,1],[1,2,2]' model.padding=same,valid
+                                                               a line for each of four variants
+  python scripts/plan.py experiment=stride_ladder              what an experiment trains
+  python scripts/plan.py model.strides=1-2-2,2-2-2 format=svg out=plan.svg
+                                                               a drawing: maps, padding, receptive field
+
+  format=table|json|csv|markdown|svg    table is for people, json and csv have exact figures, one entry a
+                                        variant; svg draws up to 12 variants
+  out=PATH                              a file instead of the screen; .json, .csv, .md and .svg choose the format
+
+Seeds, and whatever else cannot change a result, make no variants. Impossible variants are listed with the
+reason. Exit codes: 0 all variants are possible; 1 one is not, or an argument is wrong. So it can guard a sweep:
+
+  python scripts/plan.py model.strides=1-2-2,2-2-2 && python train.py -m model.strides=1-2-2,2-2-2"""
+
+BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if asks_for_help(given):
+        print(USAGE)
+        return
+    with refusing(), quiet_when_nobody_reads():
+        code = plan([argument for argument in given if argument not in ("-m", "--multirun")])
+        sys.stdout.flush()
+        sys.exit(code)
+
+
+def plan(arguments: Sequence[str]) -> int:
+    own, overrides = split(arguments, {"format": "", "out": ""})
+    from stridelab.config.grid import grid_of
+    from stridelab.plan.formats import FORMATS, SUFFIXES
+    from stridelab.plan.variant_row import rows_of
+
+    name = own["format"] or SUFFIXES.get(Path(own["out"]).suffix, "table")
+    if name not in FORMATS:
+        raise ValueError(f"format={name} is not one of its choices; choose one of {', '.join(FORMATS)}.")
+    tally = Tally(rows_of(grid_of(overrides)))
+    with opened(own["out"]) as out:
+        FORMATS[name](tally, out)
+    if own["out"]:
+        print(f"{own['out']}: {tally}")
+    return 1 if tally.impossible else 0
+
+
+class Tally:
+    """Counts what passes."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = rows
+        self.variants = self.impossible = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self.rows:
+            self.variants += 1
+            self.impossible += row.figures is None
+            yield row
+
+    def __str__(self) -> str:
+        words = f"{self.variants:,} variant{'' if self.variants == 1 else 's'}"
+        return f"{words}, {self.impossible:,} impossible" if self.impossible else words
+
+
+@contextmanager
+def opened(path: str) -> Iterator[TextIO]:
+    """The screen, or a file that is there when it is complete."""
+    if not path:
+        yield sys.stdout
+        return
+    target = Path(path).expanduser()
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        partial.replace(target)
+    except OSError as error:
+        raise ValueError(f"out={path} cannot be written: {error.strerror}.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def quiet_when_nobody_reads() -> Iterator[None]:
+    """`| head` closes the pipe before the last row: no complaint, and the exit code that shells expect."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+
+
+if __name__ == "__main__":
+    main()

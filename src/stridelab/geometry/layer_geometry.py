@@ -1,0 +1,152 @@
+"""LayerGeometry: one layer, measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from stridelab.geometry.axis import AxisGeometry
+from stridelab.geometry.effect import Axes
+from stridelab.geometry.padding import AxisPadding, Pair
+from stridelab.geometry.receptive_field import AxisField, through
+
+Fields = tuple[AxisField | None, AxisField | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerGeometry:
+    """One layer, measured. Pairs are (height, width).
+
+    None is what cannot be known: the figures of the field behind an opaque layer, behind an adaptive pool
+    whose bins are not alike, and behind branches of unequal effective stride.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    in_channels: int
+    out_channels: int
+    kernel_size: Pair
+    """Of a global pool, the map that it reads; of an adaptive one, its widest bin."""
+    stride: Pair
+    dilation: Pair
+    padding: tuple[AxisPadding, AxisPadding]
+    padding_mode: str
+    input_size: Pair
+    output_size: Pair
+    pad: tuple[Pair, Pair]
+    """((top, bottom), (left, right)), in rows and columns of its input, as are the next five."""
+    unread_padding: Pair
+    unread_pixels: Pair
+    skipped_pixels: Pair
+    hole_pixels: Pair
+    uneven: tuple[bool, bool]
+    """Windows reach past the input on one side only."""
+
+    receptive_field: Pair | None
+    """In pixels of the image, as are the next four."""
+    effective_stride: Pair | None
+    effective_padding: Pair | None
+    """Top and left: how far before the image the first unit's field starts."""
+    center: tuple[float, float] | None
+    """Of the first unit's field; the image's first pixel is 0.0."""
+    region: tuple[Pair, Pair] | None
+    """((first row, last row), (first column, last column)) of the first unit's field; may lie outside the
+    image.
+    """
+    input_share: float | None
+    """Share of the image that this map reads: rows that some unit reads, times columns."""
+    padding_share: float | None
+    """Share of this map's units whose field reaches past the image's edge, into padding."""
+    unproductive: bool | None
+    """A window whose input's field already exceeds the image: it adds no context (Richter et al. 2021)."""
+    misaligned: bool
+    """It joins branches whose fields differ in effective stride or centre (Araujo et al. 2019)."""
+    gated: bool
+    """Values that depend on the whole image are broadcast into this map; its figures are of the local
+    path.
+    """
+    whole: bool
+    """One unit that reads a whole map: a global pool, a flatten and what follows."""
+
+    params: int | None
+    macs: int | None
+    """Multiply-accumulates of convolution and linear layers for one image: no bias, padding taps included."""
+    output_elements: int
+    activation_bytes: int | None
+    """What autograd keeps for one image at 32 bits, less what it keeps for an earlier layer anyway."""
+    batch_bytes: int
+    """What autograd keeps besides, once, whatever the batch: the batch norm's statistics."""
+
+    def region_of(self, unit: Pair) -> tuple[Pair, Pair] | None:
+        """As `region`, for the unit at (row, column)."""
+        if self.region is None or self.effective_stride is None:
+            return None
+        ((top, bottom), (left, right)), (row, column) = self.region, unit
+        down, across = row * self.effective_stride[0], column * self.effective_stride[1]
+        return (top + down, bottom + down), (left + across, right + across)
+
+
+CACHED_SIZE = 2048
+"""Larger maps are measured anew each time: what is kept for one grows with the square of its size."""
+
+FIELD_FIGURES = (
+    "receptive_field",
+    "effective_stride",
+    "effective_padding",
+    "center",
+    "region",
+    "input_share",
+    "padding_share",
+)
+
+
+def spatial_figures(before: Fields, axes: Axes, padding_mode: str) -> tuple[Fields, dict[str, Any]]:
+    """The fields behind a layer, and what LayerGeometry says of its windows and fields."""
+    if max(axes[0].input_size, axes[1].input_size) > CACHED_SIZE:
+        return _measured(before, axes, padding_mode)
+    return _remembered(before, axes, padding_mode)
+
+
+@lru_cache(maxsize=256)
+def _remembered(before: Fields, axes: Axes, padding_mode: str) -> tuple[Fields, dict[str, Any]]:
+    return _measured(before, axes, padding_mode)
+
+
+def _measured(before: Fields, axes: Axes, padding_mode: str) -> tuple[Fields, dict[str, Any]]:
+    height, width = (
+        None if field is None else through(field, axis, padding_mode) for field, axis in zip(before, axes, strict=True)
+    )
+    return (height, width), _window_figures(*axes) | _field_figures(height, width)
+
+
+def _window_figures(height: AxisGeometry, width: AxisGeometry) -> dict[str, Any]:
+    return {
+        "kernel_size": (height.kernel_size, width.kernel_size),
+        "stride": (height.stride, width.stride),
+        "dilation": (height.dilation, width.dilation),
+        "input_size": (height.input_size, width.input_size),
+        "output_size": (height.output_size, width.output_size),
+        "pad": ((height.pad_before, height.pad_after), (width.pad_before, width.pad_after)),
+        "unread_padding": (height.unread_padding, width.unread_padding),
+        "unread_pixels": (height.unread_pixels, width.unread_pixels),
+        "skipped_pixels": (height.skipped_pixels, width.skipped_pixels),
+        "hole_pixels": (height.hole_pixels, width.hole_pixels),
+        "uneven": (height.uneven, width.uneven),
+    }
+
+
+def _field_figures(height: AxisField | None, width: AxisField | None) -> dict[str, Any]:
+    if height is None or width is None:
+        return dict.fromkeys(FIELD_FIGURES)
+    clear = height.clear_units * width.clear_units
+    return {
+        "receptive_field": (height.size, width.size),
+        "effective_stride": (height.stride, width.stride),
+        "effective_padding": (-height.first, -width.first),
+        "center": ((height.first + height.last) / 2, (width.first + width.last) / 2),
+        "region": ((height.first, height.last), (width.first, width.last)),
+        "input_share": height.seen * width.seen / (height.image_size * width.image_size),
+        "padding_share": 1 - clear / (len(height.reads) * len(width.reads)),
+    }

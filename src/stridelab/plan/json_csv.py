@@ -1,0 +1,126 @@
+"""The plan for programs: exact figures, as soon as they are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TextIO
+
+from .text import maps
+from .variant_row import Figures, Row
+
+LAYER_FIELDS = (
+    "name",
+    "kind",
+    "kernel_size",
+    "stride",
+    "dilation",
+    "padding",
+    "pad",
+    "input_size",
+    "output_size",
+    "receptive_field",
+    "effective_stride",
+    "effective_padding",
+    "center",
+    "unread_padding",
+    "unread_pixels",
+    "uneven",
+    "unproductive",
+    "params",
+    "macs",
+    "activation_bytes",
+)
+"""Of LayerGeometry, whose docstrings say what they mean."""
+
+LAST_MAP_FIELDS = (
+    "output_size",
+    "receptive_field",
+    "effective_stride",
+    "effective_padding",
+    "center",
+    "input_share",
+    "padding_share",
+)
+
+
+def write_json(rows: Iterable[Row], out: TextIO) -> None:
+    """A list, one variant a line: `{variant, ok, error, layers, totals}`; `totals` as in `totals_of`."""
+    start = "["
+    for row in rows:
+        out.write(f"{start}\n{json.dumps(as_object(row))}")
+        start = ","
+    out.write("\n]\n" if start == "," else "[]\n")
+
+
+def as_object(row: Row) -> dict[str, Any]:
+    figures = row.figures
+    return {
+        "variant": row.name,
+        "ok": figures is not None,
+        "error": row.error,
+        "layers": [
+            {name: getattr(layer, name) for name in LAYER_FIELDS} for layer in (figures.layers if figures else ())
+        ],
+        "totals": totals_of(figures) if figures else {},
+    }
+
+
+def totals_of(figures: Figures) -> dict[str, Any]:
+    """Sums; the figures of the last map; `memory` in bytes at `batch_size`; `warnings`: name -> layers."""
+    last, memory = figures.last_map, figures.memory
+    return {
+        "params": figures.totals.params,
+        "macs": figures.totals.macs,
+        "activation_bytes": figures.totals.activation_bytes,
+        "image_size": figures.image_size,
+        "last_map": last and last.name,
+        **{name: last and getattr(last, name) for name in LAST_MAP_FIELDS},
+        "batch_size": memory.batch_size,
+        "memory": {
+            "parameters": memory.parameters,
+            "gradients": memory.gradients,
+            "optimizer_state": memory.optimizer_state,
+            "activations": memory.activations,
+            "total": memory.total,
+        },
+        "warnings": figures.warnings,
+    }
+
+
+def axis_of(name: str, axis: int) -> Callable[[Figures], object]:
+    """One axis of a pair of the last map."""
+
+    def read(figures: Figures) -> object:
+        pair = getattr(figures.last_map, name, None)
+        return None if pair is None else pair[axis]
+
+    return read
+
+
+CSV_COLUMNS: Mapping[str, Callable[[Figures], object]] = {
+    "map_sizes": lambda figures: maps(figures.map_sizes),
+    **{
+        f"{name}_{side}": axis_of(name, axis)
+        for name in ("output_size", "receptive_field", "effective_stride", "effective_padding")
+        for axis, side in enumerate(("height", "width"))
+    },
+    "params": lambda figures: figures.totals.params,
+    "macs": lambda figures: figures.totals.macs,
+    "activation_bytes": lambda figures: figures.totals.activation_bytes,
+    "batch_size": lambda figures: figures.batch_size,
+    "memory_bytes": lambda figures: figures.memory.total,
+    "warnings": lambda figures: " ".join(figures.warnings),
+}
+"""After variant, ok and error; an impossible variant leaves them empty."""
+
+
+def write_csv(rows: Iterable[Row], out: TextIO) -> None:
+    """One line a variant, always with the same columns."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["variant", "ok", "error", *CSV_COLUMNS])
+    for row in rows:
+        figures = row.figures
+        cells = [cell(figures) for cell in CSV_COLUMNS.values()] if figures else [""] * len(CSV_COLUMNS)
+        writer.writerow([row.name, "true" if figures else "false", row.error or "", *cells])

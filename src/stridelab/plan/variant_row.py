@@ -1,0 +1,110 @@
+"""A variant as every format shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from stridelab.config import Config
+from stridelab.config.grid import Grid
+from stridelab.config.variants import short, spelled
+from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals, training_memory
+
+from .variant import Variant, layers_of
+from .warnings import Found, warnings_of
+
+Labels = tuple[tuple[str, str], ...]
+"""(("strides", "1-2-2"), ("padding", "same")): a variant's name, taken apart."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is known of a variant that can be built."""
+
+    config: Config
+    layers: tuple[LayerGeometry, ...]
+
+    @property
+    def image_size(self) -> Pair:
+        return self.config.data.facts.input_size
+
+    @property
+    def batch_size(self) -> int:
+        return self.config.trainer.batch_size
+
+    @cached_property
+    def totals(self) -> Totals:
+        return totals(self.layers)
+
+    @property
+    def last_map(self) -> LayerGeometry | None:
+        return self.totals.last_map
+
+    @property
+    def effective_stride(self) -> Pair | None:
+        return None if self.last_map is None else self.last_map.effective_stride
+
+    @property
+    def receptive_field(self) -> Pair | None:
+        return None if self.last_map is None else self.last_map.receptive_field
+
+    @cached_property
+    def memory(self) -> TrainingMemory:
+        optimizer = "sgd_momentum" if self.config.trainer.momentum > 0 else "sgd"
+        return training_memory(self.layers, batch_size=self.batch_size, optimizer=optimizer)
+
+    @cached_property
+    def warnings(self) -> dict[str, Found]:
+        return warnings_of(self.config, self.layers)
+
+    @property
+    def map_sizes(self) -> list[Pair]:
+        """Of the image and of each map that windows make; repeats are left out of deep networks."""
+        sizes = [self.image_size, *(layer.output_size for layer in self.layers if has_windows(layer))]
+        if len(sizes) <= MANY_MAPS:
+            return sizes
+        return [size for at, size in enumerate(sizes) if at == 0 or size != sizes[at - 1]]
+
+
+MANY_MAPS = 8
+
+
+def has_windows(layer: LayerGeometry) -> bool:
+    return not layer.whole and (layer.kind == "conv" or layer.kernel_size != (1, 1))
+
+
+@dataclass(frozen=True)
+class Row:
+    """`figures`, or the `error` that there are none for."""
+
+    labels: Labels
+    figures: Figures | None
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.labels)
+
+
+def rows_of(grid: Grid) -> Iterator[Row]:
+    """One by one: what is behind is forgotten."""
+    for point, job in grid:
+        if job.config is None:
+            yield Row(grid.labels(point), None, job.error)
+        else:
+            yield row_of(job.config, grid.keys)
+
+
+def row_of(config: Config, keys: Sequence[str]) -> Row:
+    labels = tuple((short(key), spelled(config, key)) for key in keys or ("model.strides",))
+    try:
+        return Row(labels, Figures(config, layers_of(config)))
+    except ValueError as error:
+        return Row(labels, None, str(error))
+
+
+def distinct(variants: Sequence[Variant]) -> list[Row]:
+    """One row a variant, however many seeds it is trained with."""
+    once = {variant.name: variant for variant in variants}
+    return [row_of(variant.config, variant.keys) for variant in once.values()]

@@ -1,0 +1,124 @@
+"""Where a sweep comes from: command, commit, machine, recipe."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from stridelab.report.table import variant_of
+
+if TYPE_CHECKING:
+    from stridelab.tracking.find import SweepRecord
+    from stridelab.tracking.mlflow_reader import RunRecord
+
+RECIPE = {
+    "data.name": "data",
+    "data.train_size": "training images",
+    "model.family": "family",
+    "model.channels": "channels",
+    "model.kernel_sizes": "kernel sizes",
+    "model.strides": "strides",
+    "model.padding": "padding",
+    "model.padding_mode": "padding mode",
+    "model.head": "head",
+    "trainer.max_epochs": "epochs",
+    "trainer.batch_size": "batch size",
+    "trainer.lr": "learning rate",
+    "trainer.schedule": "schedule",
+    "trainer.precision": "precision",
+    "trainer.accelerator": "accelerator",
+    "trainer.threads": "threads a run",
+    "sweep.jobs": "runs at a time",
+}
+"""Configuration keys that a reader needs beside every number, and their names in the report."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    command: str
+    """As it could be typed again; of the first run that recorded it."""
+    commit: str
+    """Git commit, and whether the code had uncommitted changes."""
+    machine: str
+    recipe: dict[str, str]
+    """What all runs share, by the names of RECIPE; what varies is the variants' and not here."""
+
+
+def origin(sweep: SweepRecord) -> Origin:
+    facts = next((found for run in sweep.runs if (found := _json(run, "provenance.json"))), {})
+    machine = facts.get("machine") or {}
+    parts = [
+        machine.get("cpu"),
+        f"{machine['usable_cores']} cores" if machine.get("usable_cores") else None,
+        *[str(gpu) for gpu in machine.get("gpus") or []],
+        machine.get("system"),
+    ]
+    return Origin(
+        command=command_text(facts.get("argv") or []),
+        commit=_commit(sweep),
+        machine=", ".join(str(part) for part in parts if part),
+        recipe=_recipe(sweep),
+    )
+
+
+def command_text(argv: list[str]) -> str:
+    """`python train.py -m seed=0,1`, without the folders of this machine."""
+    if not argv:
+        return ""
+    program = PurePath(argv[0]).name
+    if program == "__main__.py":
+        program = "train.py"
+    start = ["python", program] if program.endswith(".py") else [program]
+    return shlex.join([*start, *argv[1:]])
+
+
+def _commit(sweep: SweepRecord) -> str:
+    commits = {
+        f"{run.tags['stridelab.commit'][:12]}"
+        + (" with uncommitted changes" if run.tags.get("stridelab.dirty") == "true" else "")
+        for run in sweep.runs
+        if run.tags.get("stridelab.commit")
+    }
+    return " and ".join(sorted(commits))
+
+
+def _recipe(sweep: SweepRecord) -> dict[str, str]:
+    """What all variants share; a key whose value varies is left out."""
+    found = settings(sweep)
+    return {name: values.pop() for key, name in RECIPE.items() if len(values := found.get(key, set()) - {""}) == 1}
+
+
+def settings(sweep: SweepRecord) -> dict[str, set[str]]:
+    """Every key of the configuration, such as `trainer.lr`, with the values that the variants' first runs had."""
+    first = {variant_of(run): run for run in reversed(sweep.runs)}
+    found: dict[str, set[str]] = {}
+    for run in first.values():
+        for section, values in _json(run, "config.json").items():
+            for name, value in values.items() if isinstance(values, dict) else ():
+                found.setdefault(f"{section}.{name}", set()).add(_text(value))
+    return found
+
+
+def _text(value: Any) -> str:
+    """A list over layers as 16-32-64, or as one where all are alike; a [height, width] in it as 3, or 3x5."""
+    if isinstance(value, list):
+        layers = [_layer_text(entry) for entry in value]
+        return layers[0] if len(set(layers)) == 1 else "-".join(layers)
+    return "" if value is None else str(value)
+
+
+def _layer_text(entry: Any) -> str:
+    if not isinstance(entry, list):
+        return str(entry)
+    return "x".join(str(part) for part in dict.fromkeys(entry))
+
+
+def _json(run: RunRecord, path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(run.artifact(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,239 @@
+"""A stored run, run again as a linked run of its own, and compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stridelab.config import Config
+from stridelab.data import DataConfig, DataSpec
+from stridelab.plan import examine
+from stridelab.run import Work
+from stridelab.sweep.agenda import make_works
+from stridelab.sweep.local import Pool
+from stridelab.sweep.preflight import data_specs, fetch_data, writable
+from stridelab.sweep.progress import Board
+from stridelab.sweep.signals import exit_code, signals_as_exceptions
+from stridelab.sweep.sweep import in_words, settle, task_of
+from stridelab.sweep.task import Listener, Outcome
+from stridelab.tracking import names
+from stridelab.tracking.find import find_run
+from stridelab.tracking.journal import JOURNAL, read
+from stridelab.tracking.mlflow_reader import RunRecord
+from stridelab.tracking.run import open_run
+from stridelab.tracking.status import FINISHED, KILLED
+from stridelab.tracking.store import Store
+from stridelab.tracking.sync import Mirror
+
+from .rebuild import Rebuilt, rebuild
+from .show import show_comparison, show_findings, show_place
+from .surroundings import Finding, Origin, bits_expected, compare_surroundings
+from .verdict import CLOSE, EXIT_CODES, Comparison, compare
+
+REPRODUCES = "stridelab.reproduces"
+"""Tag of a reproduction: the id of the run that it repeats."""
+VERDICT = "stridelab.reproduce"
+"""Tag of a reproduction: what came of it."""
+DIGEST = "stridelab.data_digest"
+FILES = ("provenance.json", "requirements.txt", "uncommitted.diff")
+MAX_BYTES = 32 << 20
+FLUSH_S = 60.0
+
+
+def reproduce(
+    record: RunRecord, store: Store, here: Config, *, tolerance: float, dry: bool, data_root: str, console: Console
+) -> int:
+    """The exit code: see EXIT_CODES, or with `dry` what is to be expected. ValueError or FileNotFoundError when the
+    run cannot be repeated. Of `here` come the places: results, store, and data when `data_root` is empty."""
+    refuse_unfinished(record)
+    rebuilt = rebuild_config(record)
+    config = at_home(rebuilt.config, here, data_root=data_root)
+    pool = Pool(1)
+    spec = sound_data(config, pool, record, download=config.data.download and not dry)
+    work = work_of(config, spec)
+    findings = what_differs(record, work, rebuilt, spec)
+    expected = bits_expected(findings, config)
+    show_findings(record, findings, console, expected=expected, tolerance=tolerance)
+    if dry:
+        return 0 if expected else EXIT_CODES[CLOSE]
+    with (
+        signals_as_exceptions(),
+        Mirror(store.uri, store.artifact_root, store.experiment) as mirror,
+    ):
+        work = linked(work, record, writable(Path(config.paths.results_dir)) / "runs")
+        mirror.watch(work.folder)
+        try:
+            outcome = train(work, pool, console)
+        except KeyboardInterrupt as interruption:
+            settle(work, Outcome(reason="interrupted", status=KILLED))
+            console.print("Interrupted; nothing was compared.")
+            return exit_code(interruption)
+        if outcome.status != FINISHED:
+            raise ValueError(f"run {record.name} could not be run again: {outcome.status}: {outcome.reason}.")
+        comparison = compare_runs(record, work.folder, tolerance=tolerance)
+        write_down(comparison, record, work)
+        complete = mirror.flush(FLUSH_S)
+        show_comparison(comparison, console, expected=expected)
+        show_place(work.folder, mirror, console, complete=complete)
+    return EXIT_CODES[comparison.verdict]
+
+
+def find(store: Store, wanted: str) -> RunRecord:
+    """A run by id, signature or name; for `latest`, a reproduction stands for the run that it repeats."""
+    record, seen = find_run(store, wanted), set[str]()
+    while wanted == "latest" and REPRODUCES in record.tags and record.run_id not in seen:
+        seen.add(record.run_id)  # tags that came with an archive may lead in a circle
+        record = find_run(store, record.tags[REPRODUCES])
+    return record
+
+
+def refuse_unfinished(record: RunRecord) -> None:
+    if record.tags.get(names.ROLE) != "run":
+        raise ValueError(f"run={record.run_id} is a sweep; give one of its runs.")
+    if record.status != "FINISHED":
+        said = f" ({record.reason})" if record.reason else ""
+        raise ValueError(f"run {record.name} is {record.status}{said}: there is no result to compare with.")
+
+
+def rebuild_config(record: RunRecord) -> Rebuilt:
+    text = artifact_text(record, "config.json")
+    if text is None:
+        raise ValueError(f"run {record.name} has no artifact config.json: its configuration is not known.")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"config.json of run {record.name} is not JSON: {str(error)[:100]}.") from None
+    return rebuild(content)
+
+
+def artifact_text(record: RunRecord, name: str) -> str | None:
+    try:
+        path = record.artifact(name)
+    except FileNotFoundError:
+        return None
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{name} of run {record.name} is larger than {MAX_BYTES:,} bytes.")
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def at_home(config: Config, here: Config, *, data_root: str) -> Config:
+    """The run's own science, in this machine's places."""
+    recorded = config.data.root if Path(config.data.root).expanduser().is_dir() else here.data.root
+    places = replace(here.data, root=data_root or recorded)
+    data = replace(config.data, root=places.root, download=places.download, cache_dir=places.cache_dir)
+    if config.ckpt_path is not None and not Path(config.ckpt_path).exists():
+        raise ValueError(f"the run went on from the checkpoint {config.ckpt_path!r}, which is not here.")
+    sweep = replace(config.sweep, name=None, preview=False)
+    config = replace(config, data=data, sweep=sweep, paths=here.paths, tracking=here.tracking)
+    return replace(config, force=False, reuse="same-code")
+
+
+def sound_data(config: Config, pool: Pool, record: RunRecord, *, download: bool) -> DataSpec:
+    """ValueError when the data are not those that the run was trained on."""
+    fetch_data([config.data], download=download)
+    pool.warm_up()
+    found: Mapping[DataConfig, DataSpec] = data_specs(pool, [config])
+    spec, recorded = found[config.data], record.tags.get(DIGEST)
+    if recorded is not None and recorded != spec.digest:
+        raise ValueError(
+            f"the data are not those of run {record.name}: {spec.name} has the digest {spec.digest[:12]} here, and had "
+            f"{recorded[:12]!r} then. What is trained on other data cannot be compared."
+        )
+    return spec
+
+
+def work_of(config: Config, spec: DataSpec) -> Work:
+    variant = examine(config, keys=())
+    if variant.error is not None:
+        raise ValueError(f"the network cannot be built: {variant.error}.")
+    (work,) = make_works([variant], specs={config.data: spec}, name="", parent=None)
+    return work
+
+
+def what_differs(record: RunRecord, work: Work, rebuilt: Rebuilt, spec: DataSpec) -> list[Finding]:
+    texts = {name: artifact_text(record, name) or "" for name in FILES}
+    data = Finding("data", DIGEST in record.tags, f"{spec.name}, digest {spec.digest[:12]}")
+    return [
+        data if data.same else replace(data, same=None, said="digest not recorded"),
+        configuration(record, work, rebuilt),
+        *compare_surroundings(
+            Origin(texts), Origin(work.provenance), work.config, tags=record.tags, here=work.identity.tags
+        ),
+    ]
+
+
+def configuration(record: RunRecord, work: Work, rebuilt: Rebuilt) -> Finding:
+    """The tag `stridelab.science` is a hash of configuration, data and seed as they were trained with."""
+    missing = [key for key in rebuilt.missing if key.startswith(("model", "data", "trainer"))]
+    said = f"; not in config.json, so at their defaults: {', '.join(missing)}" if missing else ""
+    signed = record.tags.get(names.SCIENCE)
+    if signed is None:
+        return Finding("configuration", None, f"rebuilt from config.json, its hash was not recorded{said}")
+    if signed == work.identity.tags[names.SCIENCE]:
+        return Finding("configuration", True, f"rebuilt from config.json, its hash is the recorded one{said}")
+    return Finding("configuration", False, f"config.json is not what the run was trained with: other hash{said}")
+
+
+def linked(work: Work, record: RunRecord, runs: Path) -> Work:
+    """A run of its own, in the first free folder `<signature>.repro-N`: it never stands for the one it repeats."""
+    runs.mkdir(exist_ok=True)
+    for number in count(1):
+        signature = f"{work.identity.signature}.repro-{number}"
+        try:
+            (runs / signature).mkdir()
+            break
+        except FileExistsError:
+            continue
+    tags = {key: value for key, value in work.identity.tags.items() if key != names.SCIENCE}
+    identity = replace(
+        work.identity,
+        signature=signature,
+        name=f"{record.name} again",
+        variant=record.tags.get(names.VARIANT, work.identity.variant),
+        params=record.params,
+        tags=tags | {REPRODUCES: record.run_id},
+    )
+    return replace(work, identity=identity, folder=runs / signature)
+
+
+def train(work: Work, pool: Pool, console: Console) -> Outcome:
+    board = Board([work.identity.name], epochs=[work.config.trainer.max_epochs], console=console)
+
+    def ended(index: int, outcome: Outcome) -> None:
+        if outcome.died:
+            settle(work, outcome)
+        board.finished(index, in_words(outcome))
+
+    with board:
+        (outcome,) = pool.run([task_of(work)], Listener(event=board.event, start=board.started, end=ended))
+    return outcome
+
+
+def compare_runs(record: RunRecord, folder: Path, *, tolerance: float) -> Comparison:
+    """The stored run as the store has it, the new one as its journal has it."""
+    metrics: dict[str, dict[int, float]] = {}
+    tags: dict[str, str] = {}
+    for entry in read(folder / JOURNAL):
+        if entry.kind == "metrics":
+            for key, value in entry.data["values"].items():
+                metrics.setdefault(key, {}).setdefault(entry.data["step"], float(value))
+        elif entry.kind == "tags":
+            tags |= entry.data
+    was = {key: dict(record.history(key)) for key in record.metrics}
+    return compare(was, metrics, tags=record.tags, new_tags=tags, tolerance=tolerance)
+
+
+def write_down(comparison: Comparison, record: RunRecord, work: Work) -> None:
+    """The verdict with the new run: as a tag, and in full as `reproduction.json`."""
+    content: dict[str, Any] = asdict(comparison) | {"reproduces": record.run_id}
+    path = work.folder / "reproduction.json"
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    with open_run(work.folder, work.identity) as run:
+        run.tags({VERDICT: comparison.verdict})
+        run.artifact(path)

@@ -1,0 +1,100 @@
+"""What a person sees of a reproduction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stridelab.tracking.links import run_link, ui_base
+from stridelab.tracking.mlflow_reader import RunRecord
+from stridelab.tracking.sync import Mirror
+
+from .surroundings import Finding, plain
+from .verdict import CLOSE, DIFFERENT, IDENTICAL, Comparison, Row, spelled
+
+MARKS = {True: "[green]same[/]", False: "[yellow]differs[/]", None: "[yellow]unknown[/]"}
+COLOURS = {IDENTICAL: "green", CLOSE: "yellow", DIFFERENT: "red"}
+
+
+def show_findings(
+    record: RunRecord, findings: Sequence[Finding], console: Console, *, expected: bool, tolerance: float
+) -> None:
+    console.print(f"[bold]{escape(plain(record.name))}[/]  {escape(record.run_id)}", highlight=False)
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        mark = "[dim]differs[/]" if finding.same is False and not finding.decides else MARKS[finding.same]
+        table.add_row(f"  {escape(finding.what)}", mark, escape(finding.said))
+    console.print(table)
+    if expected:
+        console.print("Expected: bit-equal. Code, data, packages, kind of CPU and threads are those of the run.")
+        return
+    doubts = [finding.what for finding in findings if finding.decides and not finding.same]
+    why = f": {', '.join(doubts)}" if doubts else ": bits are promised only for deterministic training on a CPU"
+    console.print(
+        f"Expected: not bit-equal{escape(why)}. Short runs may still agree within tolerance={tolerance:g}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_comparison(comparison: Comparison, console: Console, *, expected: bool) -> None:
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for heading in ("metric", "steps", "equal", "largest difference", "first step that differs: then, now"):
+        table.add_column(heading, justify="right" if heading in ("steps", "equal", "largest difference") else "left")
+    for digest in comparison.digests:
+        was = digest.was[:12] or "not recorded"
+        values = "" if digest.same else f"{plain(was)}, {digest.now[:12]}"
+        table.add_row(digest.what, "", "yes" if digest.same else "no", "", escape(values))
+    for row in comparison.rows:
+        table.add_row(escape(plain(row.metric)), *cells(row))
+    console.print()
+    console.print(table)
+    console.print()
+    colour = COLOURS[comparison.verdict]
+    console.print(f"[bold {colour}]{comparison.verdict}[/]: {sentence(comparison)}", highlight=False, soft_wrap=True)
+    if comparison.first:
+        console.print(f"First difference: {escape(comparison.first)}", highlight=False, soft_wrap=True)
+    if expected and comparison.verdict != IDENTICAL:
+        console.print("[bold]Bit-equality was expected here: this is worth a look.[/]")
+    console.print("[dim]Throughput, latency, times and peak memory are of the moment and are not compared.[/]")
+
+
+def cells(row: Row) -> tuple[str, str, str, str]:
+    if row.first is None:
+        return str(row.num_steps), str(row.num_equal), "", ""
+    step, was, now = row.first
+    apart = "not comparable" if math.isinf(row.largest) else f"{row.largest:.1e}"
+    return str(row.num_steps), str(row.num_equal), apart, f"{step}: {spelled(was)}, {spelled(now)}"
+
+
+def sentence(comparison: Comparison) -> str:
+    values = sum(row.num_steps for row in comparison.rows)
+    all_of_them = f"all {values} values of {len(comparison.rows)} metrics"
+    start, order, final = comparison.digests
+    if comparison.verdict == IDENTICAL:
+        return f"the final weights and {all_of_them} are equal to the last bit."
+    if comparison.verdict == CLOSE:
+        weights = "the final weights are not" if final.was else "the final weights were not recorded"
+        if all(row.first is None for row in comparison.rows):
+            return f"{all_of_them} are equal, {weights}{' equal to the bit' if final.was else ''}."
+        return f"{all_of_them} are within a relative difference of {comparison.tolerance:g}; {weights} bit-equal."
+    other = [one.what for one in (start, order) if one.was and not one.same]
+    if other:
+        return f"the {' and the '.join(other)} are others: this was another experiment."
+    beyond = sum(row.largest > comparison.tolerance for row in comparison.rows)
+    return f"{beyond} of {len(comparison.rows)} metrics differ by more than a relative {comparison.tolerance:g}."
+
+
+def show_place(folder: Path, mirror: Mirror, console: Console, *, complete: bool) -> None:
+    console.print(f"Folder    {folder}", highlight=False, soft_wrap=True)
+    if not complete:
+        console.print("The store did not take everything in time; `python scripts/runs.py sync` sends the rest.")
+    if (found := mirror.locate(folder)) is not None:
+        base = ui_base(mirror.store)
+        url = run_link(base, experiment_id=found.experiment_id, run_id=found.run_id)
+        console.print(f"MLflow    {url}", highlight=False, soft_wrap=True)

@@ -1,0 +1,36 @@
+"""Runs that other processes are at: waited for, and taken as they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stridelab.run import Work, read_result
+from stridelab.tracking import names
+from stridelab.tracking.journal import JOURNAL, is_live
+from stridelab.tracking.status import read_status, read_tag
+from stridelab.training import Result
+
+from .progress import Board
+from .task import WAIT, Outcome
+
+
+class Following:
+    def __init__(self, works: Sequence[Work], board: Board) -> None:
+        self.works, self.board = works, board
+        self.waited_for: set[int] = set()
+
+    def look(self, index: int) -> Outcome | None:
+        """See `Listener.look`. A run that failed under our eyes elsewhere has failed; one that was cut off is ours."""
+        folder = self.works[index].folder
+        if is_live(folder / JOURNAL):
+            if index not in self.waited_for:
+                self.board.waits(index)
+            self.waited_for.add(index)
+            return WAIT
+        if (finished := read_result(folder)) is not None:
+            return Outcome(value=Result(**finished))
+        if index in self.waited_for:
+            status, reason = read_status(folder)
+            if status == "FAILED":
+                return Outcome(reason=reason, status=read_tag(folder, names.STATUS) or "failed")
+        return None

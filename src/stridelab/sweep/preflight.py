@@ -1,0 +1,116 @@
+"""What is refused before anything is created."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from stridelab.config import Config
+from stridelab.data import DataConfig, DataSpec
+from stridelab.data.files import fetch
+from stridelab.models.settings import spell_field
+from stridelab.plan import Variant
+from stridelab.run import prepare
+from stridelab.training.checksummed import read_sealed
+
+from .decoding import Decoding
+from .in_process import Here
+from .local import Pool
+from .progress import screen
+from .task import Task
+
+FILES, FILES_A_JOB = 128, 16
+"""Open files that conducting takes (a store, a server's connections, libraries), and each run at a time."""
+WANTED_FILES = 4096
+
+
+def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
+    """ValueError for impossible variants: all of them at once; in a sweep only when none is left or on request."""
+    bad = [variant for variant in variants if variant.error is not None]
+    if bad and (stop or len(bad) == len(variants)):
+        raise ValueError("\n       ".join(dict.fromkeys(f"{settings(variant)}: {variant.error}." for variant in bad)))
+
+
+def settings(variant: Variant) -> str:
+    """The keys that decide a geometry, as they are typed."""
+    model = variant.config.model
+    keys = ("strides", "padding", "padding_mode", "kernel_sizes", "dilations")
+    return " ".join(f"model.{key}={spell_field(model, key)}" for key in keys)
+
+
+def refuse_bad_checkpoint(config: Config) -> None:
+    """ValueError when `ckpt_path` is missing, damaged, or none of ours."""
+    if config.ckpt_path is None:
+        return
+    try:
+        read_sealed(Path(config.ckpt_path))
+    except OSError as error:
+        raise ValueError(f"ckpt_path={config.ckpt_path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise ValueError(f"ckpt_path={config.ckpt_path}: {error}") from None
+
+
+def refuse_no_compiler(config: Config) -> None:
+    """ValueError when the step is to be compiled on a CPU and what that takes is missing."""
+    if not config.trainer.compile or config.trainer.accelerator != "cpu":
+        return
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        missing = f"a C++ compiler, and {compiler} is not found; install one, or name it in CXX"
+    elif not Path(sysconfig.get_path("include"), "Python.h").exists():
+        missing = "Python's headers, and Python.h is not found; install them (python3-dev)"
+    else:
+        return
+    raise ValueError(f"trainer.compile=true needs {missing}, or give trainer.compile=false.")
+
+
+def enough_files(jobs: int) -> None:
+    """Raise our own limit of open files; ValueError when the system's is too low to work with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES + FILES_A_JOB * jobs
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ValueError(f"this system lets a process open {hard} files; sweep.jobs={jobs} needs {needed}: ulimit -n.")
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def fetch_data(wanted: Iterable[DataConfig], *, download: bool) -> None:
+    """Find the files of each data set, or download them here, where a person sees the progress."""
+    for config in dict.fromkeys(wanted):
+        fetch(config if download else replace(config, download=False))
+
+
+def writable(results: Path) -> Path:
+    """The folder, made; a file is really written, since permissions do not tell of a read-only or a full disk."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"paths.results_dir={results} cannot be made: {error.strerror}.") from None
+    try:
+        with tempfile.TemporaryFile(dir=results) as file:
+            file.write(b"1")
+    except OSError as error:
+        raise ValueError(f"paths.results_dir={results} cannot be written to: {error.strerror}.") from None
+    return results
+
+
+def data_specs(
+    pool: Pool | Here, configs: Sequence[Config], console: Console | None = None
+) -> dict[DataConfig, DataSpec]:
+    """Each data set read once, in a child, so that a damaged file is known before the first run."""
+    found: dict[DataConfig, DataSpec] = {}
+    with Decoding(console or screen()) as decoding:
+        for config in configs:
+            if config.data not in found:
+                found[config.data] = pool.call(Task(prepare, (config,)), decoding.event)
+    return found

@@ -1,0 +1,166 @@
+"""The end of a sweep: the comparison written and attached, the table shown, the places said."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from stridelab.config import Config
+from stridelab.tracking.find import find_sweep
+from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
+from stridelab.tracking.names import NOTE
+from stridelab.tracking.run import Run
+from stridelab.tracking.status import FINISHED, RESULT
+from stridelab.tracking.store import analyze
+from stridelab.tracking.sync import Mirror
+
+from .agenda import Agenda
+from .task import Outcome
+
+FLUSH_S = 120.0
+"""Waited for a store that answers; one that fails gets seconds (tracking/sync.py)."""
+SAID = {
+    "test/acc": "test accuracy {:.4f}",
+    "final/val_acc": "validation {:.4f}",
+    "throughput/train_images_per_s": "{:,.0f} training images/s",
+}
+"""What is said of a run that stands alone."""
+
+log = logging.getLogger(__name__)
+
+
+def close(
+    agenda: Agenda,
+    outcomes: Sequence[Outcome],
+    parent: Run | None,
+    mirror: Mirror,
+    console: Console,
+) -> int:
+    """Say what became of every run and where to look; 0 only if all of them finished."""
+    measure_speed(agenda, console)
+    complete = mirror.flush(FLUSH_S, patient=False)
+    analyze(mirror.store)
+    console.print()
+    if not complete:
+        console.print(f"[yellow]incomplete[/]  {escape(mirror.what_is_missing())}", highlight=False)
+    if parent is not None and complete:
+        report(agenda, parent, mirror, console)
+    elif parent is None:
+        show_run(agenda, outcomes, console)
+    for signature, what in agenda.foreign.items():
+        name = next(work.identity.name for work in agenda.works if work.identity.signature == signature)
+        console.print(
+            f"[yellow]from elsewhere[/]  {escape(name)}: {escape(what)}; reuse=none trains it here.", highlight=False
+        )
+    failures = failed(agenda, outcomes)
+    for reason, names in by_reason(failures).items():
+        console.print(f"[red]not finished[/]  {escape(', '.join(names))}: {escape(reason)}", highlight=False)
+    show_places(agenda, mirror, console)
+    return 1 if failures else 0
+
+
+def measure_speed(agenda: Agenda, console: Console) -> None:
+    """What `trainer.benchmark` asks for, unless all finished runs have it, from one session."""
+    from stridelab.benchmark.session import Finished, is_measured, measure_runs
+
+    works = [work for work in agenda.works if work.config.trainer.benchmark and (work.folder / RESULT).exists()]
+    runs = [Finished(work.identity.variant, work.config, work.folder) for work in works]
+    if runs and not is_measured(runs):
+        measure_runs(runs, console)
+
+
+def failed(agenda: Agenda, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """(run, status and reason) of all that did not finish, refused ones first."""
+    refused = [(work.identity.name, f"refused: {reason}") for work, reason in agenda.refused]
+    left = [
+        (one.work.identity.name, f"{one.status} in an earlier call, not tried again ({one.reason})")
+        for one in agenda.left
+    ]
+    ended = [
+        (work.identity.name, outcome.told)
+        for work, outcome in zip(agenda.to_do, outcomes, strict=True)
+        if outcome.status != FINISHED
+    ]
+    return refused + left + ended
+
+
+def by_reason(failures: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for name, reason in failures:
+        grouped.setdefault(reason, []).append(name)
+    return grouped
+
+
+def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> None:
+    """The comparison in results/reports/, attached to the sweep's own run; its failure is said, never fatal."""
+    from stridelab.report import print_variants, write_report
+
+    config: Config = agenda.works[0].config
+    found = mirror.locate(agenda.folder)  # by its id: another checkout may have a later sweep of this name
+    if found is None or found.deleted:
+        console.print("The sweep's own run was deleted in the tracking store: there is nothing to compare under.")
+        return
+    record = find_sweep(mirror.store, found.run_id)
+    print_variants(record, console)
+    describe_sweep(agenda, parent, mirror)
+    if not config.sweep.report:
+        return
+    folder = Path(config.paths.results_dir) / "reports" / record.name
+    with console.status("writing the comparison ..."):
+        try:
+            paths = write_report(record, folder, store=mirror.store)
+        except Exception as error:
+            log.debug("report", exc_info=True)
+            console.print(f"[red]The comparison could not be written:[/] {escape(str(error))}", highlight=False)
+            return
+    for path in paths.all:
+        parent.artifact(path, to="figures" if path.parent.name == "figures" else "")
+    console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
+    for problem in paths.problems:
+        console.print(f"[yellow]in the notebook[/]  {escape(problem)}", highlight=False)
+
+
+def describe_sweep(agenda: Agenda, parent: Run, mirror: Mirror) -> None:
+    """What the sweep's page in MLflow says first, with links to its runs as charts and as a table."""
+    found = mirror.locate(agenda.folder)
+    if found is None:
+        return
+    variants = dict.fromkeys(work.identity.variant for work in agenda.works)
+    parent.tags(
+        {
+            NOTE: sweep_note(
+                f"Variants: {'; '.join(variants)}.",
+                experiment_id=found.experiment_id,
+                run_id=found.run_id,
+                num_runs=len(agenda.works),
+            )
+        }
+    )
+
+
+def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> None:
+    """The numbers of a run that stands alone."""
+    from stridelab.run import read_result
+
+    for work in agenda.works:
+        if (result := read_result(work.folder)) is None:
+            continue
+        if work in agenda.done:
+            console.print("This very run is finished already; force=true trains it again.", highlight=False)
+        known = [text.format(result["metrics"][name]) for name, text in SAID.items() if name in result["metrics"]]
+        console.print(f"[bold]{escape(work.identity.name)}[/]  {', '.join(known)}", highlight=False)
+        console.print(f"Folder    {work.folder}", highlight=False, soft_wrap=True)
+
+
+def show_places(agenda: Agenda, mirror: Mirror, console: Console) -> None:
+    """How to see it all in MLflow."""
+    found = mirror.locate(agenda.folder if agenda.identity else agenda.works[0].folder)
+    console.print(f"MLflow    {ui_command(mirror.store)}", highlight=False, soft_wrap=True)
+    if found is not None:
+        link = sweep_link if agenda.identity else run_link
+        url = link(ui_base(mirror.store), experiment_id=found.experiment_id, run_id=found.run_id)
+        console.print(f"  then    {url}", highlight=False, soft_wrap=True)

@@ -1,0 +1,65 @@
+"""In the child process: do a task, tell how it goes, and die with the parent."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from stridelab.tracking.status import status_of
+
+from .task import Outcome, Task, describe
+
+PR_SET_PDEATHSIG = 1
+
+
+def work(pipe: Connection, task: Task) -> None:
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
+    with output_to(task.log):
+        faulthandler.enable()
+        try:
+            value = task.function(*task.arguments, progress=lambda event: pipe.send(("event", dict(event))))
+            outcome = Outcome(value=value)
+        except Exception as error:
+            with suppress(OSError):  # on a full disk, the reason still reaches the parent
+                traceback.print_exc()
+            outcome = Outcome(reason=describe(error), status=status_of(error))
+    pipe.send(("outcome", outcome))
+    pipe.close()
+
+
+def die_with_parent() -> None:
+    """Linux: be killed when the warm process goes, which goes when the main one does."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+@contextmanager
+def output_to(log: Path | None) -> Iterator[None]:
+    """Send everything that this process prints, native libraries included, to the end of a file."""
+    if log is None:
+        yield
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    stream.flush()

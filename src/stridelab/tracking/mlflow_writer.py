@@ -1,0 +1,215 @@
+"""The calls that carry a run into MLflow. All of them may be repeated: nothing is stored twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import names
+from .images import save_for_ui
+from .journal import Record
+from .relocate import follow_move
+from .run import clean
+from .settings import redact
+from .store import Store, connect, ensure_experiment
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+METRICS_A_CALL, TEXTS_A_CALL = 900, 50
+"""MLflow takes 1,000 metrics, parameters and tags together, and 100 of each of the latter."""
+MAX_DIGEST_LENGTH = 36
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Batch:
+    """What a stretch of a journal adds to a run."""
+
+    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
+    """(name, value, ms, step)"""
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    images: list[Record] = field(default_factory=list)
+    artifacts: list[Record] = field(default_factory=list)
+    datasets: list[Record] = field(default_factory=list)
+    status: Record | None = None
+    """The last one; it is sent after everything else."""
+
+
+def collect(records: Iterable[Record]) -> Batch:
+    batch = Batch()
+    for record in records:
+        match record.kind:
+            case "metrics":
+                values, step = record.data["values"], record.data["step"]
+                batch.metrics += [(key, float(value), record.ms, step) for key, value in values.items()]
+            case "params":
+                batch.params |= record.data
+            case "tags":
+                batch.tags |= record.data
+            case "image":
+                batch.images.append(record)
+            case "artifact":
+                batch.artifacts.append(record)
+            case "dataset":
+                batch.datasets.append(record)
+            case "status":
+                batch.status = record
+    return batch
+
+
+@dataclass(frozen=True)
+class Found:
+    run_id: str
+    experiment_id: str
+    deleted: bool
+    """In the UI, by somebody: it is left alone."""
+
+
+class Sink:
+    """One store and experiment. Every method may raise anything when the store is away."""
+
+    def __init__(self, store: Store) -> None:
+        follow_move(store)
+        self.client: MlflowClient = connect(store)
+        self.experiment_id = ensure_experiment(self.client, store)
+
+    def ping(self) -> None:
+        self.client.get_experiment(self.experiment_id)
+
+    def find(self, *, uid: str, experiment_id: str) -> Found | None:
+        """The run that was created for this uid, be it by a process that died before it could note its id."""
+        return self._find([experiment_id, self.experiment_id], f"tags.`{names.UID}` = '{uid}'")
+
+    def find_sweep(self, *, signature: str) -> Found | None:
+        wanted = f"tags.`{names.SIGNATURE}` = '{signature}' and tags.`{names.ROLE}` = 'sweep'"
+        return self._find([self.experiment_id], wanted)
+
+    def _find(self, experiment_ids: Sequence[str], wanted: str) -> Found | None:
+        from mlflow.entities import ViewType
+
+        ids = sorted({identifier for identifier in experiment_ids if identifier})
+        found = self.client.search_runs(
+            ids, wanted, ViewType.ALL, max_results=1, order_by=["attributes.start_time DESC"]
+        )
+        for run in found:
+            info = run.info
+            return Found(info.run_id, info.experiment_id, info.lifecycle_stage == "deleted")
+        return None
+
+    def create(self, identity: Mapping[str, Any], *, start_ms: int) -> Found:
+        tags = {
+            names.UID: identity["uid"],
+            names.SIGNATURE: identity["signature"],
+            names.ROLE: identity["role"],
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": "stridelab",
+        }
+        name = clean(identity["name"])[:250]
+        run = self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
+        return Found(run.info.run_id, self.experiment_id, deleted=False)
+
+    def send(self, run_id: str, batch: Batch, *, folder: Path, uid: str) -> None:
+        self._log(run_id, batch)
+        if batch.images:
+            self._images(run_id, batch.images, folder=folder, uid=uid)
+        for record in batch.artifacts:
+            self._artifact(run_id, folder / record.data["path"], to=record.data["to"])
+        if batch.datasets:
+            self._datasets(run_id, batch.datasets)
+        if batch.status is not None:
+            self._status(run_id, batch.status)
+
+    def _log(self, run_id: str, batch: Batch) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(key, value, ms, step) for key, value, ms, step in batch.metrics]
+        params = [Param(key, value) for key, value in batch.params.items()]
+        texts = [*params, *(RunTag(key, value) for key, value in batch.tags.items())]
+        calls = max(math.ceil(len(texts) / TEXTS_A_CALL), math.ceil(len(metrics) / METRICS_A_CALL))
+        for call in range(calls):  # together: a call takes four commits, whatever it carries
+            some = texts[call * TEXTS_A_CALL : (call + 1) * TEXTS_A_CALL]
+            self._log_batch(run_id, [*some, *metrics[call * METRICS_A_CALL : (call + 1) * METRICS_A_CALL]])
+
+    def _log_batch(self, run_id: str, entries: Sequence[Any]) -> None:
+        """What MLflow will never take is left out, so that it does not hold up the rest."""
+        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.exceptions import MlflowException
+
+        metrics = [entry for entry in entries if isinstance(entry, Metric)]
+        params = [entry for entry in entries if isinstance(entry, Param)]
+        tags = [entry for entry in entries if isinstance(entry, RunTag)]
+        try:
+            self.client.log_batch(run_id, metrics, params, tags, synchronous=True)
+        except MlflowException as error:
+            if not self._is_refusal(run_id, error):
+                raise
+            if len(entries) == 1:
+                log.warning("MLflow refuses %s: %s", entries[0], redact(str(error)))
+                return
+            middle = len(entries) // 2
+            self._log_batch(run_id, entries[:middle])
+            self._log_batch(run_id, entries[middle:])
+
+    def _is_refusal(self, run_id: str, error: MlflowException) -> bool:
+        """Whether the content is at fault, not the store and not a run deleted meanwhile."""
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            return False
+        return self.client.get_run(run_id).info.lifecycle_stage == "active"
+
+    def _images(self, run_id: str, records: Sequence[Record], *, folder: Path, uid: str) -> None:
+        with tempfile.TemporaryDirectory(prefix="stridelab-") as made:
+            for record in records:
+                key, step, source = record.data["key"], record.data["step"], folder / record.data["file"]
+                try:
+                    save_for_ui(source, Path(made), key=key, step=step, ms=record.ms, uid=uid)
+                except OSError as error:
+                    log.warning("image %s at step %d cannot be shown in MLflow: %s", key, step, error)
+            self.client.log_artifacts(run_id, made, "images")
+        self.client.set_tag(run_id, names.LOGGED_IMAGES, "True", synchronous=True)
+
+    def _artifact(self, run_id: str, path: Path, *, to: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        if not path.exists():
+            log.warning("%s is gone and cannot be attached to its run in MLflow.", path)
+            return
+        try:
+            if path.is_dir():
+                self.client.log_artifacts(run_id, str(path), f"{to}/{path.name}" if to else path.name)
+            else:
+                self.client.log_artifact(run_id, str(path), to or None)
+        except MlflowException as error:
+            if not self._is_refusal(run_id, error):
+                raise
+            log.warning("MLflow refuses the artifact %s: %s", path, redact(str(error)))
+
+    def _datasets(self, run_id: str, records: Sequence[Record]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = []
+        for data in (record.data for record in records):
+            source = {"tags": {"source": data["source"], "licence": data["licence"], "sha256": data["digest"]}}
+            digest = data["digest"][:MAX_DIGEST_LENGTH]
+            dataset = Dataset(data["name"], digest, source_type="code", source=json.dumps(source))
+            inputs.append(DatasetInput(dataset, [InputTag(names.DATASET_CONTEXT, data["context"])]))
+        self.client.log_inputs(run_id, inputs)
+
+    def _status(self, run_id: str, record: Record) -> None:
+        status, reason = record.data["status"], record.data["reason"]
+        resumed = status == "RUNNING" and record.seq > 1
+        if reason or resumed:
+            self.client.set_tag(run_id, names.REASON, reason, synchronous=True)
+        if resumed:
+            self.client.update_run(run_id, status=status)
+        elif status != "RUNNING":
+            self.client.set_terminated(run_id, status, end_time=record.ms)

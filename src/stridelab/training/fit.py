@@ -1,0 +1,211 @@
+"""One fit, from a layer plan and images in memory to numbers."""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
+
+from stridelab.data.batches import Batches
+from stridelab.data.splits import Data, probe_images
+from stridelab.geometry import LayerPlan
+from stridelab.models.build import build
+
+from .allocator import keep_freed_memory
+from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, starting_point
+from .faults import point
+from .feature_maps import FeatureMaps
+from .memory import measured_saved_bytes
+from .module import Classifier
+from .peak import MIB, PeakMemory
+from .progress import Divergence, EpochMetrics, ProgressEvents
+from .randomness import Augmentation, BatchOrder, initialise, weights_digest
+from .recorder import Progress, Recorder
+from .result import Result
+from .resume import Attempts
+from .settings import TrainerConfig
+from .step_grouping import Steps, steps_of
+from .throughput import Throughput, batch1_latency_ms
+
+EVAL_BATCH_SIZE = 500
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+
+
+def fit(
+    plan: LayerPlan,
+    data: Data,
+    config: TrainerConfig,
+    *,
+    seed: int,
+    recorder: Recorder,
+    progress: Progress = lambda event: None,
+    ckpt_path: str | None = None,
+    owner: str = "",
+) -> Result:
+    """Train, evaluate once on the test split, and record everything on the way. Goes on from the newest sound
+    checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`."""
+    began = perf_counter()
+    prepare_process(config)
+    checkpoints = recorder.folder / "checkpoints"
+    start = starting_point(checkpoints, owner=owner, given=ckpt_path, epochs=config.max_epochs)
+    tell(start, recorder, progress)
+    peak = PeakMemory.start(device_of(config))
+    recorder.tags({"stridelab.peak_rss": peak.meaning})
+    network = build(plan)
+    initialise(network, seed=seed)
+    init_digest = weights_digest(network)
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+
+    order = BatchOrder(seed, count=len(data.train.labels), batch_size=config.batch_size)
+    steps = steps_of(config, count=len(data.train), image_shape=data.train.image_shape)
+    batches = batches_of(data, config, order, steps)
+    module = Classifier(network, config, steps=steps)
+    throughput, epochs = Throughput(), EpochMetrics(recorder)
+    maps = feature_maps(data, config, batches["test"], recorder)
+    attempts = Attempts(order, throughput, peak)
+    events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
+    callbacks = [Divergence(), epochs, events, throughput, *maps, attempts, keeping]
+    trainer = trainer_of(config, recorder.folder, callbacks=callbacks)
+    begin(trainer, module, batches, start)
+    fit_s = attempts.seconds()
+    if start.own:
+        epochs.record_again()
+        for snapshots in maps:
+            snapshots.record_again()
+    point("fit.ended")
+    trainer.test(module, batches["test"], verbose=False)
+
+    metrics = epochs.final | module.take_metrics("test") | attempts.peaks()
+    metrics |= measured(network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1))))
+    metrics |= {"time/fit_s": fit_s, "time/total_s": attempts.earlier_s + perf_counter() - began}
+    recorder.metrics(metrics, step=config.max_epochs)
+    for snapshots in maps:
+        recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
+    return Result(
+        metrics=metrics,
+        init_digest=init_digest,
+        batch_order_digest=order.digest(),
+        weights_digest=weights_digest(network),
+        train_images_timed=throughput.train.images,
+        train_seconds_timed=throughput.train.seconds,
+    )
+
+
+def tell(start: Start, recorder: Recorder, progress: Progress) -> None:
+    for sentence in start.said:
+        progress({"said": sentence})
+    if start.path is not None:
+        progress({"said": f"goes on after epoch {start.epoch}"})
+        recorder.tags({"stridelab.continued_from": f"epoch {start.epoch} of {start.path.parent.parent.name}"})
+
+
+def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], start: Start) -> None:
+    """ValueError when the checkpoint that a person gave is of another network."""
+    path = None if start.path is None else str(start.path)
+    try:
+        trainer.fit(module, batches["train"], batches["val"], ckpt_path=path, weights_only=True)
+    except RuntimeError as error:
+        if "Error(s) in loading state_dict" in str(error):
+            raise ValueError(f"ckpt_path={path} is of another network: {' '.join(str(error).split())}") from None
+        raise
+
+
+def prepare_process(config: TrainerConfig) -> None:
+    torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
+    # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def device_of(config: TrainerConfig) -> torch.device:
+    """Where the images stay: the first device of the accelerator."""
+    if config.accelerator in ("gpu", "auto") and torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    return torch.device("mps" if config.accelerator == "mps" else "cpu")
+
+
+def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps) -> dict[str, Batches]:
+    batches = partial(
+        Batches,
+        mean=data.spec.mean,
+        std=data.spec.std,
+        memory_format=torch.channels_last if config.channels_last else torch.contiguous_format,
+        device=device_of(config),
+    )
+    augment = Augmentation(order.seed, count=order.count, crop=config.crop, flip=config.flip)
+    return {
+        "train": batches(
+            data.train,
+            batch_size=config.batch_size * steps.at_once,
+            order=order,
+            augment=augment if config.crop or config.flip else None,
+        ),
+        "val": batches(data.val, batch_size=EVAL_BATCH_SIZE),
+        "test": batches(data.test, batch_size=EVAL_BATCH_SIZE),
+    }
+
+
+def feature_maps(data: Data, config: TrainerConfig, batches: Batches, recorder: Recorder) -> list[FeatureMaps]:
+    if not config.feature_map_images:
+        return []
+    raw = probe_images(data, config.feature_map_images)
+    return [
+        FeatureMaps(
+            batches.normalised(raw),
+            raw,
+            channels=config.feature_map_channels,
+            epochs=config.max_epochs,
+            recorder=recorder,
+        )
+    ]
+
+
+def trainer_of(config: TrainerConfig, folder: Path, *, callbacks: list[pl.Callback]) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=config.max_epochs,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=config.precision,  # type: ignore[arg-type]
+        deterministic=config.deterministic,
+        limit_train_batches=config.limit_train_batches,
+        limit_val_batches=config.limit_val_batches,
+        limit_test_batches=config.limit_val_batches,
+        overfit_batches=config.overfit_batches,
+        profiler=config.profiler and PROFILERS[config.profiler](dirpath=folder, filename="profile"),
+        default_root_dir=folder,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def measured(
+    network: Any, plan: LayerPlan, config: TrainerConfig, throughput: Throughput, *, image: torch.Tensor
+) -> dict[str, float]:
+    """Figures of this machine and this moment, as far as they could be measured."""
+    shape = (config.batch_size, plan.input_channels, *plan.input_size)
+    found = {
+        "throughput/train_images_per_s": throughput.train.images_per_s,
+        "throughput/train_timed_images": throughput.train.images,
+        "throughput/train_timed_s": throughput.train.seconds,
+        "throughput/eval_images_per_s": throughput.eval.images_per_s,
+        "latency/batch1_ms": batch1_latency_ms(network, image, precision=config.precision),
+        "memory/saved_activations_mib": measured_saved_bytes(network, shape, precision=config.precision) / MIB,
+        "memory/params_mib": sum(p.numel() * p.element_size() for p in network.parameters()) / MIB,
+    }
+    return {name: value for name, value in found.items() if not math.isnan(value)}
