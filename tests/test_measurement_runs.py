@@ -15,7 +15,8 @@ from stridelab.config import load
 from stridelab.data.loaders import load as load_data
 from stridelab.data.splits import Data
 from stridelab.models import layer_plan
-from stridelab.training import fitting, peak, throughput
+from stridelab.training import fit as fitting
+from stridelab.training import peak, throughput
 from stridelab.training.feature_maps import FeatureMaps
 from stridelab.training.module import Classifier
 from test_training import Notes

@@ -14,7 +14,8 @@ from stridelab.data.loaders import load as load_data
 from stridelab.data.splits import Data
 from stridelab.plan import layer_plan_of
 from stridelab.sweep import conduct
-from stridelab.training import Result, fitting
+from stridelab.training import Result
+from stridelab.training import fit as fitting
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.step_grouping import Steps, steps_of
 from test_training import Notes, timeless
