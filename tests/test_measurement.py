@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.variants import rows
-from stridelab.benchmark import session
+from stridelab.benchmark import cpu_load, session
 from stridelab.benchmark.cpu_load import Load, Moment
 from stridelab.benchmark.interleave import take_turns
 from stridelab.benchmark.process import Lost, Process
