@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from stridelab.geometry.padding import AxisPadding, Pair
 
@@ -15,6 +15,11 @@ def human(count: float | None) -> str:
 
 def human_bytes(count: int | None) -> str:
     return "?" if count is None else scaled(count, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def at_least(total: int | None, known: int, spelled: Callable[[int], str]) -> str:
+    """A sum, or what is known of it: `at least 7.45 M`."""
+    return f"at least {spelled(known)}" if total is None else spelled(total)
 
 
 def scaled(count: float, step: int, units: Sequence[str]) -> str:
