@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.variants import rows
+from stridelab import names
 from stridelab.benchmark import cpu_load, session
 from stridelab.benchmark.cpu_load import Load, Moment
 from stridelab.benchmark.interleave import take_turns
@@ -28,7 +29,6 @@ from stridelab.config import expand, load
 from stridelab.models.build import build
 from stridelab.plan import layer_plan_of
 from stridelab.sweep import conduct
-from stridelab.tracking import names
 from stridelab.tracking.amending import amend
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.journal import JOURNAL, read

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stridelab.geometry import LayerGeometry, LayerMemory
+from stridelab.text import human, human_bytes, maps, side
 
-from .text import field, human, human_bytes, maps, pads, policy, side
+from .text import field, pads, policy
 from .variant_row import Figures, has_windows
 
 VARIANT_COLUMNS: Mapping[str, Callable[[Figures], str]] = {

@@ -8,11 +8,13 @@ from itertools import islice, pairwise, zip_longest
 from textwrap import wrap
 from typing import TextIO
 
+from stridelab.text import human, human_bytes, side
+
 from . import svg
 from .maps import Rung, ladder
 from .picture import CREDIT
 from .placed import GRID, LINE, PADDING, SEEN, UNREAD, Placed, beams, reach, side_by_side
-from .text import field, human, human_bytes, side
+from .text import field
 from .variant_row import Figures, Row
 
 MOST = 12

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from stridelab.geometry import IMAGE, LayerGeometry, Pair
+from stridelab.text import side
 
-from .text import pads, policy, side
+from .text import pads, policy
 from .variant_row import MANY_MAPS, Figures, has_windows
 
 Region = tuple[Pair, Pair]

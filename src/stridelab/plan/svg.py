@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
-from .text import one_line
+from stridelab.text import printable
 
 INK, FAINT, PAPER = "#212529", "#6c757d", "#ffffff"
 
@@ -24,7 +24,7 @@ def text(
     return (
         f'<text x="{x:.4g}" y="{y:.5g}" font-size="{size}" font-weight="{weight}" fill="{fill}" '
         f'text-anchor="{anchor}" stroke="{PAPER}" stroke-width="3" paint-order="stroke">'
-        f"{escape(one_line(content))}</text>"
+        f"{escape(printable(content))}</text>"
     )
 
 
@@ -48,7 +48,7 @@ def document(parts: Iterable[str], *, width: float, height: float, title: str) -
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" role="img" font-family="Helvetica, Arial, sans-serif">\n'
-        f"<title>{escape(one_line(title))}</title>\n"
+        f"<title>{escape(printable(title))}</title>\n"
         f'<rect width="100%" height="100%" fill="{PAPER}"/>\n'
     )
     for part in parts:

@@ -12,11 +12,11 @@ from time import monotonic, sleep
 from rich.console import Console
 from rich.markup import escape
 
+from stridelab import names
 from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import Work, run
-from stridelab.tracking import names
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.run import Run, open_run
@@ -124,7 +124,7 @@ def conduct_sweep(agenda: Agenda, pool: Pool | Here, mirror: Mirror, console: Co
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)
         parent.members([work.identity.signature for work in agenda.works])
-        parent.tags({"stridelab.foreign": "; ".join(f"{key}: {what}" for key, what in agenda.foreign.items())})
+        parent.tags({names.FOREIGN: "; ".join(f"{key}: {what}" for key, what in agenda.foreign.items())})
         if outcomes is None:
             outcomes = train(agenda, pool, mirror, console)
         failed = close(agenda, outcomes, parent, mirror, console)
