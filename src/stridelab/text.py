@@ -21,7 +21,7 @@ def human(value: float | None) -> str:
     if not math.isfinite(value):
         return "-"
     for step, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= 0.9995 * step and abs(value) >= 9995:
+        if abs(value) >= 0.9995 * step and abs(value) >= 9999.5:
             return three_digits(value / step) + unit
     return f"{value:,.0f}" if value == int(value) else three_digits(value)
 

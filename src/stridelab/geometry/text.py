@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stridelab.geometry import AxisPadding, Pair
+from stridelab.geometry.padding import AxisPadding, Pair
 
 
 def field(receptive_field: Pair | None, image: Pair) -> str:
