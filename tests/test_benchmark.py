@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from stridelab import names
 from stridelab.benchmark import cpu_load, session
 from stridelab.benchmark.cpu_load import Load, Moment
 from stridelab.benchmark.interleave import take_turns
@@ -26,7 +27,6 @@ from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.models.build import build
 from stridelab.plan import layer_plan_of
-from stridelab.tracking import names
 from stridelab.tracking.amending import amend
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.journal import JOURNAL, read

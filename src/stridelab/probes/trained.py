@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from stridelab import names
 from stridelab.data.splits import Data
 from stridelab.geometry import LayerPlan
 from stridelab.models.build import build
@@ -58,14 +59,14 @@ def load_trained(plan: LayerPlan, data: Data, config: TrainerConfig, *, seed: in
     device = device_of(config)
     network = build(plan).to(dtype_of(config))
     network.load_state_dict(final_weights(folder))
-    if weights_digest(network) != read_tag(folder, "stridelab.weights_digest"):
+    if weights_digest(network) != read_tag(folder, names.WEIGHTS_DIGEST):
         raise ValueError(f"{folder}: the newest checkpoint does not hold the weights that the run ended with.")
     network = network.to(device).to(memory_format=layout_of(config)).eval()
     return Trained(network, data, seed, config, device)
 
 
 def refuse_other_data(data: Data, folder: Path) -> None:
-    known = read_tag(folder, "stridelab.data_digest")
+    known = read_tag(folder, names.DATA_DIGEST)
     if known != data.spec.digest:
         raise ValueError(
             f"data={data.spec.name} is not what the run trained on: its digest was {known[:12]} and is "
