@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from stridelab.geometry import LayerGeometry, LayerPlan, Totals, totals
-from stridelab.geometry.text import at_least
+from stridelab.text import at_least, side
 
 COLUMNS = (
     "layer",
@@ -127,13 +126,6 @@ def notes(layer: LayerGeometry, reason: str | None) -> str:
         said.append("uneven padding")
     said += [flag for flag in ("unproductive", "misaligned", "gated") if getattr(layer, flag)]
     return ", ".join(said)
-
-
-def side(lengths: Any) -> str:
-    if lengths is None:
-        return "?"
-    height, width = lengths
-    return str(height) if height == width else f"{height}x{width}"
 
 
 def number(count: int | None) -> str:

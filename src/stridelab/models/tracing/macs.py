@@ -38,35 +38,36 @@ def macs_of(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
 def attention(args: tuple[Any, ...], output: Any) -> int:
     """query (..., H, S, E), key (..., H', T, E), value (..., H', T, V): S x T scores of E, S sums of T for V."""
     query, key, value = args[:3]
-    return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+    return int(prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1]))
 
 
 def onednn_rnn_layer(args: tuple[Any, ...], output: Any) -> int:
     """One layer in one direction: input (T, N, I), weights (gates * H, I) and (gates * H, H)."""
     steps, input_weight, hidden_weight = args[:3]
-    return prod(steps.shape[:-1]) * (input_weight.numel() + hidden_weight.numel())
+    return int(prod(steps.shape[:-1]) * (input_weight.numel() + hidden_weight.numel()))
 
 
 def cudnn_rnn(args: tuple[Any, ...], output: Any) -> int:
     """All layers and directions at once; the input of a packed sequence is (steps, I)."""
     steps, weights = args[:2]
-    return prod(steps.shape[:-1]) * sum(weight.numel() for weight in weights if weight.ndim > 1)
+    return int(prod(steps.shape[:-1]) * sum(weight.numel() for weight in weights if weight.ndim > 1))
 
 
 def deform_conv2d(args: tuple[Any, ...], output: Tensor) -> int:
     """A convolution's, weight (C_out, C_in / groups, h, w); the interpolation of its taps is not counted."""
-    return output.numel() * prod(args[1].shape[1:])
+    return int(output.numel() * prod(args[1].shape[1:]))
 
 
 def conv_tbc(args: tuple[Any, ...], output: Tensor) -> int:
     """weight (taps, C_in, C_out)."""
-    return output.numel() * prod(args[1].shape[:2])
+    return int(output.numel() * prod(args[1].shape[:2]))
 
 
 def embedding_bag(args: tuple[Any, ...], output: Any) -> int:
     """Looks rows up and adds them; only `per_sample_weights` multiply."""
     weight, indices = args[:2]
-    return indices.numel() * weight.shape[1] if len(args) > 6 and args[6] is not None else 0
+    weighted = len(args) > 6 and args[6] is not None
+    return int(indices.numel() * weight.shape[1]) if weighted else 0
 
 
 FORMULAS: dict[str, Callable[[tuple[Any, ...], Any], int]] = {
