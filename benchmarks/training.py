@@ -23,11 +23,11 @@ from stridelab.models.build import build
 from stridelab.models.settings import spell
 from stridelab.plan import layer_plan_of
 from stridelab.tracking.run import Run
-from stridelab.training.compiling import compiled
 from stridelab.training.feature_maps import FeatureMaps
 from stridelab.training.fit import fit
 from stridelab.training.module import decay_groups
 from stridelab.training.progress import EpochMetrics
+from stridelab.training.runtime import compiled
 
 from . import usual
 from .carrying import Carrier, carrier

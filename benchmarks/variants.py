@@ -15,8 +15,8 @@ from stridelab.benchmark.workloads import TINY, Effort
 from stridelab.config import Config, load
 from stridelab.models.settings import spell
 from stridelab.reproduce.rebuild import rebuild
+from stridelab.system.files import read_json
 from stridelab.tracking import names
-from stridelab.tracking.files import read_json
 from stridelab.tracking.find import find_sweep
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.run import IDENTITY

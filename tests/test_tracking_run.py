@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stridelab.tracking.files import write_json_atomic
+from stridelab.system.files import write_json_atomic
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.names import check_key
 from stridelab.tracking.run import RunIdentity, open_run

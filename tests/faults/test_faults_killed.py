@@ -66,7 +66,6 @@ SELDOM = [
     "checkpoint.opened:1",
     "checkpoint.opened:3",
     "checkpoint.written:1",
-    "checkpoint.flushed:2",
     "checkpoint.saved:1",
     "checkpoint.saved:3",
     "fit.ended:1",

@@ -10,11 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from stridelab.models.build import build
-from stridelab.training.compiling import compiled
 from stridelab.training.fit import device_of, prepare_process
 from stridelab.training.module import decay_groups
-from stridelab.training.precision import autocast
 from stridelab.training.randomness import initialise
+from stridelab.training.runtime import autocast, compiled
 from stridelab.training.throughput import synchronise
 
 from .workloads import FORWARD, Cell, Subject

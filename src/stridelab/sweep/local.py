@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import multiprocessing
 import signal
 import threading
 from collections import deque
@@ -16,9 +15,10 @@ from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
 from typing import Any
 
+from stridelab.system.processes import oom_kills, process_context, warm_up
 from stridelab.tracking.status import BUSY, KILLED, TIMED_OUT
 
-from .task import NOT_STARTED, Event, Listener, Outcome, Task, cause_of_death, oom_kills
+from .task import NOT_STARTED, Event, Listener, Outcome, Task, cause_of_death
 from .worker import work
 
 PRELOAD = ("stridelab.run", "stridelab.training.fit", "stridelab.sweep.worker")
@@ -49,14 +49,11 @@ class Pool:
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(list(PRELOAD))
+        self.context = process_context(PRELOAD)
 
     def warm_up(self) -> None:
         """Start the warm process now, in the background."""
-        from multiprocessing import forkserver
-
-        forkserver.ensure_running()
+        warm_up(self.context)
 
     def call(self, task: Task, on_event: Callable[[Mapping[str, Any]], None] = lambda event: None) -> Any:
         """One task, its value; ValueError with its reason if it has none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -16,6 +15,7 @@ from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import Work, run
+from stridelab.system.processes import usable_cores
 from stridelab.tracking import names
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.restore import Recall
@@ -109,7 +109,7 @@ def by_name(variants: Sequence[Variant]) -> dict[str, Variant]:
 def pool_for(config: Config, *, runs: int) -> Pool | Here:
     if not config.sweep.isolated:
         return Here()
-    return Pool(jobs_at_once(config, runs=runs, cores=len(os.sched_getaffinity(0))))
+    return Pool(jobs_at_once(config, runs=runs, cores=usable_cores()))
 
 
 def conduct_sweep(agenda: Agenda, pool: Pool | Here, mirror: Mirror, console: Console) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import signal
@@ -13,11 +12,10 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from stridelab.system.processes import die_with_parent
 from stridelab.tracking.status import status_of
 
 from .task import Outcome, Task, describe
-
-PR_SET_PDEATHSIG = 1
 
 
 def work(pipe: Connection, task: Task) -> None:
@@ -34,15 +32,6 @@ def work(pipe: Connection, task: Task) -> None:
             outcome = Outcome(reason=describe(error), status=status_of(error))
     pipe.send(("outcome", outcome))
     pipe.close()
-
-
-def die_with_parent() -> None:
-    """Linux: be killed when the warm process goes, which goes when the main one does."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stridelab.system.files import read_json, write_json_atomic
+
 from . import archive, names
 from .archive import Limits
-from .files import read_json, write_json_atomic
 from .find import find_sweep
 from .journal import JOURNAL, Journal, encode
 from .mlflow_reader import Reader, RunRecord

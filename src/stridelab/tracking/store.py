@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from stridelab.system.files import PARTIAL, replacement
+from stridelab.system.locks import locked
 
 from .settings import TrackingConfig
 
@@ -106,17 +107,16 @@ def create_sqlite(path: Path, *, artifact_root: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")):
         if _has_content(path):
             return
-        new = path.with_name(f".{path.name}.new")
-        for left in path.parent.glob(f"{new.name}*"):
+        for left in path.parent.glob(f".{path.name}.*{PARTIAL}*"):
             left.unlink()
-        made: Any = SqlAlchemyStore
-        made(SQLITE + str(new), artifact_root).engine.dispose()
-        with closing(sqlite3.connect(new)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
-        new.replace(path)
+        with replacement(path) as new:
+            made: Any = SqlAlchemyStore
+            made(SQLITE + str(new), artifact_root).engine.dispose()
+            with closing(sqlite3.connect(new)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
 
 
 def find_experiment(client: MlflowClient, name: str) -> str | None:
@@ -160,10 +160,3 @@ def _has_content(path: Path) -> bool:
         return path.stat().st_size > 0
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -17,14 +17,13 @@ from stridelab.data.batches import Batches
 from stridelab.data.splits import Data, probe_images
 from stridelab.geometry import LayerPlan
 from stridelab.models.build import build
+from stridelab.system.memory import MIB, keep_freed_memory
+from stridelab.system.points import point
 
-from .allocator import keep_freed_memory
 from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, starting_point
-from .faults import point
 from .feature_maps import FeatureMaps
-from .memory import measured_saved_bytes
+from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
-from .peak import MIB, PeakMemory
 from .progress import Divergence, EpochMetrics, ProgressEvents
 from .randomness import Augmentation, BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .compiling import compiled
-from .faults import point
+from stridelab.system.points import point
+
+from .runtime import compiled
 from .settings import TrainerConfig
 from .step_grouping import Steps
 

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from .module import Classifier
-from .precision import autocast
+from .runtime import autocast
 
 WARM_UP_STEPS = 5
 

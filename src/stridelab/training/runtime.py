@@ -1,12 +1,23 @@
-"""A network whose training passes are compiled, beside the one that stays as it is."""
+"""How the passes of a network are run: compiled, and in the precision of `trainer.precision`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """What Lightning does around a training step, for passes that it does not make."""
+    if precision not in AUTOCAST:
+        return nullcontext()
+    return torch.autocast(device.type, AUTOCAST[precision])
 
 
 def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
