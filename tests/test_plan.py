@@ -19,11 +19,11 @@ from stridelab.cli.plan import USAGE
 from stridelab.config import Config, load
 from stridelab.config.grid import grid_of
 from stridelab.geometry import compose, layer, measure, training_memory
+from stridelab.geometry.text import human, human_bytes, markdown_text, one_line
 from stridelab.plan import examine, layer_plan_of, print_plan
 from stridelab.plan.formats import FORMATS
 from stridelab.plan.json_csv import CSV_COLUMNS, LAYER_FIELDS
 from stridelab.plan.table import SAMPLE, lines_of
-from stridelab.plan.text import human, human_bytes, markdown_text, one_line
 from stridelab.plan.variant_row import Row, rows_of
 from stridelab.plan.warnings import WARNINGS, warnings_of
 

@@ -26,8 +26,6 @@ class SweepConfig:
     """What the sweep is called in the store and in results/reports/; made from its question when null."""
     jobs: int | None = None
     """Runs at a time; null: as many as the processor's cores allow with trainer.threads each."""
-    isolated: bool = True
-    """Each run in its own child process; false: in this process, for a debugger."""
     report: bool = True
     """Write the comparison notebook, HTML, tables and figures when the sweep ends."""
     preview: bool = False
@@ -62,6 +60,9 @@ class Config:
     reuse: str = "same-code"
     """Finished runs that count as done. same-code: of this code; with a warning if of another CPU or torch.
     any: of other code too, with a warning. none: of this code, CPU and torch only."""
+    launcher: str = "local"
+    """Where runs are executed. local: each in its own child process, sweep.jobs at a time. in_process: in this
+    process, one after the other, for a debugger."""
     plan: str = "on"
     """on: print geometry and cost before a sweep. off: do not."""
     on_invalid: str = "skip"

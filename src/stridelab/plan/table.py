@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
+from stridelab.geometry.text import one_line
+
 from .columns import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, field_words, layer_cells, memory_words, variant_cells
-from .text import one_line
 from .text_table import Layout, hanging
 from .variant_row import Figures, Row
 from .warnings import WARNINGS

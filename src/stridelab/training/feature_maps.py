@@ -52,7 +52,8 @@ class FeatureMaps(pl.Callback):
         network: Any = module.network
         training = network.training
         network.eval()
-        maps = network.feature_maps(self.images.to(module.device), network.conv_layers)
+        weight = next(network.parameters())
+        maps = network.feature_maps(self.images.to(weight.device, weight.dtype), network.conv_layers)
         network.train(training)
         for name, values in maps.items():
             kept = values[:, : self.num_kept(values, layers=len(maps))].float().clamp(-LARGEST, LARGEST)

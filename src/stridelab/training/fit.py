@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +17,7 @@ from stridelab.data.batches import Batches
 from stridelab.data.splits import Data, probe_images
 from stridelab.geometry import LayerPlan
 from stridelab.models.build import build
-from stridelab.system.memory import MIB, keep_freed_memory
+from stridelab.system.memory import MIB
 from stridelab.system.points import point
 
 from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, starting_point
@@ -29,6 +29,7 @@ from .randomness import Augmentation, BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder
 from .result import Result
 from .resume import Attempts
+from .runtime import device_of, layout_of, prepare_process
 from .settings import TrainerConfig
 from .step_grouping import Steps, steps_of
 from .throughput import Throughput, batch1_latency_ms
@@ -47,9 +48,11 @@ def fit(
     progress: Progress = lambda event: None,
     ckpt_path: str | None = None,
     owner: str = "",
+    callbacks: Sequence[pl.Callback] = (),
 ) -> Result:
     """Train, evaluate once on the test split, and record everything on the way. Goes on from the newest sound
-    checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`."""
+    checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`.
+    `callbacks` of the caller come before ours."""
     began = perf_counter()
     prepare_process(config)
     checkpoints = recorder.folder / "checkpoints"
@@ -71,8 +74,8 @@ def fit(
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
     events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
-    callbacks = [Divergence(), epochs, events, throughput, *maps, attempts, keeping]
-    trainer = trainer_of(config, recorder.folder, callbacks=callbacks)
+    ours = [Divergence(), epochs, events, throughput, *maps, attempts, keeping]
+    trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours])
     begin(trainer, module, batches, start)
     fit_s = attempts.seconds()
     if start.own:
@@ -117,28 +120,12 @@ def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], 
         raise
 
 
-def prepare_process(config: TrainerConfig) -> None:
-    torch.set_num_threads(config.threads)
-    keep_freed_memory()
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
-    # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def device_of(config: TrainerConfig) -> torch.device:
-    """Where the images stay: the first device of the accelerator."""
-    if config.accelerator in ("gpu", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", 0)
-    return torch.device("mps" if config.accelerator == "mps" else "cpu")
-
-
 def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps) -> dict[str, Batches]:
     batches = partial(
         Batches,
         mean=data.spec.mean,
         std=data.spec.std,
-        memory_format=torch.channels_last if config.channels_last else torch.contiguous_format,
+        memory_format=layout_of(config),
         device=device_of(config),
     )
     augment = Augmentation(order.seed, count=order.count, crop=config.crop, flip=config.flip)

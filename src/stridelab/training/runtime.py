@@ -1,7 +1,8 @@
-"""How the passes of a network are run: compiled, and in the precision of `trainer.precision`."""
+"""How a process computes: threads, device, precision, compilation; whether it trains or measures."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,14 +11,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stridelab.system.memory import keep_freed_memory
+
+from .settings import TrainerConfig
+
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
+def prepare_process(config: TrainerConfig) -> None:
+    torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
+    # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def device_of(config: TrainerConfig) -> torch.device:
+    """Where the images stay: the first device of the accelerator."""
+    if config.accelerator in ("gpu", "auto") and torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    return torch.device("mps" if config.accelerator == "mps" else "cpu")
+
+
+def dtype_of(config: TrainerConfig) -> torch.dtype:
+    """Of weights and images; mixed precision casts them within a pass."""
+    return torch.float64 if config.precision == "64-true" else torch.float32
+
+
+def layout_of(config: TrainerConfig) -> torch.memory_format:
+    return torch.channels_last if config.channels_last else torch.contiguous_format
+
+
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """What Lightning does around a training step, for passes that it does not make."""
     if precision not in AUTOCAST:
         return nullcontext()
-    return torch.autocast(device.type, AUTOCAST[precision])
+    on_cpu = device.type == "cpu"  # where Lightning, too, takes bfloat16 for float16
+    return torch.autocast(device.type, torch.bfloat16 if on_cpu else AUTOCAST[precision])
 
 
 def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -1,13 +1,16 @@
-"""SVG elements as text; whatever a person wrote goes through `text` or `tip`, which escape it."""
+"""SVG elements as text; whatever a person wrote goes through `text`, which escapes it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
-from .text import one_line
+from stridelab.geometry.text import one_line
 
 INK, FAINT, PAPER = "#212529", "#6c757d", "#ffffff"
+
+Box = tuple[float, float, float, float]
+"""x, y, width, height."""
 
 
 def text(
@@ -29,28 +32,26 @@ def text(
 
 
 def rect(box: Box, *, fill: str = "none", stroke: str = "none", opacity: float = 1, width: float = 1) -> str:
-    x, y, w, h = box
-    return (
-        f'<rect x="{x:.5g}" y="{y:.5g}" width="{w:.5g}" height="{h:.5g}" fill="{fill}" '
-        f'stroke="{stroke}" stroke-width="{width}" opacity="{opacity}"/>'
-    )
+    return f'<rect {place(box)} fill="{fill}" stroke="{stroke}" stroke-width="{width}" opacity="{opacity}"/>'
 
 
-Box = tuple[float, float, float, float]
-"""x, y, width, height."""
+def place(box: Box) -> str:
+    x, y, width, height = box
+    return f'x="{x:.5g}" y="{y:.5g}" width="{width:.5g}" height="{height:.5g}"'
 
 
 def path(commands: str, *, stroke: str, width: float = 1, opacity: float = 1, extra: str = "") -> str:
     return f'<path d="{commands}" fill="none" stroke="{stroke}" stroke-width="{width}" opacity="{opacity}" {extra}/>'
 
 
-def document(parts: Iterable[str], *, width: float, height: float, title: str) -> Iterable[str]:
-    yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" font-family="Helvetica, Arial, sans-serif">\n'
-        f"<title>{escape(one_line(title))}</title>\n"
-        f'<rect width="100%" height="100%" fill="{PAPER}"/>\n'
+def document(parts: Iterable[str], *, width: float, height: float, title: str) -> str:
+    return "\n".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+            f'height="{height:.0f}" role="img" font-family="Helvetica, Arial, sans-serif">',
+            f"<title>{escape(one_line(title))}</title>",
+            f'<rect width="100%" height="100%" fill="{PAPER}"/>',
+            *parts,
+            "</svg>\n",
+        )
     )
-    for part in parts:
-        yield part + "\n"
-    yield "</svg>\n"

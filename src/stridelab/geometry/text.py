@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from stridelab.geometry import AxisPadding, Pair
+from stridelab.geometry.padding import AxisPadding, Pair
 
 
 def human(count: float | None) -> str:
