@@ -254,8 +254,8 @@ def test_recording_needs_nothing_heavy(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-import stridelab.tracking as tracking
-with tracking.open_run(Path({str(tmp_path)!r}), tracking.RunIdentity("a", "b")) as run:
+from stridelab.tracking.run import RunIdentity, open_run
+with open_run(Path({str(tmp_path)!r}), RunIdentity("a", "b")) as run:
     run.metrics({{"a": 1.0}}, step=0)
 print([name for name in ("torch", "mlflow", "numpy", "pandas", "PIL", "sqlalchemy") if name in sys.modules])
 """

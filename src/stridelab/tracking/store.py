@@ -8,6 +8,7 @@ import sqlite3
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -104,6 +105,7 @@ def create_sqlite(path: Path, *, artifact_root: str) -> None:
     also when eight processes begin at once (MLflow's own start then loses seven) or one is killed halfway."""
     if _has_content(path):
         return
+    import_module("mlflow")  # all of it before a part: a thread may be at it, and the two would meet halfway
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
