@@ -19,8 +19,9 @@ from stridelab.config import expand
 from stridelab.config.variants import science
 from stridelab.sweep.agenda import choose_folder
 from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
-from stridelab.sweep.progress import Board, duration
+from stridelab.sweep.progress import Board
 from stridelab.sweep.task import WAIT, Listener, Outcome, Task
+from stridelab.text import duration
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 

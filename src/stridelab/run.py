@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stridelab import names
 from stridelab.config import Config
 from stridelab.data import DataSpec
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.plan import layer_plan_of
 from stridelab.system.files import write_json_atomic
 from stridelab.system.points import point
-from stridelab.tracking import names
 from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
 from stridelab.tracking.provenance import torch_facts
@@ -81,9 +81,9 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
         )
         record.tags(
             {
-                "stridelab.init_digest": result.init_digest,
-                "stridelab.batch_order_digest": result.batch_order_digest,
-                "stridelab.weights_digest": result.weights_digest,
+                names.INIT_DIGEST: result.init_digest,
+                names.BATCH_ORDER_DIGEST: result.batch_order_digest,
+                names.WEIGHTS_DIGEST: result.weights_digest,
             }
         )
         point("result.begun")
@@ -121,20 +121,20 @@ def tell_other_platform(record: Run, spec: RunSpec, progress: Progress) -> None:
     """An attempt that goes on where another machine stopped gives sound results, but not the same bits."""
     if other := platform_difference(stored_platform(spec.folder), platform_of(spec.provenance)):
         progress({"said": f"begun on another platform ({other}); the result is not equal to the bit"})
-        record.tags({"stridelab.mixed_platforms": other})
+        record.tags({names.MIXED_PLATFORMS: other})
 
 
 def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
     """Everything that is known before the first step."""
     layers = measure(plan)
     record.metrics(cost(layers), step=0)
-    record.tags({"stridelab.data_digest": data.spec.digest, "stridelab.seed": str(spec.config.seed)})
+    record.tags({names.DATA_DIGEST: data.spec.digest, names.SEED: str(spec.config.seed)})
     record.tags({names.RUNS_AT_ONCE: str(spec.at_once)})
     record.dataset(data.spec, context="train")
     files = dict(spec.provenance) | {
-        "geometry.json": json.dumps([asdict(layer) for layer in layers], indent=1),
-        "config.json": redact(json.dumps(asdict(spec.config), indent=1)),
-        "torch.json": json.dumps(torch_facts(), indent=1),
+        names.GEOMETRY_FILE: json.dumps([asdict(layer) for layer in layers], indent=1),
+        names.CONFIG_FILE: redact(json.dumps(asdict(spec.config), indent=1)),
+        names.TORCH_FILE: json.dumps(torch_facts(), indent=1),
     }
     if data.spec.unreadable:
         files["unreadable_images.txt"] = "".join(f"{line}\n" for line in data.spec.unreadable)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
-from stridelab.geometry.text import human_bytes
+from stridelab.text import human_bytes
 
 from .json_csv import write_csv, write_json
 from .table import write_rows

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from stridelab import names
 from stridelab.config import Config
 from stridelab.data import DataConfig, DataSpec
 from stridelab.plan import examine
@@ -22,7 +23,6 @@ from stridelab.sweep.progress import Board
 from stridelab.sweep.signals import exit_code, signals_as_exceptions
 from stridelab.sweep.sweep import in_words, settle, task_of
 from stridelab.sweep.task import Listener, Outcome
-from stridelab.tracking import names
 from stridelab.tracking.find import find_run
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.mlflow_reader import RunRecord
@@ -36,12 +36,7 @@ from .show import show_comparison, show_findings, show_place
 from .surroundings import Finding, Origin, bits_expected, compare_surroundings
 from .verdict import CLOSE, EXIT_CODES, Comparison, compare
 
-REPRODUCES = "stridelab.reproduces"
-"""Tag of a reproduction: the id of the run that it repeats."""
-VERDICT = "stridelab.reproduce"
-"""Tag of a reproduction: what came of it."""
-DIGEST = "stridelab.data_digest"
-FILES = ("provenance.json", "requirements.txt", "uncommitted.diff")
+FILES = (names.PROVENANCE_FILE, names.REQUIREMENTS_FILE, names.DIFF_FILE)
 MAX_BYTES = 32 << 20
 FLUSH_S = 60.0
 
@@ -87,9 +82,9 @@ def reproduce(
 def find(store: Store, wanted: str) -> RunRecord:
     """A run by id, signature or name; for `latest`, a reproduction stands for the run that it repeats."""
     record, seen = find_run(store, wanted), set[str]()
-    while wanted == "latest" and REPRODUCES in record.tags and record.run_id not in seen:
+    while wanted == "latest" and names.REPRODUCES in record.tags and record.run_id not in seen:
         seen.add(record.run_id)  # tags that came with an archive may lead in a circle
-        record = find_run(store, record.tags[REPRODUCES])
+        record = find_run(store, record.tags[names.REPRODUCES])
     return record
 
 
@@ -102,7 +97,7 @@ def refuse_unfinished(record: RunRecord) -> None:
 
 
 def rebuild_config(record: RunRecord) -> Rebuilt:
-    text = artifact_text(record, "config.json")
+    text = artifact_text(record, names.CONFIG_FILE)
     if text is None:
         raise ValueError(f"run {record.name} has no artifact config.json: its configuration is not known.")
     try:
@@ -139,7 +134,7 @@ def sound_data(config: Config, launcher: LocalLauncher, record: RunRecord, *, do
     fetch_data([config.data], download=download)
     launcher.warm_up()
     found: Mapping[DataConfig, DataSpec] = read_data_specs(launcher, [config])
-    data_spec, recorded = found[config.data], record.tags.get(DIGEST)
+    data_spec, recorded = found[config.data], record.tags.get(names.DATA_DIGEST)
     if recorded is not None and recorded != data_spec.digest:
         raise ValueError(
             f"the data are not those of run {record.name}: {data_spec.name} has the digest {data_spec.digest[:12]} "
@@ -158,7 +153,7 @@ def run_spec_of(config: Config, data_spec: DataSpec) -> RunSpec:
 
 def what_differs(record: RunRecord, spec: RunSpec, rebuilt: Rebuilt, data_spec: DataSpec) -> list[Finding]:
     texts = {name: artifact_text(record, name) or "" for name in FILES}
-    data = Finding("data", DIGEST in record.tags, f"{data_spec.name}, digest {data_spec.digest[:12]}")
+    data = Finding("data", names.DATA_DIGEST in record.tags, f"{data_spec.name}, digest {data_spec.digest[:12]}")
     return [
         data if data.same else replace(data, same=None, said="digest not recorded"),
         configuration(record, spec, rebuilt),
@@ -197,7 +192,7 @@ def linked(spec: RunSpec, record: RunRecord, runs: Path) -> RunSpec:
         name=f"{record.name} again",
         variant=record.tags.get(names.VARIANT, spec.identity.variant),
         params=record.params,
-        tags=tags | {REPRODUCES: record.run_id},
+        tags=tags | {names.REPRODUCES: record.run_id},
     )
     return replace(spec, identity=identity, folder=runs / signature)
 
@@ -235,5 +230,5 @@ def write_down(comparison: Comparison, record: RunRecord, spec: RunSpec) -> None
     path = spec.folder / "reproduction.json"
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
     with open_run(spec.folder, spec.identity) as run:
-        run.tags({VERDICT: comparison.verdict})
+        run.tags({names.VERDICT: comparison.verdict})
         run.artifact(path)

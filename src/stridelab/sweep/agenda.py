@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stridelab import names
 from stridelab.config import Config
 from stridelab.config.variants import science, varying_params
 from stridelab.data import DataConfig, DataSpec
 from stridelab.plan import Variant
 from stridelab.run import RunSpec
 from stridelab.system.files import read_json
-from stridelab.tracking import names
 from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
 from stridelab.tracking.provenance import git_state, provenance
 from stridelab.tracking.run import IDENTITY, RunIdentity
@@ -110,7 +110,7 @@ def make_run_specs(
             params=varying_params(config, configs),
             tags=commit
             | {names.CODE: code_digest(), names.SCIENCE: signature_of(config, data_digest=digest, code="")}
-            | ({"stridelab.tags": " ".join(config.tags)} if config.tags else {}),
+            | ({names.WORDS: " ".join(config.tags)} if config.tags else {}),
         )
         specs.append(assign_folder(RunSpec(config, identity, Path(), origin, digest)))
     return specs
@@ -151,9 +151,9 @@ def commit_tags() -> dict[str, str]:
     if not state["commit"]:
         return {}
     return {
-        "stridelab.commit": state["commit"],
-        "stridelab.dirty": str(state["dirty"]).lower(),
-        "mlflow.source.git.commit": state["commit"],
+        names.COMMIT: state["commit"],
+        names.DIRTY: str(state["dirty"]).lower(),
+        names.SOURCE_COMMIT: state["commit"],
     }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stridelab import names
 from stridelab.run import RunSpec, read_result
-from stridelab.tracking import names
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.status import read_status, read_tag
 from stridelab.training import Result

@@ -12,9 +12,9 @@ from rich.markup import escape
 from stridelab.config import Config
 from stridelab.plan import Variant
 from stridelab.run import RunSpec, cost, read_result
+from stridelab.text import duration
 
 from .agenda import Agenda
-from .progress import duration
 
 START_S, IMAGE_S, MACS_A_SECOND = 1.0, 5e-5, 5e9
 """Of one core while it trains: guesses for the first run on a machine; from then on they only weigh runs."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from stridelab import names
 from stridelab.run import RunSpec
-from stridelab.tracking import names
 from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.restore import Recall, restore

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from stridelab.config import Config
+from stridelab.names import NOTE
 from stridelab.tracking.find import find_sweep
 from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
-from stridelab.tracking.names import NOTE
 from stridelab.tracking.run import Run
 from stridelab.tracking.status import FINISHED, RESULT
 from stridelab.tracking.store import analyze

@@ -11,11 +11,11 @@ from time import monotonic, sleep
 from rich.console import Console
 from rich.markup import escape
 
+from stridelab import names
 from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
-from stridelab.tracking import names
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.run import Run, open_run
@@ -123,7 +123,7 @@ def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Con
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)
         parent.members([spec.identity.signature for spec in agenda.specs])
-        parent.tags({"stridelab.foreign": "; ".join(f"{key}: {what}" for key, what in agenda.differences.items())})
+        parent.tags({names.FOREIGN: "; ".join(f"{key}: {what}" for key, what in agenda.differences.items())})
         if outcomes is None:
             outcomes = train(agenda, launcher, mirror, console)
         failed = summarize(agenda, outcomes, parent, mirror, console)

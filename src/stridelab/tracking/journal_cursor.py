@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stridelab import names
 from stridelab.system.files import read_json, write_json_atomic
 from stridelab.system.locks import Lock
 
-from . import names
 from .journal import JOURNAL, Record, read, scan
 from .mlflow_writer import Found, Sink, collect
 from .run import IDENTITY

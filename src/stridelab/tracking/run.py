@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
+from stridelab import names
 from stridelab.system.files import read_json, write_json_atomic
 
-from . import names
 from .journal import JOURNAL, Journal, pack_number
 from .settings import redact
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from stridelab import names
+
 from .recorder import Recorder
 
 TILE_WIDTH_PX = 512
@@ -85,7 +87,7 @@ class FeatureMaps(pl.Callback):
 
     def save(self, folder: Path) -> Path:
         """`feature_maps.npz`: float16 [images, channels, height, width] by `<step>/<layer>`, uint8 `images`."""
-        path = folder / "feature_maps.npz"
+        path = folder / names.FEATURE_MAPS_FILE
         np.savez_compressed(path, images=self.raw.cpu().numpy(), **self.arrays)  # type: ignore[arg-type]
         return path
 

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 
+from stridelab import names
 from stridelab.data.batches import Batches
 from stridelab.data.splits import Data, probe_images
 from stridelab.geometry import LayerPlan
@@ -59,7 +60,7 @@ def fit(
     start = starting_point(checkpoints, owner=owner, given=ckpt_path, epochs=config.max_epochs)
     tell(start, recorder, progress)
     peak = PeakMemory.start(device_of(config))
-    recorder.tags({"stridelab.peak_rss": peak.meaning})
+    recorder.tags({names.PEAK_RSS: peak.meaning})
     network = build(plan)
     initialise(network, seed=seed)
     init_digest = weights_digest(network)
@@ -106,7 +107,7 @@ def tell(start: Start, recorder: Recorder, progress: Progress) -> None:
         progress({"said": sentence})
     if start.path is not None:
         progress({"said": f"goes on after epoch {start.epoch}"})
-        recorder.tags({"stridelab.continued_from": f"epoch {start.epoch} of {start.path.parent.parent.name}"})
+        recorder.tags({names.CONTINUED_FROM: f"epoch {start.epoch} of {start.path.parent.parent.name}"})
 
 
 def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], start: Start) -> None:

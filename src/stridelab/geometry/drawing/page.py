@@ -22,8 +22,9 @@ from stridelab.geometry.drawing.placed_map import (
     side_by_side,
 )
 from stridelab.geometry.layer_geometry import LayerGeometry
-from stridelab.geometry.text import field, human, side
+from stridelab.geometry.text import field
 from stridelab.geometry.totals import totals
+from stridelab.text import human, side
 
 WIDTH, MARGIN, GAP, CAPTION = 1120, 24, 104, 72
 """GAP is between two maps, for the layer's name; CAPTION, what is left for a map, however small."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
-from stridelab.geometry.text import one_line
+from stridelab.text import printable
 
 INK, FAINT, PAPER = "#212529", "#6c757d", "#ffffff"
 
@@ -27,7 +27,7 @@ def text(
     return (
         f'<text x="{x:.4g}" y="{y:.5g}" font-size="{size}" font-weight="{weight}" fill="{fill}" '
         f'text-anchor="{anchor}" stroke="{PAPER}" stroke-width="3" paint-order="stroke">'
-        f"{escape(one_line(content))}</text>"
+        f"{escape(printable(content))}</text>"
     )
 
 
@@ -49,7 +49,7 @@ def document(parts: Iterable[str], *, width: float, height: float, title: str) -
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
             f'height="{height:.0f}" role="img" font-family="Helvetica, Arial, sans-serif">',
-            f"<title>{escape(one_line(title))}</title>",
+            f"<title>{escape(printable(title))}</title>",
             f'<rect width="100%" height="100%" fill="{PAPER}"/>',
             *parts,
             "</svg>\n",
