@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stridelab.data.settings import DataConfig
-from stridelab.models.settings import ModelConfig
+from stridelab.models.families import CnnConfig
 from stridelab.names import NO_EFFECT
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
@@ -68,7 +68,7 @@ class Config:
     """on: print geometry and cost before a sweep. off: do not."""
     on_invalid: str = field(default="skip", metadata=NO_EFFECT)
     """skip: leave impossible variants out of a sweep, with their reason. stop: train nothing."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: CnnConfig = field(default_factory=CnnConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NO_EFFECT)
