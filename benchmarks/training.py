@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from stridelab.config import Config, load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.models.build import build
 from stridelab.models.settings import spell
 from stridelab.plan import layer_plan_of

@@ -198,7 +198,7 @@ def _feature_maps(folder: Path, fake: Fake) -> Path:
     import torch
 
     from stridelab.data import DataConfig
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.data.splits import probe_images
     from stridelab.models.build import build
 

@@ -21,9 +21,10 @@ from scipy.io import savemat
 from torchvision.transforms import CenterCrop, Compose, Grayscale, Resize
 
 from stridelab.data import DATASETS, DataConfig
-from stridelab.data.image_index import listed
-from stridelab.data.images import UnreadableError, covering, formats, read_image, suffixes
-from stridelab.data.loaders import load
+from stridelab.data.contents import contents_of, forget, index_of
+from stridelab.data.images import covering, formats, read_image, suffixes
+from stridelab.data.load import load
+from stridelab.data.pixel_range import UnreadableError
 from stridelab.data.splits import Data, Split
 
 RANDOM = np.random.default_rng(0)
@@ -32,7 +33,7 @@ RANDOM = np.random.default_rng(0)
 @pytest.fixture(autouse=True)
 def caches(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    listed.cache_clear()
+    forget()
 
 
 def picture(height=20, width=26, mode="RGB", seed=0):
@@ -235,7 +236,7 @@ def test_without_splits_a_fifth_of_each_class_is_held_out(tmp_path):
     )
     assert rows(other.test) == rows(data.test)
     assert rows(other.val) != rows(data.val)
-    facts = config_of(root).facts
+    facts = contents_of(config_of(root)).facts
     assert (facts.num_train, facts.num_val, facts.num_test) == (32, None, 8)
 
 
@@ -247,7 +248,7 @@ def test_folders_in_a_class_and_links_count_and_other_files_do_not(tmp_path):
     (root / "ant" / ".hidden.png").write_bytes(b"")
     os.mkfifo(root / "ant" / "pipe.png")
     (root / ".stridelab").mkdir()
-    listing = config_of(root).listing
+    listing = index_of(config_of(root))
     assert listing.class_names == ("ant", "b\u00e9e \u6c34")
     assert listing.num_others == 1
     assert [path for path in listing.train.paths if path.startswith("ant/more/")] == [
@@ -312,7 +313,7 @@ def test_folders_that_are_no_set_are_refused_in_one_sentence(make, said, tmp_pat
     (tmp_path / "set").mkdir()
     make(tmp_path / "set")
     with pytest.raises(ValueError, match=said):
-        config_of(tmp_path / "set").check()
+        contents_of(config_of(tmp_path / "set"))
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -344,8 +345,8 @@ def test_wrong_keys_are_refused_before_any_folder_is_looked_at(keys, said):
 def test_size_has_one_form():
     sizes = [DataConfig(name="eurosat", size=size).size for size in (None, 48, [48, 64], (48, 64), "48x64")]
     assert sizes == [(64, 64), (48, 48), (48, 64), (48, 64), (48, 64)]
-    assert DataConfig(name="eurosat", size=48, channels=1).facts.input_size == (48, 48)
-    assert DataConfig(name="eurosat", channels=1).facts.input_channels == 1
+    assert contents_of(DataConfig(name="eurosat", size=48, channels=1)).facts.input_size == (48, 48)
+    assert contents_of(DataConfig(name="eurosat", channels=1)).facts.input_channels == 1
 
 
 def shrunk(monkeypatch, name: str, **counts) -> None:

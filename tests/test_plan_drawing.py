@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stridelab.config.grid import grid_of
-from stridelab.data.spec import DATASETS, EMBEDDED
+from stridelab.data.catalog import DATASETS
+from stridelab.data.catalog.arrays import EMBEDDED
 from stridelab.geometry import IMAGE, compose, layer
 from stridelab.plan.drawing import MOST, write
 from stridelab.plan.maps import ladder, middle, seen_by, unread

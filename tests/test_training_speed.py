@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stridelab.config import load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.plan import layer_plan_of
 from stridelab.sweep import conduct

@@ -46,7 +46,7 @@ class Work:
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
     """Read and check the data, so that every run after finds them sound."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
 
     return load(config.data, progress=progress).spec
 
@@ -54,7 +54,7 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
 def run(work: Work, *, progress: Progress) -> Result:
     """Train as `work.config` says, record in `work.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.training import Result
     from stridelab.training.fit import fit
 

@@ -18,7 +18,7 @@ import numpy as np
 from stridelab.config import expand
 from stridelab.config.variants import varying_keys
 from stridelab.data import DataSpec
-from stridelab.data.loaders import load
+from stridelab.data.load import load
 from stridelab.plan import examine
 from stridelab.run import Work, run
 from stridelab.sweep import conduct

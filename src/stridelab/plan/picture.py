@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from stridelab.data.spec import EMBEDDED
+from stridelab.data.catalog.arrays import EMBEDDED
 from stridelab.geometry import Pair
 
 FILE, HEADER, SIDE = "t10k-images-idx3-ubyte.gz", 16, 28
