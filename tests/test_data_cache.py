@@ -19,8 +19,9 @@ from PIL import Image
 
 from stridelab.config import load as compose
 from stridelab.data import DataConfig, decode, splits
+from stridelab.data.cache import Recipe, one_at_a_time, source_digest
 from stridelab.data.batches import Batches
-from stridelab.data.contents import forget
+from stridelab.data.contents import forget, index_of
 from stridelab.data.images import read_image
 from stridelab.data.load import load
 from stridelab.data.splits import Data, channel_statistics, digest_of
@@ -128,25 +129,24 @@ import os, sys
 from pathlib import Path
 from stridelab.data import DataConfig, decode
 decode.BLOCK_BYTES = 7 * 16 * 16 * 3
-at, slow = int(sys.argv[3]), float(sys.argv[4])
+at = int(sys.argv[3])
 read, count = decode.read_image, 0
-def slowly(*arguments, **keys):
+def killed_at_one(*arguments, **keys):
     global count
     count += 1
     if count == at:
         os.kill(os.getpid(), 9)
-    import time; time.sleep(slow)
     return read(*arguments, **keys)
-decode.read_image = slowly
+decode.read_image = killed_at_one
 config = DataConfig(name="image_folder", root=sys.argv[1], size=16, cache_dir=sys.argv[2])
 decode.decode(config, checked=False, progress=lambda event: print(event.get("said", "decoded"), flush=True))
 print("images read:", count)
 """
 
 
-def builder(config: DataConfig, *, killed_at: int = -1, slow: float = 0.0) -> subprocess.Popen[str]:
+def builder(config: DataConfig, *, killed_at: int = -1) -> subprocess.Popen[str]:
     """A process that decodes, and is killed when it comes to an image."""
-    command = [sys.executable, "-c", BUILD, config.root, str(config.cache_dir), str(killed_at), str(slow)]
+    command = [sys.executable, "-c", BUILD, config.root, str(config.cache_dir), str(killed_at)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -171,12 +171,15 @@ def test_after_a_kill_the_same_command_ends_with_the_right_bytes(config, picture
 
 
 def test_of_two_builders_one_builds_and_the_other_waits_and_says_so(config, pictures):
-    first = builder(config, slow=0.02)
-    assert first.stdout.readline()  # it is at it
-    second = builder(config, slow=0.02)
-    said = [process.communicate()[0] for process in (first, second)]
-    assert [process.returncode for process in (first, second)] == [0, 0]
-    assert said[1] == "another process is decoding these images; waiting for it\nimages read: 0\n"
+    header, index = decode.header_of(config), index_of(config)
+    header.parent.mkdir()
+    with one_at_a_time(header.with_suffix(".lock"), lambda event: None):
+        other = builder(config)
+        assert other.stdout.readline() == "another process is decoding these images; waiting for it\n"
+        recipe = Recipe(config.name, source_digest(index), len(index.paths), SIZE, SIZE, 3)
+        decode.make(index, header, recipe, lambda event: None)
+    assert other.communicate()[0] == "images read: 0\n"
+    assert other.returncode == 0
     assert pixel_file(config).read_bytes() == expected_bytes(pictures)
 
 

@@ -22,6 +22,7 @@ LAYOUT = "give a folder with train/, test/ and val/ alone, or one with a folder 
 def index_folders(folder: Path) -> ImageIndex:
     tree = Tree(folder)
     inside = tree.folders()
+    tree.omit_loose_files()
     splits = split_folders(folder, inside)
     if "train" not in splits or not is_split_layout(tree, inside, splits):
         refuse_splits_without_train(tree, inside, splits)
@@ -33,6 +34,7 @@ def index_folders(folder: Path) -> ImageIndex:
     parts: dict[str, Part] = {}
     for split, name in sorted(splits.items()):
         refuse_other_classes(folder / name, tree.folders(name), class_names, train=splits["train"])
+        tree.omit_loose_files(name)
         parts[split] = images_of(tree, class_names, within=name)
         refuse_empty(tree, split, name, parts[split])
     if "test" not in parts and "val" in parts:  # the layout of ImageNet, whose labelled test images are val/

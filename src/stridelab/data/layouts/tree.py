@@ -21,15 +21,15 @@ class Tree:
         """(what, path) of all that was passed over."""
 
     def folders(self, inside: str = "") -> list[str]:
-        """Names of the folders in `inside`, in order; files beside them are of no class."""
-        found = []
+        """Names of the folders in `inside`, in order."""
+        return [entry.name for entry in self._entries(inside) if kind_of(entry) is Kind.FOLDER]
+
+    def omit_loose_files(self, inside: str = "") -> None:
+        """Files beside the folders of classes."""
         for entry in self._entries(inside):
             path = f"{inside}/{entry.name}" if inside else entry.name
-            if kind_of(entry) is Kind.FOLDER:
-                found.append(entry.name)
-            else:
+            if kind_of(entry) is not Kind.FOLDER:
                 self.omitted.add(("image files outside the folders of classes" if is_image(path) else kind(path), path))
-        return found
 
     def images(self, inside: str) -> list[str]:
         """Paths of the images under `inside`, links followed: those of each folder by name, the folders by path."""
