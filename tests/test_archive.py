@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from stridelab.cli.train import start
 from stridelab.config import expand
 from stridelab.report.table import run_table
-from stridelab.sweep import conduct
 from stridelab.sweep.agenda import is_finished
 from stridelab.tracking.archive import MANIFEST, Limits, read, write
 from stridelab.tracking.exchange import export_sweep, import_sweep
@@ -74,7 +74,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     results = folder / "results"
     overrides = ["model.strides=1-2-2,2-2-1,9-9-9", "model.padding=valid", "sweep.report=false", "sweep.name=ours"]
     jobs = expand([*overrides, *SMALL, f"paths.results_dir={results}"])
-    conduct([job.config for job in jobs if job.config is not None], multirun=True)
+    start([job.config for job in jobs if job.config is not None], multirun=True)
     own = results / "sweeps" / "ours"
     identity = RunIdentity(json.loads((own / "run.json").read_text())["signature"], "ours", role="sweep")
     (folder / "comparison.html").write_text("<p>a comparison")

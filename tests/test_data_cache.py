@@ -17,17 +17,17 @@ import pytest
 import torch
 from PIL import Image
 
+from stridelab.cli.train import start
 from stridelab.config import load as compose
 from stridelab.data import DataConfig, decode, splits
-from stridelab.data.cache import Recipe, one_at_a_time, source_digest
 from stridelab.data.batches import Batches
+from stridelab.data.cache import Recipe, one_at_a_time, source_digest
 from stridelab.data.contents import forget, index_of
 from stridelab.data.images import read_image
 from stridelab.data.load import load
 from stridelab.data.splits import Data, channel_statistics, digest_of
 from stridelab.data.storage import OnDisk
 from stridelab.reproduce.rebuild import rebuild
-from stridelab.sweep import conduct
 
 ROOT = Path(__file__).parents[1]
 SIZE, EACH = 16, 60
@@ -339,7 +339,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 def here(*arguments: str) -> int:
     """`train.py` in this process."""
     own = ["data=image_folder", "data.size=16", "trainer.max_epochs=1", "trainer.feature_map_images=0"]
-    return conduct([compose([*own, "sweep.isolated=false", *arguments])], multirun=False)
+    return start([compose([*own, "launcher=in_process", *arguments])], multirun=False)
 
 
 def reproduce(folder: Path) -> None:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter, process_time
 
 import torch
-from torch.nn import functional as F
 
 from stridelab.models.build import build
-from stridelab.training.compiling import compiled
-from stridelab.training.fit import device_of, prepare_process
-from stridelab.training.module import decay_groups
-from stridelab.training.precision import autocast
 from stridelab.training.randomness import initialise
+from stridelab.training.runtime import autocast, device_of, dtype_of, layout_of, prepare_process
+from stridelab.training.step import TrainingStep
 from stridelab.training.throughput import synchronise
 
-from .workloads import FORWARD, Cell, Subject
+from .workloads import FORWARD, Subject, Workload
 
 LEAST_PASSES, MOST_PASSES = 3, 500
 SETTLE_S = 0.005
 """Of passes that do not count before each block: another process has had the caches."""
 
 
-class Specimen:
+class Worker:
     """The network as it is before training, with noise for images: speed does not depend on either."""
 
     def __init__(self, subject: Subject) -> None:
@@ -35,19 +33,13 @@ class Specimen:
         self.device = device_of(subject.trainer)
         network = build(subject.plan)
         initialise(network, seed=subject.seed)
-        double = torch.float64 if self.config.precision == "64-true" else torch.float32
-        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        self.network = network.to(self.device, double).to(memory_format=layout)
-        self.trained = compiled(self.network) if self.config.compile else self.network
-        self.optimizer = torch.optim.SGD(
-            decay_groups(self.network, weight_decay=self.config.weight_decay),
-            lr=0.0,  # every operation of a step, and weights that stay
-            momentum=self.config.momentum,
-            nesterov=self.config.momentum > 0,
-            fused=True,
-        )
-        self.dtype, self.layout = double, layout
-        self.passes: dict[Cell, Callable[[], object]] = {}
+        self.dtype, self.layout = dtype_of(self.config), layout_of(self.config)
+        self.network = network.to(self.device, self.dtype).to(memory_format=self.layout)
+        endless = replace(self.config, schedule="constant", batch_size=1)  # batches of any size are whole ones
+        self.step = TrainingStep(self.network, endless, num_steps=1)
+        for group in self.step.optimizer.param_groups:
+            group["lr"] = 0.0  # every operation of a step, and weights that stay
+        self.passes: dict[Workload, Callable[[], object]] = {}
 
     @property
     def device_name(self) -> str:
@@ -56,43 +48,43 @@ class Specimen:
             return str(torch.cuda.get_device_name(self.device))
         return "" if self.device.type == "cpu" else self.device.type
 
-    def prepare(self, cell: Cell, *, warm_up_s: float, block_s: float) -> tuple[int, float]:
+    def prepare(self, workload: Workload, *, warm_up_s: float, block_s: float) -> tuple[int, float]:
         """Warm up; how many passes fill a block, and the seconds of one. ValueError when the network cannot do it."""
-        self.passes[cell] = self._pass_of(cell)
+        self.passes[workload] = self._pass_of(workload)
         end = perf_counter() + warm_up_s
         times: list[float] = []
         while len(times) < LEAST_PASSES or perf_counter() < end:
-            times.append(self._timed(cell))
+            times.append(self._timed(workload))
         return max(1, min(round(block_s / min(times)), MOST_PASSES)), min(times)
 
-    def block(self, cell: Cell, *, passes: int) -> list[float]:
+    def block(self, workload: Workload, *, passes: int) -> list[float]:
         """Seconds of each of `passes` passes."""
         end = perf_counter() + SETTLE_S
         while passes > 1 and perf_counter() < end:  # a pass that is a block by itself is long enough
-            self._timed(cell)
-        return [self._timed(cell) for _ in range(passes)]
+            self._timed(workload)
+        return [self._timed(workload) for _ in range(passes)]
 
     def own_s(self) -> float:
         """Processor time of this process, all threads."""
         return process_time()
 
-    def _timed(self, cell: Cell) -> float:
-        run = self.passes[cell]
+    def _timed(self, workload: Workload) -> float:
+        run = self.passes[workload]
         synchronise()
         start = perf_counter()
         run()
         synchronise()
         return perf_counter() - start
 
-    def _pass_of(self, cell: Cell) -> Callable[[], object]:
+    def _pass_of(self, workload: Workload) -> Callable[[], object]:
         generator = torch.Generator().manual_seed(0)
-        shape = (cell.batch, self.plan.input_channels, *self.plan.input_size)
+        shape = (workload.batch, self.plan.input_channels, *self.plan.input_size)
         images = torch.randn(shape, generator=generator).to(self.device, self.dtype)
         images = images.contiguous(memory_format=self.layout)
-        if cell.kind == FORWARD:
+        if workload.kind == FORWARD:
             return lambda: self._forward(images)
         classes = self._forward(images[:1]).shape[1]
-        labels = torch.randint(classes, (cell.batch,), generator=generator).to(self.device)
+        labels = torch.randint(classes, (workload.batch,), generator=generator).to(self.device)
         return lambda: self._train(images, labels)
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -102,8 +94,4 @@ class Specimen:
 
     def _train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.config.precision, self.device):
-            loss = F.cross_entropy(self.trained(images), labels, label_smoothing=self.config.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.step(images, labels)

@@ -17,10 +17,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stridelab.text import printable
+
 from .cache import Cache, Progress, Recipe, commit, num_threads, one_at_a_time, open_cache, source_digest
 from .contents import contents_of, forget, index_of, refuse_incomplete
 from .files import fetch
-from .image_index import ImageIndex, printable
+from .image_index import ImageIndex
 from .images import formats, read_image, strict_pillow
 from .pixel_range import Range, UnreadableError
 from .settings import DataConfig

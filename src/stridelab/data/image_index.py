@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stridelab.text import printable
+
 TEST_SHARE = 5
 """One image in five is the test split of a set that has none."""
 
@@ -78,11 +80,6 @@ def few(some: Sequence[str], *, most: int = 5) -> str:
     """
     shown = ", ".join(repr(name) for name in some[:most])
     return shown if len(some) <= most else f"{shown} and {len(some) - most} more"
-
-
-def printable(text: str) -> str:
-    """The text, or its escapes: names of files may hold any bytes, terminal escapes too."""
-    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def counted(omissions: Iterable[tuple[str, str]]) -> tuple[Omission, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from stridelab.names import NO_EFFECT
+from stridelab.text import parts
 
 from .catalog import DATASETS
 from .catalog.facts import ArrayFunction, DatasetFacts, Files, ImageFiles
@@ -17,7 +20,7 @@ CORRUPT = ("refuse", "skip")
 class DataConfig:
     name: str = "fashion_mnist_mini"
     """Which data set; the group data= chooses it."""
-    root: str = "data"
+    root: str = field(default="data", metadata=NO_EFFECT)
     """Folder that is looked in for the files of the set, and that a download goes to."""
     train_size: int | None = None
     """Images to train on, each class in its share; smaller ones are parts of larger ones. null: all."""
@@ -26,17 +29,17 @@ class DataConfig:
     validation split of its own: how many of that, null for all."""
     split_seed: int = 0
     """Chooses the validation and training images; apart from `seed`, so that all runs see the same ones."""
-    download: bool = True
+    download: bool = field(default=True, metadata=NO_EFFECT)
     """Whether to download the files when they are nowhere on this machine."""
 
     size: Any = None
     """Pixels that image files are scaled to cover, their centre cut out: an int or [height, width]. null: 64."""
     channels: int | None = None
     """Image files are read as colour (3) or grey (1). null: 3."""
-    corrupt: str = "refuse"
+    corrupt: str = field(default="refuse", metadata=NO_EFFECT)  # what was left out shows in the data's digest
     """What to do with image files that cannot be read. refuse: train nothing, and name them. skip: leave them out, and
     record it."""
-    cache_dir: str | None = None
+    cache_dir: str | None = field(default=None, metadata=NO_EFFECT)
     """Folder for decoded image files. null: stridelab/ in the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
 
     def __post_init__(self) -> None:
@@ -122,8 +125,7 @@ def split_sizes(config: DataConfig, facts: DatasetFacts) -> tuple[int, int]:
 
 def parse_size(value: object) -> tuple[int, int]:
     """An int, [height, width] or the text 48x64, as (height, width)."""
-    if isinstance(value, str) and "x" in value:
-        value = [int(part) if part.isdigit() else part for part in value.split("x")]
+    value = parts(value, "x")
     pair = (value, value) if isinstance(value, int) else value
     if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(is_size(side) for side in pair):
         raise ValueError(f"data.size={value} must be an integer from 1 to {MAX_SIZE}, or two of them: [height, width].")

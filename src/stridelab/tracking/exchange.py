@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import archive, names
+from stridelab import names
+
+from . import archive
 from .archive import Limits
 from .files import read_json, write_json_atomic
 from .find import find_sweep
@@ -27,7 +29,7 @@ from .sync import Mirror
 ARTIFACTS = "artifacts"
 FLUSH_S = 600.0
 LEFT_BEHIND = (names.UID, names.PARENT_RUN, names.REASON, names.DATASET_CONTEXT)
-KEPT_OF_MLFLOW = (names.LOGGED_IMAGES, "mlflow.source.git.commit")
+KEPT_OF_MLFLOW = (names.LOGGED_IMAGES, names.SOURCE_COMMIT)
 """Of MLflow's own tags. Not the note, whose links lead into the store that it was written in; no user names."""
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import names
+from stridelab import names
+
 from .mlflow_reader import Reader, RunRecord
 from .settings import redact
 from .store import Store

@@ -14,7 +14,9 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from . import mlflow_sqlite, names
+from stridelab import names
+
+from . import mlflow_sqlite
 from .mlflow_sqlite import Points, Row
 from .relocate import follow_move
 from .settings import redact

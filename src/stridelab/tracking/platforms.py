@@ -7,17 +7,19 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from stridelab import names
+
 DECIDING = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
 """Environment variables that choose other kernels."""
 
 
 def platform_of(files: Mapping[str, str]) -> dict[str, str]:
     """What bits depend on beside the configuration, from the files of `provenance()`; empty when they are missing."""
-    if "provenance.json" not in files:
+    if names.PROVENANCE_FILE not in files:
         return {}
-    origin = json.loads(files["provenance.json"])
+    origin = json.loads(files[names.PROVENANCE_FILE])
     machine, variables = origin["machine"], origin["environment"]
-    torch = re.search(r"^torch==(.+)$", files.get("requirements.txt", ""), re.M)
+    torch = re.search(r"^torch==(.+)$", files.get(names.REQUIREMENTS_FILE, ""), re.M)
     return {
         "CPU": machine["cpu"],
         "CPU flags": " ".join(machine["cpu_flags"]),
@@ -28,7 +30,7 @@ def platform_of(files: Mapping[str, str]) -> dict[str, str]:
 
 def stored_platform(folder: Path) -> dict[str, str]:
     """Of the run in a folder."""
-    paths = [folder / name for name in ("provenance.json", "requirements.txt")]
+    paths = [folder / name for name in (names.PROVENANCE_FILE, names.REQUIREMENTS_FILE)]
     try:
         return platform_of({path.name: path.read_text() for path in paths if path.exists()})
     except (OSError, ValueError, KeyError):

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from . import names
+from stridelab import names
+
 from .journal import Record, pack_number
 from .status import TERMINAL
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from stridelab import names
 from stridelab.training.result import Result
 
-from . import names
 from .exchange import portable, write_folder
 from .files import read_json, write_json_atomic
 from .journal_cursor import POSITION, place_of
@@ -31,7 +31,7 @@ CONNECT_S, ANSWER_S, LOCKED_S = 5.0, 60.0, 2.0
 IDS_A_QUERY = 500
 MAX_SAID = 150
 """Characters of an error that are passed on."""
-PLATFORM = ("provenance.json", "requirements.txt")
+PLATFORM = (names.PROVENANCE_FILE, names.REQUIREMENTS_FILE)
 """Read in the run's folder itself (tracking/platforms.py)."""
 
 Wanted = Collection[str]

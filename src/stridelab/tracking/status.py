@@ -6,7 +6,8 @@ import errno
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import names
+from stridelab import names
+
 from .journal import JOURNAL, Journal, is_live, last, read
 from .staging import clear
 
