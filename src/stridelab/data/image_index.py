@@ -48,8 +48,8 @@ class ImageIndex:
 
     @property
     def num_held_out(self) -> int:
-        """Images of `train` that are the test split: a fifth, at least one a class."""
-        return 0 if self.test is not None else max(len(self.train) // TEST_SHARE, len(self.class_names))
+        """Images of `train` that are the test split."""
+        return 0 if self.test is not None else len(self.train) // TEST_SHARE
 
     @property
     def parts(self) -> tuple[Part, ...]:

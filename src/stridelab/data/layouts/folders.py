@@ -158,12 +158,13 @@ def complete(index: ImageIndex) -> ImageIndex:
 
 
 def refuse_too_few(index: ImageIndex) -> None:
-    """Each split that is taken from the training images needs one a class, and so does what is left."""
-    classes = len(index.class_names)
-    taken = [name for name, part in (("validation", index.val), ("test", index.test)) if part is None]
-    needed = classes * (1 + len(taken))
-    if len(index.train) < needed:
+    """A test image, and one a class to train on and one a class for validation, where they come from the same folder."""
+    num_classes, num_images, held_out = len(index.class_names), len(index.train), index.num_held_out
+    taken = [f"a test split (a fifth: {held_out})"] * (index.test is None)
+    taken += [f"a validation split (one a class: {num_classes})"] * (index.val is None)
+    left = num_images - held_out - (num_classes if index.val is None else 0)
+    if left < num_classes or (index.test is None and not held_out):
         raise ValueError(
-            f"data.root={index.folder} has {len(index.train)} training images of {classes} classes, and at least "
-            f"{needed} are needed: {1 + len(taken)} a class, as the {' and '.join(taken)} images come out of them."
+            f"data.root={index.folder} has too few images, {num_images} of {num_classes} classes to train on: out of "
+            f"them come {' and '.join(taken)}, and one a class must be left. Five a class are enough."
         )
