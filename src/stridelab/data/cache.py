@@ -6,15 +6,16 @@ written when its pixels are complete, in one step; so there is never half a cach
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from stridelab.system.files import write_json_atomic
 
 from .image_index import ImageIndex
 
@@ -125,35 +126,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def num_threads() -> int:
-    """Twice the cores: decoding leaves Python's lock, opening files does not."""
-    return 2 * len(os.sched_getaffinity(0))
-
-
 def seal(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """In one step, and on the disk when it is there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w") as file:
-        json.dump(dict(content) | {"seal": seal(content)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-@contextmanager
-def one_at_a_time(lock: Path, progress: Progress) -> Iterator[None]:
-    """One process at a time; the others wait, and say so."""
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress({"said": "another process is decoding these images; waiting for it"})
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    write_json_atomic(path, dict(content) | {"seal": seal(content)})
 
 
 def cached_facts(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stridelab.system.locks import locked
+from stridelab.system.processes import usable_cores
 from stridelab.text import printable
 
-from .cache import Cache, Progress, Recipe, commit, num_threads, one_at_a_time, open_cache, source_digest
+from .cache import Cache, Progress, Recipe, commit, open_cache, source_digest
 from .contents import contents_of, forget, index_of, refuse_incomplete
 from .files import fetch
 from .image_index import ImageIndex
@@ -29,6 +31,8 @@ from .settings import DataConfig
 
 BLOCK_BYTES = 16 << 20
 """Pixels that wait to be written, at most."""
+THREADS_A_CORE = 2
+"""Decoding leaves Python's lock, opening files does not."""
 TOLD_EVERY_S = 0.2
 NAMED = 5
 """Unreadable files that a refusal names."""
@@ -86,7 +90,11 @@ def find_or_make(index: ImageIndex, header: Path, recipe: Recipe, *, checked: bo
         if isinstance(cache, Cache):
             return cache
         header.parent.mkdir(parents=True, exist_ok=True)
-        with one_at_a_time(header.with_suffix(".lock"), progress):
+
+        def tell(holder: str) -> None:
+            progress({"said": f"another process is decoding these images; waiting for it ({holder})"})
+
+        with locked(header.with_suffix(".lock"), waits=tell):
             cache = open_cache(header, recipe, checked=checked)  # another process may have made it meanwhile
             if isinstance(cache, str):
                 if cache:
@@ -152,7 +160,7 @@ class Decoder:
 
     def write(self, file: IO[bytes]) -> None:
         formats()  # Pillow loads its plugins here, not in several threads at once
-        with strict_pillow(), ThreadPoolExecutor(num_threads()) as threads:
+        with strict_pillow(), ThreadPoolExecutor(THREADS_A_CORE * usable_cores()) as threads:
             for row, found in self._read_all(threads, range(len(self.paths)), self._first_look):
                 file.write(self._pixels(row, found))
             for row, found in self._read_all(threads, list(self.deep), self._second_look):

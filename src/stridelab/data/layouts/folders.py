@@ -158,7 +158,7 @@ def complete(index: ImageIndex) -> ImageIndex:
 
 
 def refuse_too_few(index: ImageIndex) -> None:
-    """A test image, and one a class to train on and one a class for validation, where they come from the same folder."""
+    """A test image, and one a class to train on and to validate with, where they come from the same folder."""
     num_classes, num_images, held_out = len(index.class_names), len(index.train), index.num_held_out
     taken = [f"a test split (a fifth: {held_out})"] * (index.test is None)
     taken += [f"a validation split (one a class: {num_classes})"] * (index.val is None)
