@@ -63,7 +63,7 @@ def finished(run: RunRecord, folders: Mapping[str, Path]) -> Finished:
 
 
 def send(store: Store, folders: list[Path], console: Console) -> None:
-    with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+    with Mirror(store) as mirror:
         for folder in folders:
             mirror.watch(folder)
         if not mirror.flush(FLUSH_S):

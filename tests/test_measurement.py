@@ -29,7 +29,7 @@ from stridelab.models.build import build
 from stridelab.plan import layer_plan_of
 from stridelab.sweep import conduct
 from stridelab.tracking import names
-from stridelab.tracking.amending import amend
+from stridelab.tracking.run import amend
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.mlflow_reader import RunRecord

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stridelab.tracking.amending import amend
+from stridelab.tracking.run import amend
 from stridelab.tracking.find import find_run
 from stridelab.tracking.journal import JOURNAL, last, read
 from stridelab.tracking.run import open_run

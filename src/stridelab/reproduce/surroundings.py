@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stridelab.config import Config
-from stridelab.tracking.platforms import DECIDING
+from stridelab.tracking.provenance import DECIDING
 from stridelab.tracking.signature import PACKAGE, TRAINING_CODE
 
 PACKAGES = ("torch", "numpy", "pytorch-lightning", "torchvision", "mkl", "intel-openmp", "triton")

@@ -58,7 +58,7 @@ def fetch(agenda: Agenda, stored: Stored, store: Store, console: Console) -> int
             work = works[signature]
             folder = Path(work.config.paths.results_dir) / "runs" / record.tags[names.SIGNATURE]
             try:
-                count += restore(record, folder, store=store, parent=work.identity.parent)
+                count += restore(record, folder, store=store)
             except (ValueError, OSError) as error:
                 said = escape(redact(str(error)))
                 console.print(

@@ -17,10 +17,11 @@ from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import Work, run
 from stridelab.tracking import names
+from stridelab.tracking.files import read_json
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.restore import Recall
-from stridelab.tracking.run import Run, open_run
-from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, read_status, repair
+from stridelab.tracking.run import IDENTITY, Run, open_run
+from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, put_aside_damaged, read_status, repair
 from stridelab.tracking.status import settle as settle_run
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
@@ -72,6 +73,9 @@ def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) ->
         writable(results)
     store = resolve_store(first.tracking, results_dir=results)
     recall = Recall(store)
+    aside = [] if first.sweep.preview else put_aside_damaged(results)
+    for said in aside:
+        console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
     pool.warm_up()
     if first.sweep.isolated and not first.sweep.preview:
         load_ahead(store, report=multirun and first.sweep.report)
@@ -88,7 +92,7 @@ def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) ->
     repair(results)
     if fetch(agenda, stored, store, console):
         agenda = make_agenda(variants, specs=specs, name=name)
-    mirror = Mirror(store.uri, store.artifact_root, store.experiment)
+    mirror = Mirror(store)
     patience_s = CLOSE_S
     try:
         if agenda.identity is not None:
@@ -123,16 +127,24 @@ def conduct_sweep(agenda: Agenda, pool: Pool | Here, mirror: Mirror, console: Co
             outcomes = train(agenda, pool, mirror, console)
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)
-        parent.members([work.identity.signature for work in agenda.works])
+        list_members(parent, agenda)
         parent.tags({"stridelab.foreign": "; ".join(f"{key}: {what}" for key, what in agenda.foreign.items())})
         if outcomes is None:
             outcomes = train(agenda, pool, mirror, console)
+        list_members(parent, agenda)
         failed = close(agenda, outcomes, parent, mirror, console)
         parent.tags({names.STATUS: FAILED if failed else FINISHED})
         if failed:
             raise Incomplete("not every run finished")
         return 0
     return 1
+
+
+def list_members(parent: Run, agenda: Agenda) -> None:
+    """By uid where they have begun: a run of the same signature that comes from elsewhere never stands for one."""
+    known = {work.identity.signature: read_json(work.folder / IDENTITY) for work in agenda.works}
+    uids = {signature: identity["uid"] for signature, identity in known.items() if identity}
+    parent.members(list(known), uids=uids)
 
 
 def claim(agenda: Agenda, stack: ExitStack) -> Run | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 SIGNATURE = "stridelab.signature"
@@ -28,7 +29,11 @@ PEAK_RSS = "stridelab.peak_rss"
 RUNS_AT_ONCE = "stridelab.runs_at_once"
 """Runs of the sweep that trained at the same time, at most, and shared the machine."""
 MEMBERS = "stridelab.members"
-"""On a sweep's run: the signatures of its runs, comma-separated; continued in `stridelab.members.1`, ..."""
+"""On a sweep's run: `signature:uid` of its runs, comma-separated; continued in `stridelab.members.1`, ..."""
+IMPORTED = "stridelab.imported"
+"""SHA-256 of the archive that a run came in: it never stands for a run of this results folder."""
+SENT = "stridelab.sent"
+"""Bytes of the run's journal that the store holds, and `folder.zip` when the folder itself is attached."""
 
 
 NOTE = "mlflow.note.content"
@@ -36,10 +41,31 @@ PARENT_RUN = "mlflow.parentRunId"
 LOGGED_IMAGES = "mlflow.loggedImages"
 DATASET_CONTEXT = "mlflow.data.context"
 
+FROM_OUTSIDE = frozenset(
+    {SWEEP, VARIANT, CODE, SCIENCE, BENCHMARK, BENCHMARK_SETUP, BENCHMARK_SESSION, PEAK_RSS, RUNS_AT_ONCE}
+    | {LOGGED_IMAGES, "mlflow.source.git.commit"}
+    | {f"stridelab.{word}" for word in ("seed", "tags", "commit", "dirty", "foreign", "argv", "keys")}
+    | {f"stridelab.{word}_digest" for word in ("init", "batch_order", "data", "weights")}
+    | {"stridelab.continued_from", "stridelab.mixed_platforms"}
+)
+"""Tags that an imported run brings along, as claims of whoever made it. All others are made afresh, or left behind."""
+
+
 ROLES = ("run", "sweep")
 
 SIGNATURE_RULE = re.compile(r"[\w.-]{1,200}", re.ASCII)
 
+_MEMBER = re.compile(rf"({SIGNATURE_RULE.pattern})(?::([0-9a-f]{{32}}))?", re.ASCII)
+
+
+def members_of(tags: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(signature, uid or nothing) of the members that a sweep's tags list, in order."""
+    parts = {int(key.removeprefix(MEMBERS)[1:] or 0): tags[key] for key in tags if _MEMBERS_KEY.fullmatch(key)}
+    words = (word for number in sorted(parts) for word in parts[number].split(","))
+    return [(found.group(1), found.group(2) or "") for word in words if (found := _MEMBER.fullmatch(word))]
+
+
+_MEMBERS_KEY = re.compile(rf"{re.escape(MEMBERS)}(\.[0-9]{{1,6}})?", re.ASCII)
 _KEY = re.compile(r"[\w.\- ][/\w.\- ]*", re.ASCII)
 MAX_LENGTH = {"metric": 250, "parameter": 250, "tag": 250, "image": 120}
 """The first three are MLflow's; an image's key becomes part of a file name."""

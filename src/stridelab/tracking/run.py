@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from . import names
 from .files import read_json, write_json_atomic
-from .journal import JOURNAL, Journal, pack_number
+from .journal import JOURNAL, TERMINAL, Journal, last, pack_number
 from .settings import redact
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 IDENTITY = "run.json"
 MAX_REASON_LENGTH = 500
-MEMBERS_PER_TAG = 200
+MEMBERS_PER_TAG = 100
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,11 @@ class RunIdentity:
             names.VARIANT: self.variant,
         }
         return {key: value for key, value in known.items() if value} | dict(self.tags)
+
+
+def member_tags(words: Sequence[str]) -> dict[str, str]:
+    parts = [words[i : i + MEMBERS_PER_TAG] for i in range(0, len(words), MEMBERS_PER_TAG)]
+    return {f"{names.MEMBERS}.{i}" if i else names.MEMBERS: ",".join(part) for i, part in enumerate(parts)}
 
 
 class Dataset(Protocol):
@@ -158,10 +163,11 @@ class Run:
             },
         )
 
-    def members(self, signatures: Sequence[str]) -> None:
-        """Of a sweep: which runs belong to it, in order, those included that another sweep has trained."""
-        parts = [signatures[i : i + MEMBERS_PER_TAG] for i in range(0, len(signatures), MEMBERS_PER_TAG)]
-        tags = {f"{names.MEMBERS}.{i}" if i else names.MEMBERS: ",".join(part) for i, part in enumerate(parts)}
+    def members(self, signatures: Sequence[str], *, uids: Mapping[str, str] | None = None) -> None:
+        """Of a sweep: which runs belong to it, in order, those included that another sweep has trained. `uids`, by
+        signature, of those that have begun: nothing else then ever stands for them."""
+        known = uids or {}
+        tags = member_tags([f"{one}:{known[one]}" if one in known else one for one in signatures])
         self.tags(tags | {old: "" for old in self._tags if old.startswith(names.MEMBERS) and old not in tags})
 
     def _record(self, kind: str, new: Mapping[str, str], known: dict[str, str]) -> None:
@@ -203,6 +209,22 @@ def open_run(folder: Path, identity: RunIdentity) -> Iterator[Run]:
                 error.add_note(f"and its end could not be recorded: {second}")
             raise
         run._end(None)
+    finally:
+        journal.close()
+
+
+@contextmanager
+def amend(folder: Path) -> Iterator[Run]:
+    """Record more of a run that has ended (measures of probes, benchmarks), which stays as it ended: the same status,
+    the same end. The store has it after the next `sync` or `Mirror`. ValueError when it has not ended;
+    BlockingIOError when another process is writing it."""
+    folder = folder.resolve()
+    record = last(folder / JOURNAL, "status")
+    if record is None or record.data["status"] not in TERMINAL:
+        raise ValueError(f"{folder} holds no run that has ended: only those are amended.")
+    journal = Journal(folder / JOURNAL)
+    try:
+        yield Run(folder, journal)
     finally:
         journal.close()
 
