@@ -125,7 +125,9 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from tracking_stores import identity, mirror_of
-from stridelab.tracking import TrackingConfig, open_run, resolve_store
+from stridelab.tracking.run import open_run
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.store import resolve_store
 results = Path({str(tmp_path)!r})
 start = time.perf_counter()
 mirror = mirror_of(resolve_store(TrackingConfig(), results_dir=results))
@@ -508,7 +510,7 @@ import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from tracking_stores import identity
-from stridelab.tracking import open_run
+from stridelab.tracking.run import open_run
 opened = open_run(Path({str(runs / "a")!r}), identity())
 opened.__enter__().metrics({{"a": 1.0}}, step=0)
 os._exit(9)

@@ -208,7 +208,8 @@ import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from tracking_stores import identity
-from stridelab.tracking import open_run, write_json_atomic
+from stridelab.tracking.run import open_run
+from stridelab.tracking.files import write_json_atomic
 opened = []
 for number, leaves_result in ((1, False), (2, True)):
     opened.append(open_run(Path({str(runs)!r}) / str(number), identity(number)))

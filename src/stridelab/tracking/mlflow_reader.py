@@ -207,7 +207,7 @@ class Reader:
         for entry in self.client.list_artifacts(run_id, folder or None):
             if entry.is_dir:
                 yield from self.files(run_id, entry.path)
-            else:
+            elif entry.path != names.FOLDER_ARCHIVE:  # whose content is all the others
                 yield entry.path
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import names
 from .images import save_for_ui
 from .journal import Record
-from .parcel import FOLDER_ARCHIVE, pack_folder
+from .parcel import pack_folder
 from .relocate import follow_move
 from .run import clean
 from .settings import redact
@@ -126,7 +126,7 @@ class Writer:
             info.lifecycle_stage == "deleted",
             num_bytes=int(size) if size.isdecimal() else 0,
             parent=tags.get(names.PARENT_RUN),
-            artifact_uri=info.artifact_uri if attached == FOLDER_ARCHIVE else "",
+            artifact_uri=info.artifact_uri if attached == names.FOLDER_ARCHIVE else "",
         )
 
     def has_folder(self, found: Found) -> bool:
@@ -134,8 +134,8 @@ class Writer:
         if not found.artifact_uri or found.deleted:
             return True
         if (root := local_folder(found.artifact_uri)) is not None:
-            return (root / FOLDER_ARCHIVE).exists()
-        return any(str(one.path) == FOLDER_ARCHIVE for one in self.client.list_artifacts(found.run_id))
+            return (root / names.FOLDER_ARCHIVE).exists()
+        return any(str(one.path) == names.FOLDER_ARCHIVE for one in self.client.list_artifacts(found.run_id))
 
     def mark(self, run_id: str, num_bytes: int, *, folder: Path | None) -> None:
         """Say how much of the journal is there; of a run that has ended, attach its `folder`, from which it can be
@@ -143,7 +143,7 @@ class Writer:
         attached = False
         if folder is not None:
             with tempfile.TemporaryDirectory(prefix="stridelab-") as made:
-                path = Path(made, FOLDER_ARCHIVE)
+                path = Path(made, names.FOLDER_ARCHIVE)
                 try:
                     pack_folder(folder, path)
                 except (OSError, ValueError) as error:
@@ -151,7 +151,7 @@ class Writer:
                 else:
                     self.client.log_artifact(run_id, str(path))
                     attached = True
-        self.set_tag(run_id, names.SENT, f"{num_bytes} {FOLDER_ARCHIVE}" if attached else str(num_bytes))
+        self.set_tag(run_id, names.SENT, f"{num_bytes} {names.FOLDER_ARCHIVE}" if attached else str(num_bytes))
 
     def set_tag(self, run_id: str, key: str, value: str) -> None:
         self.client.set_tag(run_id, key, value, synchronous=True)

@@ -51,6 +51,8 @@ FROM_OUTSIDE = frozenset(
 """Tags that an imported run brings along, as claims of whoever made it. All others are made afresh, or left behind."""
 
 
+FOLDER_ARCHIVE = "folder.zip"
+"""Among a run's artifacts in the store: an archive of its folder, from which it can be restored."""
 ROLES = ("run", "sweep")
 
 SIGNATURE_RULE = re.compile(r"[\w.-]{1,200}", re.ASCII)

@@ -22,8 +22,6 @@ from .journal import JOURNAL, TERMINAL, Record, encode, read
 from .run import IDENTITY
 from .status import FAILED, FINISHED, KILLED, STATUSES
 
-FOLDER_ARCHIVE = "folder.zip"
-"""Among a run's artifacts: an archive of its folder, from which it can be restored."""
 UID_RULE = re.compile(r"[0-9a-f]{32}", re.ASCII)
 SHA_RULE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 SWEEP_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)

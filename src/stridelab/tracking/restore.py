@@ -19,7 +19,7 @@ from .archive import Limits
 from .files import read_json, write_json_atomic
 from .journal_cursor import POSITION, place_of
 from .mlflow_reader import Reader, RunRecord
-from .parcel import FOLDER_ARCHIVE, Parcel, unpack
+from .parcel import Parcel, unpack
 from .staging import scratch
 from .status import RESULT
 from .store import Store, apply_settings
@@ -129,17 +129,17 @@ def download(run: RunRecord, into: Path) -> Parcel:
     the run holds. ValueError when it is not whole, or another's."""
     into.mkdir(parents=True, exist_ok=True)
     try:
-        path = run.artifact(FOLDER_ARCHIVE, into=into)
+        path = run.artifact(names.FOLDER_ARCHIVE, into=into)
     except FileNotFoundError:
-        raise ValueError(f"run {run.name} ({run.run_id}) has no artifact {FOLDER_ARCHIVE}") from None
+        raise ValueError(f"run {run.name} ({run.run_id}) has no artifact {names.FOLDER_ARCHIVE}") from None
     found: list[Parcel] = []
     archive.read(path, limits=Limits(), into=into, take=lambda name, content: found.append(unpack(content, at=name)))
     uid = run.tags.get(names.UID)
     if len(found) != 1 or found[0].uid != uid or found[0].signature != run.tags.get(names.SIGNATURE):
-        raise ValueError(f"{FOLDER_ARCHIVE} of run {run.name} ({run.run_id}) is that of another run")
+        raise ValueError(f"{names.FOLDER_ARCHIVE} of run {run.name} ({run.run_id}) is that of another run")
     missing = [sha for sha in found[0].files.values() if not (into / "files" / sha).exists()]
     if missing:
-        raise ValueError(f"{FOLDER_ARCHIVE} of run {run.name} ({run.run_id}) lacks {len(missing)} files")
+        raise ValueError(f"{names.FOLDER_ARCHIVE} of run {run.name} ({run.run_id}) lacks {len(missing)} files")
     return found[0]
 
 

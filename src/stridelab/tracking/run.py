@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 IDENTITY = "run.json"
 MAX_REASON_LENGTH = 500
 MEMBERS_PER_TAG = 100
+"""With their uids, 50 characters each; a tag holds 8,000."""
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ class RunIdentity:
 
 
 def member_tags(words: Sequence[str]) -> dict[str, str]:
-    parts = [words[i : i + MEMBERS_PER_TAG] for i in range(0, len(words), MEMBERS_PER_TAG)]
+    size = MEMBERS_PER_TAG if any(":" in word for word in words) else 2 * MEMBERS_PER_TAG
+    parts = [words[i : i + size] for i in range(0, len(words), size)]
     return {f"{names.MEMBERS}.{i}" if i else names.MEMBERS: ",".join(part) for i, part in enumerate(parts)}
 
 

@@ -113,11 +113,10 @@ class Mirror:
         """Sentences for a person, who is told once."""
         self._told = True
         count = sum(not cursor.has_sent(cursor.size()) for cursor in list(self._cursors.values()))
-        runs = "1 run is" if count == 1 else f"{count} runs are"
         advice = f" What helps: {self.remedy}." if self.remedy else ""
         return (
-            f"{runs} not yet complete in {redact(self.store.uri)}. Nothing is lost: the run folders have all of it, "
-            f"and `stridelab runs sync` with the same paths and tracking sends it.{advice}"
+            f"{count} runs are not yet complete in {redact(self.store.uri)}. Nothing is lost: the run folders have all of "
+            f"it, and `stridelab runs sync` with the same paths and tracking sends it.{advice}"
         )
 
     def what_is_odd(self) -> list[str]:
@@ -139,7 +138,7 @@ class Mirror:
         pauses = [self._pause] if self._pause.length_s else [cursor.pause for cursor in behind]
         if all(pause.length_s for pause in pauses):
             return max(pause.since for pause in pauses)
-        since = self._sending_since
+        since = self._sending_since if self.store.database is None else 0.0  # a file answers, or says that it is locked
         return since if since and time.monotonic() > since + STALLED_S else 0.0
 
     def _start(self) -> None:
@@ -149,6 +148,8 @@ class Mirror:
             log.warning("nothing is sent to MLflow for now (%s); the journals keep all of it.", error)
 
     def _work(self) -> None:
+        import mlflow  # noqa: F401  takes seconds, which are no server's fault
+
         while not self._closing:
             self._wake.wait(INTERVAL_S)
             self._wake.clear()
