@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup sweep test test-all faults check ui data notebook plan lock clean clean-results
+.PHONY: help setup sweep test faults check ui data notebook plan lock clean clean-results
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,8 +28,10 @@ sweep: $(READY) ## the main job: three stride plans, two seeds, on real images; 
 plan: $(READY) ## geometry and cost of the same three plans, without training
 	$(BIN)/python scripts/plan.py 'model.strides=[1,1,1],[1,2,2],[2,2,1]'
 
-test: $(READY) ## the tests
-	$(BIN)/python -m pytest
+TESTERS ?= 2
+
+test: $(READY) ## the tests, in TESTERS processes
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 faults: $(READY) ## every fault that is injected: kills, full disks, dead servers (about 10 minutes)
 	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults

@@ -14,12 +14,11 @@ from time import perf_counter
 
 import numpy as np
 
-from stridelab import report
+from stridelab import names, report
 from stridelab.config import load
 from stridelab.geometry import LayerGeometry, measure
 from stridelab.plan import layer_plan_of
 from stridelab.run import cost
-from stridelab.tracking import names
 from stridelab.tracking.find import find_sweep
 from stridelab.tracking.provenance import provenance
 from stridelab.tracking.run import RunIdentity, open_run

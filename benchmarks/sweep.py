@@ -6,26 +6,20 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import Any
-
-import torch
-from torch.nn import functional as F
 
 from stridelab.config import Config, load
 from stridelab.data.files import missing
-from stridelab.models.build import build
-from stridelab.plan import layer_plan_of
 from stridelab.tracking.status import RESULT
 
+from . import bare
 from .commands import Ended, call, train_command
 from .rows import Row, middle_of
 
-WARM_UP_STEPS = 5
 SHORT_RUNS = ("trainer.max_epochs=3",)
 TEMPLATE_WORK = (
     *("data=fashion_mnist", "data.train_size=20000", "data.val_size=5000", "data.download=false"),
@@ -129,21 +123,10 @@ def sum_of_bare(grid: Grid, share: float, *, channels_last: bool) -> float:
 
 def bare_s(config: Config, images: int, *, share: float, channels_last: bool) -> float:
     """Seconds to train on `images`: one fixed batch in memory, all cores, no metrics, no data loading."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    plan, batch = layer_plan_of(config), config.trainer.batch_size
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = build(plan).to(memory_format=layout)
-    pixels = torch.randn(batch, plan.input_channels, *plan.input_size).contiguous(memory_format=layout)
-    labels = torch.randint(0, 10, (batch,))
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True)
-    steps = max(1, round(share * images / batch))
-    for step in range(WARM_UP_STEPS + steps):
-        if step == WARM_UP_STEPS:
-            start = perf_counter()
-        optimizer.zero_grad()
-        F.cross_entropy(network(pixels), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return (perf_counter() - start) * images / (steps * batch)
+    trainer = replace(config.trainer, threads=len(os.sched_getaffinity(0)), channels_last=channels_last)
+    steps = max(1, round(share * images / trainer.batch_size))
+    seconds = bare.seconds(replace(config, trainer=trainer), steps=steps)
+    return seconds * images / (steps * trainer.batch_size)
 
 
 def growth(sizes: Sequence[int]) -> Iterator[Row]:

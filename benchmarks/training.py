@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
 from os import sched_getaffinity
@@ -14,22 +13,16 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import torch
-from torch.nn import functional as F
+import pytorch_lightning as pl
 
 from stridelab.config import Config, load
 from stridelab.data.loaders import load as load_data
-from stridelab.models.build import build
 from stridelab.models.settings import spell
 from stridelab.plan import layer_plan_of
 from stridelab.tracking.run import Run
-from stridelab.training.compiling import compiled
-from stridelab.training.feature_maps import FeatureMaps
 from stridelab.training.fit import fit
-from stridelab.training.module import decay_groups
-from stridelab.training.progress import EpochMetrics
 
-from . import usual
+from . import bare, usual
 from .carrying import Carrier, carrier
 from .rows import Row, middle_of
 
@@ -83,15 +76,17 @@ def compared(cell: Cell, carrying: Carrier, untouched: ProcessPoolExecutor, *, r
     """A fit, a bare loop in its process, a plain loop in a process as PyTorch sets it up; and again."""
     config = cell.config()
     plain = load([*cell.words, "trainer.channels_last=false"])
-    speed = bare_images_per_s(config, cell.span_s)
+    speed = bare.images_per_s(config, span_s=cell.span_s)
     images = len(load_data(config.data).train)
     epochs = max(2, round(speed * min(FIT_S, 2 * cell.span_s) / images))
     found: defaultdict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         for name, value in fitted(cell.config(f"trainer.max_epochs={epochs}"), carrying).items():
             found[name].append(value)
-        found["bare"].append(bare_images_per_s(config, cell.span_s))
-        found["plain"].append(untouched.submit(bare_images_per_s, plain, cell.span_s).result())
+        without = cell.config(f"trainer.max_epochs={epochs}", "trainer.feature_map_images=0")
+        found["without snapshots"].append(fitted(without, carrying)["whole"])
+        found["bare"].append(bare.images_per_s(config, span_s=cell.span_s))
+        found["plain"].append(untouched.submit(bare.images_per_s, plain, span_s=cell.span_s).result())
     yield from rows_of(config, " ".join([*cell.precision, cell.words[0]]), found)
 
 
@@ -115,104 +110,51 @@ def rows_of(config: Config, where: str, found: Mapping[str, list[float]]) -> Ite
     yield row("fit, all training steps with their data; ratio to the plain loop", "steps", than="plain")
     yield row("fit, with validation, checkpoints and set-up; ratio to the bare loop", "whole", than="bare")
     yield row("tracking in fit", "tracking", unit="% of fit")
-    yield row("snapshots in fit, their tracking included", "snapshots", unit="% of fit")
+    yield row("fit, the whole of it without snapshots; ratio to with them", "without snapshots", than="whole")
 
 
-def bare_images_per_s(config: Config, span_s: float) -> float:
-    """Forward, backward and fused SGD over one batch, nothing else, in the config's precision and layout."""
-    torch.set_num_threads(config.trainer.threads)
-    trainer, plan = config.trainer, layer_plan_of(config)
-    network = build(plan)
-    images = torch.randn(trainer.batch_size, *plan.input_size, plan.input_channels).permute(0, 3, 1, 2)
-    labels = torch.randint(0, 10, (trainer.batch_size,))
-    if trainer.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    else:
-        images = images.contiguous()
-    groups = decay_groups(network, weight_decay=trainer.weight_decay)
-    optimizer = torch.optim.SGD(groups, lr=trainer.lr, momentum=trainer.momentum, nesterov=True, fused=True)
-    forward: Callable[..., torch.Tensor] = forward_of(network, config)
+class EpochWatch(pl.Callback):
+    """Seconds from the start of each epoch to the end of its last step."""
 
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=trainer.precision == "bf16-mixed"):
-            loss = F.cross_entropy(forward(images), labels)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    seconds = began = 0.0
 
-    for _ in range(5):
-        step()
-    steps, began = 0, perf_counter()
-    while perf_counter() - began < span_s:
-        step()
-        steps += 1
-    return steps * trainer.batch_size / (perf_counter() - began)
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = perf_counter()
 
-
-def forward_of(network: torch.nn.Module, config: Config) -> Callable[..., torch.Tensor]:
-    return compiled(network) if config.trainer.compile else network
-
-
-@dataclass
-class Stopwatch:
-    """Seconds within wrapped calls, nested ones once; and the spans between an epoch's start and its last step."""
-
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    depth: int = 0
-    epoch_began: float = 0.0
-
-    def around(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def timed(*args: Any, **options: Any) -> Any:
-            began = perf_counter()
-            try:
-                return call(*args, **options)
-            finally:
-                self.seconds[name] += perf_counter() - began
-
-        return timed
-
-    def progress(self, event: Mapping[str, Any]) -> None:
-        if event.get("step", 0) == event.get("steps", 1):
-            self.seconds["steps"] += perf_counter() - self.epoch_began
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx + 1 == trainer.num_training_batches:
+            self.seconds += perf_counter() - self.began
 
 
 class TimedRecorder:
     """A run's record whose calls are timed."""
 
-    def __init__(self, run: Run, watch: Stopwatch) -> None:
-        self.folder = run.folder
+    def __init__(self, run: Run) -> None:
+        self.folder, self.seconds = run.folder, 0.0
         for name in RECORDS:
-            setattr(self, name, watch.around(getattr(run, name), "tracking"))
+            setattr(self, name, self.timed(getattr(run, name)))
+
+    def timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def calling(*args: Any, **options: Any) -> Any:
+            began = perf_counter()
+            try:
+                return call(*args, **options)
+            finally:
+                self.seconds += perf_counter() - began
+
+        return calling
 
 
 def fitted(config: Config, carrying: Carrier) -> Figures:
     """A fit with a journal, which another process carries into a store."""
-    watch, data = Stopwatch(), load_data(config.data)
-    with carrying.run() as run, watched(watch):
-        recorder: Any = TimedRecorder(run, watch)
-        result = fit(layer_plan_of(config), data, config.trainer, seed=0, recorder=recorder, progress=watch.progress)
+    data, watch = load_data(config.data), EpochWatch()
+    with carrying.run() as run:
+        recorder: Any = TimedRecorder(run)
+        result = fit(layer_plan_of(config), data, config.trainer, seed=0, recorder=recorder, callbacks=[watch])
     images, fit_s = config.trainer.max_epochs * len(data.train), result.metrics["time/fit_s"]
     return {
         "tracked": result.metrics["throughput/train_images_per_s"],
-        "steps": images / watch.seconds["steps"],
+        "steps": images / watch.seconds,
         "whole": images / fit_s,
-        "tracking": 100 * watch.seconds["tracking"] / fit_s,
-        "snapshots": 100 * watch.seconds["snapshots"] / fit_s,
+        "tracking": 100 * recorder.seconds / fit_s,
     }
-
-
-@contextmanager
-def watched(watch: Stopwatch) -> Iterator[None]:
-    """Time what takes feature maps, and note when an epoch starts."""
-    take, start = FeatureMaps.take, EpochMetrics.on_train_epoch_start
-
-    def epoch(*args: Any) -> None:
-        watch.epoch_began = perf_counter()
-        start(*args)
-
-    try:
-        FeatureMaps.take = watch.around(take, "snapshots")  # type: ignore[method-assign]
-        EpochMetrics.on_train_epoch_start = epoch  # type: ignore[assignment, method-assign]
-        yield
-    finally:
-        FeatureMaps.take, EpochMetrics.on_train_epoch_start = take, start  # type: ignore[method-assign]

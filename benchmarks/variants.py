@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from stridelab import names
 from stridelab.benchmark.session import Finished, measure_runs
 from stridelab.benchmark.timing import Measured, Session, Timing
 from stridelab.benchmark.workloads import TINY, Effort
 from stridelab.config import Config, load
 from stridelab.models.settings import spell
 from stridelab.reproduce.rebuild import rebuild
-from stridelab.tracking import names
 from stridelab.tracking.files import read_json
 from stridelab.tracking.find import find_sweep
 from stridelab.tracking.mlflow_reader import RunRecord

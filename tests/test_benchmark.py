@@ -12,9 +12,9 @@ import pytest
 from benchmarks import SECTIONS
 from benchmarks.plan import AXES
 from benchmarks.rows import cell, middle_of
+from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.plan import examine
-from stridelab.sweep import conduct
 
 BENCHMARK = Path(__file__).parents[1] / "scripts" / "benchmark.py"
 FIELDS = ["section", "name", "strides", "batch", "value", "unit", "ratio", "n", "spread"]
@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("trained") / "results"
     small = ["data.train_size=100", "data.val_size=100", "trainer.max_epochs=1", "model.channels=[4,4]"]
     given = [*small, f"paths.results_dir={results}", "sweep.report=false"]
-    assert conduct([load([*given, f"model.strides={strides}"]) for strides in ("4-2", "2-4")], multirun=True) == 0
+    assert start([load([*given, f"model.strides={strides}"]) for strides in ("4-2", "2-4")], multirun=True) == 0
     return results
 
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stridelab.cli.train import start
 from stridelab.config import load as compose
 from stridelab.data import DataConfig, splits
 from stridelab.data import cache as cache_file
@@ -27,7 +28,6 @@ from stridelab.data.loaders import load
 from stridelab.data.splits import Data, channel_statistics, digest_of
 from stridelab.data.storage import OnDisk
 from stridelab.reproduce.rebuild import rebuild
-from stridelab.sweep import conduct
 
 ROOT = Path(__file__).parents[1]
 SIZE, EACH = 16, 60
@@ -351,7 +351,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 def here(*arguments: str) -> int:
     """`train.py` in this process."""
     own = ["data=image_folder", "data.size=16", "trainer.max_epochs=1", "trainer.feature_map_images=0"]
-    return conduct([compose([*own, "sweep.isolated=false", *arguments])], multirun=False)
+    return start([compose([*own, "launcher=in_process", *arguments])], multirun=False)
 
 
 def reproduce(folder: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.variants import rows
+from stridelab import names
 from stridelab.benchmark import cpu_load, session
 from stridelab.benchmark.cpu_load import Load, Moment
 from stridelab.benchmark.interleave import take_turns
@@ -24,15 +25,14 @@ from stridelab.benchmark.session import is_measured
 from stridelab.benchmark.timing import Measured, Session, Timing
 from stridelab.benchmark.worker import Specimen
 from stridelab.benchmark.workloads import CELLS, TINY, Cell, Subject
+from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.models.build import build
 from stridelab.plan import layer_plan_of
-from stridelab.sweep import conduct
-from stridelab.tracking import names
-from stridelab.tracking.run import amend
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.mlflow_reader import RunRecord
+from stridelab.tracking.run import amend
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.status import read_status
 from stridelab.tracking.store import resolve_store
@@ -228,7 +228,7 @@ def test_what_a_network_cannot_do_is_left_out_with_its_reason() -> None:
 
 def sweep(folder: Path, *overrides: str) -> int:
     arguments = [*SMALL, f"paths.results_dir={folder}", "sweep.report=false", *overrides]
-    return conduct([job.config for job in expand(arguments) if job.config], multirun=True)
+    return start([job.config for job in expand(arguments) if job.config], multirun=True)
 
 
 def record_of(folder: Path) -> SweepRecord:

@@ -23,9 +23,9 @@ from stridelab.plan import examine, layer_plan_of, print_plan
 from stridelab.plan.formats import FORMATS
 from stridelab.plan.json_csv import CSV_COLUMNS, LAYER_FIELDS
 from stridelab.plan.table import SAMPLE, lines_of
-from stridelab.plan.text import human, human_bytes, markdown_text, one_line
 from stridelab.plan.variant_row import Row, rows_of
 from stridelab.plan.warnings import WARNINGS, warnings_of
+from stridelab.text import human, human_bytes, markdown_text, printable
 
 PLAN = Path(__file__).parents[1] / "scripts" / "plan.py"
 GRID = ["model.strides=[1,1,1],[1,2,2],[[1,2],2,3]", "model.padding=same,valid", "data=cifar10"]
@@ -94,7 +94,7 @@ def test_momentum_costs_a_copy_of_the_parameters() -> None:
     assert without["totals"]["memory"]["optimizer_state"] == 0
 
 
-def test_csv_has_one_line_a_variant_and_the_same_figures() -> None:
+def test_csv_has_printable_a_variant_and_the_same_figures() -> None:
     rows = list(csv.DictReader(io.StringIO(written("csv", *GRID))))
     for row, entry in zip(rows, json.loads(written("json", *GRID)), strict=True):
         totals = entry["totals"]
@@ -168,21 +168,23 @@ def test_what_a_person_wrote_cannot_become_markup_or_move_a_cursor() -> None:
     assert json.loads(hostile("json"))[0]["variant"] == f"ckpt_path={HOSTILE}"
     assert next(csv.DictReader(io.StringIO(hostile("csv"))))["variant"] == f"ckpt_path={HOSTILE}"
     assert markdown_text("same_lower") == "same_lower"
-    assert one_line("a\tb\x00") == "a\\tb\\x00"
+    assert printable("a\tb\x00") == "a\\tb\\x00"
 
 
 def test_figures_for_people_have_three_digits() -> None:
     counts = {
         0: "0",
         999: "999",
-        1000: "1.00 k",
+        1000: "1,000",
+        9999: "9,999",
+        10_000: "10.0 k",
         23_560: "23.6 k",
         999_499: "999 k",
         999_500: "1.00 M",
         7_450_000: "7.45 M",
     }
     assert {count: human(count) for count in counts} == counts
-    sizes = {640: "640 B", 1023: "1.00 KiB", 1536: "1.50 KiB", 2**20: "1.00 MiB", 11_744_051: "11.2 MiB"}
+    sizes = {640: "640 B", 1023: "0.999 KiB", 1536: "1.50 KiB", 2**20: "1.00 MiB", 11_744_051: "11.2 MiB"}
     assert {size: human_bytes(size) for size in sizes} == sizes
     assert human(None) == human_bytes(None) == "?"
 

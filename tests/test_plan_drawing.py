@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import io
+import json
+from dataclasses import asdict
 from itertools import product
 from xml.etree import ElementTree
 
@@ -16,10 +17,12 @@ from PIL import Image
 from stridelab.config.grid import grid_of
 from stridelab.data.spec import DATASETS, EMBEDDED
 from stridelab.geometry import IMAGE, compose, layer
-from stridelab.plan.drawing import MOST, write
-from stridelab.plan.maps import ladder, middle, seen_by, unread
-from stridelab.plan.picture import ANKLE_BOOT, picture
-from stridelab.plan.variant_row import MANY_MAPS, Figures, Row, rows_of
+from stridelab.geometry.drawing import Panel, draw
+from stridelab.geometry.drawing.maps import MANY_MAPS, maps_of, middle, seen_by
+from stridelab.geometry.drawing.placed_map import PHOTOGRAPH
+from stridelab.geometry.layer_geometry import parse_layers
+from stridelab.plan.formats import MOST, write_svg
+from stridelab.plan.variant_row import Figures, Row, rows_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 GRIDS = {
@@ -39,7 +42,7 @@ def drawn(*arguments: str) -> ElementTree.Element:
 
 def parsed(rows: list[Row]) -> ElementTree.Element:
     out = io.StringIO()
-    write(rows, out)
+    write_svg(rows, out)
     return ElementTree.fromstring(out.getvalue())
 
 
@@ -81,7 +84,7 @@ def test_what_is_marked_as_never_read_is_what_geometry_counts(conv: tuple, size:
     (one,) = compose(
         [layer("conv", kernel_size=k, stride=s, dilation=d, padding=[0, 0, before, after])], input_size=size
     )
-    rows = unread(one, 0)
+    rows = one.unread(0)
     real = [row for row in rows if 0 <= row < size]
     assert len(real) == one.unread_pixels[0] + one.skipped_pixels[0] + one.hole_pixels[0]
     trailing = max((row for row in range(-before, size + after) if row not in rows), default=-before - 1)
@@ -109,15 +112,15 @@ def figures_of(*arguments: str) -> Figures:
 def test_the_ladder_has_the_maps_of_the_table() -> None:
     for arguments in ([], ["model.strides=[[1,2],2,3]"]):
         figures = figures_of(*arguments)
-        assert [rung.size for rung in ladder(figures)] == figures.map_sizes
+        assert [each.size for each in maps_of(figures.layers)] == figures.map_sizes
 
 
 def test_deep_networks_are_told_in_few_maps() -> None:
     figures = figures_of(GRIDS["deep"][0], "model.strides=1-1-1-2-1-1-1-2-1-1")
     assert figures.map_sizes == [(28, 28), (14, 14), (7, 7)]
-    rungs = ladder(figures)
-    assert len(rungs) <= MANY_MAPS
-    assert [rung.label[0] for rung in rungs[1:]] == ["conv1 to conv3", "conv4 to conv7", "conv8 to conv10"]
+    maps = maps_of(figures.layers)
+    assert len(maps) <= MANY_MAPS
+    assert [each.label[0] for each in maps[1:]] == ["conv1 to conv3", "conv4 to conv7", "conv8 to conv10"]
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -184,14 +187,28 @@ def test_too_many_variants_are_refused() -> None:
         drawn(f"trainer.batch_size=range(2,{MOST + 3})")
 
 
-def pixels(uri: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
-
-
 def test_the_photograph_is_one_of_the_embedded_data_set() -> None:
     from stridelab.data.formats import read_idx
 
-    boot = read_idx(EMBEDDED, digests=DATASETS["fashion_mnist_mini"].files.digests)
-    assert np.array_equal(pixels(picture((28, 28))), boot.test_images[ANKLE_BOOT, :, :, 0])
-    assert DATASETS["fashion_mnist_mini"].class_names[boot.test_labels[ANKLE_BOOT]] == "Ankle boot"
-    assert pixels(picture((32, 20))).shape == (32, 20)
+    facts = DATASETS["fashion_mnist_mini"]
+    images = read_idx(EMBEDDED, digests=facts.files.digests)
+    boot = np.asarray(Image.open(PHOTOGRAPH))
+    (at,) = np.flatnonzero((images.test_images[..., 0] == boot).all((1, 2)))
+    assert facts.class_names[images.test_labels[at]] == "Ankle boot"
+
+
+def test_a_network_without_configuration_is_drawn_too() -> None:
+    """As the report does, from the layers alone; a residual block is seen through both its branches."""
+    layers = compose(
+        [
+            layer("conv", "wide", kernel_size=5, padding=2, inputs=(IMAGE,)),
+            layer("conv", "shortcut", kernel_size=1, inputs=(IMAGE,)),
+            layer("add", "sum", inputs=("wide", "shortcut")),
+        ],
+        input_size=20,
+    )
+    stored = json.loads(json.dumps([asdict(one) for one in layers]))
+    assert parse_layers(stored) == tuple(layers)
+    svg = ElementTree.fromstring(draw([Panel("residual", parse_layers(stored), remarks=["Trained."])]))
+    assert "A unit of the last map sees 5 of 20 px; its neighbour, 1 px further. 26 parameters" in " ".join(texts(svg))
+    assert any(line.endswith("Trained.") for line in texts(svg))

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from stridelab.cli.reproduce import main
+from stridelab.cli.train import start
 from stridelab.config import Config, load
 from stridelab.reproduce import find
 from stridelab.reproduce.rebuild import rebuild
 from stridelab.reproduce.surroundings import Origin, bits_expected, code, compare_surroundings, packages
 from stridelab.reproduce.verdict import CLOSE, DIFFERENT, IDENTICAL, Comparison, compare
-from stridelab.sweep import conduct
 from stridelab.tracking.find import find_run
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.settings import TrackingConfig
@@ -35,7 +35,7 @@ SMALL = ["trainer.max_epochs=1", "data.train_size=300", "data.val_size=100", "mo
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of one run."""
     results = tmp_path_factory.mktemp("trained") / "results"
-    assert conduct([load([*SMALL, "seed=1", f"paths.results_dir={results}"])], multirun=False) == 0
+    assert start([load([*SMALL, "seed=1", f"paths.results_dir={results}"])], multirun=False) == 0
     return results
 
 

@@ -17,17 +17,18 @@ from rich.console import Console
 
 from stridelab.config import expand
 from stridelab.config.variants import science
-from stridelab.sweep.agenda import choose_folder, jobs_at_once
-from stridelab.sweep.local import Pool
-from stridelab.sweep.progress import Board, duration
+from stridelab.sweep.agenda import choose_folder
+from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
+from stridelab.sweep.progress import Board
 from stridelab.sweep.task import WAIT, Listener, Outcome, Task
+from stridelab.text import duration
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
-def pool() -> Pool:
-    return Pool(2)
+def pool() -> LocalLauncher:
+    return LocalLauncher(2)
 
 
 def double(number: int, *, progress: Any) -> int:
@@ -56,7 +57,9 @@ def sleep(seconds: float, *, progress: Any) -> int:
     return os.getpid()
 
 
-def test_values_come_back_in_order_with_their_events_and_their_output_in_a_file(pool: Pool, tmp_path: Path) -> None:
+def test_values_come_back_in_order_with_their_events_and_their_output_in_a_file(
+    pool: LocalLauncher, tmp_path: Path
+) -> None:
     heard: list[tuple[int, Mapping[str, Any]]] = []
     tasks = [Task(double, (number,), log=tmp_path / f"{number}.txt") for number in range(5)]
     outcomes = pool.run(tasks, Listener(event=lambda index, event: heard.append((index, event))))
@@ -75,14 +78,14 @@ def test_values_come_back_in_order_with_their_events_and_their_output_in_a_file(
         ("die", "killed by SIGKILL (perhaps by the system, out of memory)", True),
     ],
 )
-def test_what_happens_to_one_run_stays_there(pool: Pool, how: str, reason: str, died: bool) -> None:
+def test_what_happens_to_one_run_stays_there(pool: LocalLauncher, how: str, reason: str, died: bool) -> None:
     tasks = [Task(double, (1,)), Task(misbehave, (how,)), Task(double, (2,))]
     before, bad, after = pool.run(tasks)
     assert (before.value, after.value) == (2, 4)
     assert (bad.reason, bad.died) == (reason, died)
 
 
-def test_no_more_run_at_once_than_allowed(pool: Pool) -> None:
+def test_no_more_run_at_once_than_allowed(pool: LocalLauncher) -> None:
     running: set[int] = set()
     most = 0
 
@@ -98,12 +101,12 @@ def test_no_more_run_at_once_than_allowed(pool: Pool) -> None:
     assert most == 2
 
 
-def test_each_run_has_a_process_of_its_own(pool: Pool) -> None:
+def test_each_run_has_a_process_of_its_own(pool: LocalLauncher) -> None:
     outcomes = pool.run([Task(sleep, (0.0,)) for _ in range(4)])
     assert len({outcome.value for outcome in outcomes}) == 4
 
 
-def test_an_interruption_ends_the_children(pool: Pool) -> None:
+def test_an_interruption_ends_the_children(pool: LocalLauncher) -> None:
     pids: list[int] = []
 
     def interrupt(index: int, event: Mapping[str, Any]) -> None:
@@ -190,7 +193,7 @@ def test_more_time_does_not_make_another_run() -> None:
     assert [science(job.config) for job in short if job.config] == [science(job.config) for job in long if job.config]
 
 
-def test_what_waits_for_another_process_is_tried_again_and_held_up_by_nobody(pool: Pool) -> None:
+def test_what_waits_for_another_process_is_tried_again_and_held_up_by_nobody(pool: LocalLauncher) -> None:
     looks: list[int] = []
 
     def look(index: int) -> Outcome | None:
@@ -205,7 +208,7 @@ def test_what_waits_for_another_process_is_tried_again_and_held_up_by_nobody(poo
     assert sorted(ended) == [0, 1, 2, 3]
 
 
-def test_what_is_known_already_is_taken_and_not_started(pool: Pool) -> None:
+def test_what_is_known_already_is_taken_and_not_started(pool: LocalLauncher) -> None:
     known = Outcome(value=7)
     started: list[int] = []
     listener = Listener(look=lambda index: known if index == 1 else None, start=started.append)
@@ -213,7 +216,7 @@ def test_what_is_known_already_is_taken_and_not_started(pool: Pool) -> None:
     assert started == [0, 2]
 
 
-def test_a_task_that_takes_too_long_is_ended(pool: Pool) -> None:
+def test_a_task_that_takes_too_long_is_ended(pool: LocalLauncher) -> None:
     began = time.monotonic()
     late, other = pool.run([Task(sleep, (60,), timeout_s=0.5), Task(double, (1,))])
     assert (late.status, late.died, late.reason) == ("timed out", True, "timed out after 0.00833 min")
@@ -221,7 +224,7 @@ def test_a_task_that_takes_too_long_is_ended(pool: Pool) -> None:
     assert time.monotonic() - began < 20
 
 
-def test_the_first_failure_can_end_all(pool: Pool) -> None:
+def test_the_first_failure_can_end_all(pool: LocalLauncher) -> None:
     tasks = [Task(misbehave, ("raise",)), Task(sleep, (60,)), Task(double, (1,))]
     bad, ended, never = pool.run(tasks, Listener(stop=lambda outcome: outcome.status != "finished"))
     assert (bad.status, ended.status, never.status) == ("failed", "killed", "not started")

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stridelab.names import check_key
 from stridelab.tracking.files import write_json_atomic
 from stridelab.tracking.journal import JOURNAL, read
-from stridelab.tracking.names import check_key
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.status import RESULT, read_status, repair, settle
 from tracking_stores import Spec, identity

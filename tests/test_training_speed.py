@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from stridelab.cli.train import start
 from stridelab.config import load
 from stridelab.data.loaders import load as load_data
 from stridelab.data.splits import Data
 from stridelab.plan import layer_plan_of
-from stridelab.sweep import conduct
 from stridelab.training import Result
 from stridelab.training import fit as fitting
 from stridelab.training.settings import TrainerConfig
@@ -64,7 +64,7 @@ def test_the_very_step_that_diverged_is_named(tmp_path: Path, data: Data, monkey
         calls.append(args)
         return real(*args, **options) * (float("nan") if len(calls) == 8 else 1.0)
 
-    monkeypatch.setattr("stridelab.training.module.F.cross_entropy", spoil)
+    monkeypatch.setattr("stridelab.training.step.F.cross_entropy", spoil)
     with pytest.raises(FloatingPointError, match=r"the training loss is nan in epoch 1 at step 8 of 25; lower"):
         train(tmp_path, data)
 
@@ -86,7 +86,6 @@ def test_how_many_steps_are_taken_at_once(
     assert steps_of(TrainerConfig(**changed), count=count, image_shape=shape) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_step_learns_the_same_and_continues_to_the_same_bits(tmp_path: Path, data: Data) -> None:
     """400 images in batches of 64: the last of each epoch is smaller."""
@@ -110,5 +109,5 @@ def test_without_a_compiler_nothing_is_created(
         monkeypatch.delenv("CXX", raising=False)
     results = tmp_path / "results"
     with pytest.raises(ValueError, match=r"trainer.compile=true needs a C\+\+ compiler, and .* is not found; install"):
-        conduct([load(["trainer=fast", f"paths.results_dir={results}"])], multirun=False)
+        start([load(["trainer=fast", f"paths.results_dir={results}"])], multirun=False)
     assert not results.exists()

@@ -42,11 +42,11 @@ class IsolatedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from stridelab.cli.refusal import refusing
+        from stridelab.cli.train import start
         from stridelab.config import load
-        from stridelab.sweep import conduct
 
         with refusing():
-            code = conduct([load(overrides) for overrides in job_overrides], multirun=True)
+            code = start([load(overrides) for overrides in job_overrides], multirun=True)
         if code:
             raise SystemExit(code)  # every reason has been said; Hydra's traceback would hide them
         return [

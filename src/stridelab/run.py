@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stridelab import names
 from stridelab.config import Config
 from stridelab.data import DataSpec
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.plan import layer_plan_of
-from stridelab.tracking import names
 from stridelab.tracking.files import write_json_atomic
 from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.provenance import platform_difference, platform_of, stored_platform, torch_facts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Work:
+class RunSpec:
     """All that one run needs to know; made by the sweep, used in the child process."""
 
     config: Config
@@ -50,24 +50,24 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
     return load(config.data, progress=progress).spec
 
 
-def run(work: Work, *, progress: Progress) -> Result:
-    """Train as `work.config` says, record in `work.folder`, and leave `result.json` as the mark of completion.
+def run(spec: RunSpec, *, progress: Progress) -> Result:
+    """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
     from stridelab.data.loaders import load
     from stridelab.training import Result
     from stridelab.training.fit import fit
 
-    config = work.config
-    with open_run(work.folder, work.identity) as record, status_told(record):
-        if (finished := read_result(work.folder)) is not None:
-            record.artifact(work.folder / RESULT)
+    config = spec.config
+    with open_run(spec.folder, spec.identity) as record, status_told(record):
+        if (finished := read_result(spec.folder)) is not None:
+            record.artifact(spec.folder / RESULT)
             return Result(**finished)
         point("run.opened")
-        data = load(config.data, checked=bool(work.data_digest), progress=progress)
-        refuse_other_data(work, data.spec)
-        tell_other_platform(record, work, progress)
+        data = load(config.data, checked=bool(spec.data_digest), progress=progress)
+        refuse_other_data(spec, data.spec)
+        tell_other_platform(record, spec, progress)
         plan = layer_plan_of(config)
-        describe(record, work, data, plan)
+        describe(record, spec, data, plan)
         result = fit(
             plan,
             data,
@@ -76,20 +76,20 @@ def run(work: Work, *, progress: Progress) -> Result:
             recorder=record,
             progress=progress,
             ckpt_path=config.ckpt_path,
-            owner=work.identity.signature,
+            owner=spec.identity.signature,
         )
         record.tags(
             {
-                "stridelab.init_digest": result.init_digest,
-                "stridelab.batch_order_digest": result.batch_order_digest,
-                "stridelab.weights_digest": result.weights_digest,
+                names.INIT_DIGEST: result.init_digest,
+                names.BATCH_ORDER_DIGEST: result.batch_order_digest,
+                names.WEIGHTS_DIGEST: result.weights_digest,
             }
         )
         point("result.begun")
-        if not (work.folder / JOURNAL).exists():
-            raise FileNotFoundError(f"{work.folder} was removed while its run trained; its records are lost.")
-        write_json_atomic(work.folder / RESULT, asdict(result))
-        record.artifact(work.folder / RESULT)
+        if not (spec.folder / JOURNAL).exists():
+            raise FileNotFoundError(f"{spec.folder} was removed while its run trained; its records are lost.")
+        write_json_atomic(spec.folder / RESULT, asdict(result))
+        record.artifact(spec.folder / RESULT)
         point("result.written")
     point("run.closed")
     return result
@@ -108,37 +108,37 @@ def status_told(record: Run) -> Iterator[None]:
     record.tags({names.STATUS: FINISHED})
 
 
-def refuse_other_data(work: Work, spec: DataSpec) -> None:
-    if work.data_digest and spec.digest != work.data_digest:
+def refuse_other_data(spec: RunSpec, data_spec: DataSpec) -> None:
+    if spec.data_digest and data_spec.digest != spec.data_digest:
         raise ValueError(
-            f"the files of data={spec.name} have changed since the sweep began: their digest was "
-            f"{work.data_digest[:12]} and is {spec.digest[:12]}. Results are not mixed; run the command again."
+            f"the files of data={data_spec.name} have changed since the sweep began: their digest was "
+            f"{spec.data_digest[:12]} and is {data_spec.digest[:12]}. Results are not mixed; run the command again."
         )
 
 
-def tell_other_platform(record: Run, work: Work, progress: Progress) -> None:
+def tell_other_platform(record: Run, spec: RunSpec, progress: Progress) -> None:
     """An attempt that goes on where another machine stopped gives sound results, but not the same bits."""
-    if other := platform_difference(stored_platform(work.folder), platform_of(work.provenance)):
+    if other := platform_difference(stored_platform(spec.folder), platform_of(spec.provenance)):
         progress({"said": f"begun on another platform ({other}); the result is not equal to the bit"})
-        record.tags({"stridelab.mixed_platforms": other})
+        record.tags({names.MIXED_PLATFORMS: other})
 
 
-def describe(record: Run, work: Work, data: Data, plan: LayerPlan) -> None:
+def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
     """Everything that is known before the first step."""
     layers = measure(plan)
     record.metrics(cost(layers), step=0)
-    record.tags({"stridelab.data_digest": data.spec.digest, "stridelab.seed": str(work.config.seed)})
-    record.tags({names.RUNS_AT_ONCE: str(work.at_once)})
+    record.tags({names.DATA_DIGEST: data.spec.digest, names.SEED: str(spec.config.seed)})
+    record.tags({names.RUNS_AT_ONCE: str(spec.at_once)})
     record.dataset(data.spec, context="train")
-    files = dict(work.provenance) | {
-        "geometry.json": json.dumps([asdict(layer) for layer in layers], indent=1),
-        "config.json": redact(json.dumps(asdict(work.config), indent=1)),
-        "torch.json": json.dumps(torch_facts(), indent=1),
+    files = dict(spec.provenance) | {
+        names.GEOMETRY_FILE: json.dumps([asdict(layer) for layer in layers], indent=1),
+        names.CONFIG_FILE: redact(json.dumps(asdict(spec.config), indent=1)),
+        names.TORCH_FILE: json.dumps(torch_facts(), indent=1),
     }
     if data.spec.unreadable:
         files["unreadable_images.txt"] = "".join(f"{line}\n" for line in data.spec.unreadable)
     for name, content in files.items():
-        path = work.folder / name
+        path = spec.folder / name
         path.write_text(content)
         record.artifact(path)
 

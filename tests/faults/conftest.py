@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stridelab.sweep.local import Pool
+from stridelab.sweep.launchers.local import LocalLauncher
 from tracking_stores import make_template
 
 ALL = "STRIDELAB_FAULTS"
@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def pool() -> Pool:
-    return Pool(2)
+def pool() -> LocalLauncher:
+    return LocalLauncher(2)
 
 
 @pytest.fixture(scope="session")

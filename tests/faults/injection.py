@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from stridelab.cli.train import start
 from stridelab.config import expand
 from stridelab.config.variants import varying_keys
 from stridelab.data import DataSpec
 from stridelab.data.loaders import load
 from stridelab.plan import examine
-from stridelab.run import Work, run
-from stridelab.sweep import conduct
+from stridelab.run import RunSpec, run
 from stridelab.sweep.agenda import Agenda, make_agenda
-from stridelab.sweep.local import Pool
+from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.task import Outcome, Task
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.settings import TrackingConfig
@@ -45,7 +45,7 @@ def agenda_of(results: Path, *overrides: str) -> Agenda:
     """What `train.py -m` would do with these arguments."""
     configs = configs_of(results, *overrides)
     variants = [examine(config, keys=varying_keys(configs)) for config in configs]
-    return make_agenda(variants, specs={config.data: spec_of(config.data) for config in configs}, name="test")
+    return make_agenda(variants, data_specs={config.data: spec_of(config.data) for config in configs}, name="test")
 
 
 def configs_of(results: Path, *overrides: str) -> list[Any]:
@@ -56,8 +56,8 @@ def configs_of(results: Path, *overrides: str) -> list[Any]:
     return [job.config for job in jobs]
 
 
-def work_of(results: Path, *overrides: str) -> Work:
-    (work,) = agenda_of(results, *overrides).works
+def work_of(results: Path, *overrides: str) -> RunSpec:
+    (work,) = agenda_of(results, *overrides).specs
     return work
 
 
@@ -68,14 +68,14 @@ def spec_of(config: Any) -> DataSpec:
 
 def sweep(results: Path, *overrides: str) -> int:
     """All of `train.py -m` but its command line, in this process; its runs are in children."""
-    return conduct(configs_of(results, *overrides), multirun=True)
+    return start(configs_of(results, *overrides), multirun=True)
 
 
-def task(work: Work, *, fault: str = "", once: Path | None = None, setup: Setup | None = None) -> Task:
+def task(work: RunSpec, *, fault: str = "", once: Path | None = None, setup: Setup | None = None) -> Task:
     return Task(struck, (work, fault, once, setup), log=work.folder / "output.txt")
 
 
-def struck(work: Work, fault: str, once: Path | None, setup: Setup | None, *, progress: Any) -> Any:
+def struck(work: RunSpec, fault: str, once: Path | None, setup: Setup | None, *, progress: Any) -> Any:
     """In a child: a run that meets `fault` (see stridelab.training.faults) after `setup` has prepared its process."""
     if fault:
         os.environ[VARIABLE] = fault
@@ -86,12 +86,12 @@ def struck(work: Work, fault: str, once: Path | None, setup: Setup | None, *, pr
     return run(work, progress=progress)
 
 
-def attempt(pool: Pool, work: Work, **what: Any) -> Outcome:
+def attempt(pool: LocalLauncher, work: RunSpec, **what: Any) -> Outcome:
     (outcome,) = pool.run([task(work, **what)])
     return outcome
 
 
-def complete(pool: Pool, work: Work) -> Evidence:
+def complete(pool: LocalLauncher, work: RunSpec) -> Evidence:
     """The same run again, undisturbed, to its end."""
     outcome = attempt(pool, work)
     assert outcome.status == "finished", outcome
@@ -181,5 +181,5 @@ def stored(results: Path, folders: Sequence[Path]) -> dict[str, dict[tuple[str, 
     return found
 
 
-def elsewhere(work: Work, folder: Path) -> Work:
+def elsewhere(work: RunSpec, folder: Path) -> RunSpec:
     return replace(work, folder=folder)

@@ -23,7 +23,7 @@ from injection import (
     work_of,
 )
 
-from stridelab.sweep.local import Pool, finish
+from stridelab.sweep.launchers.local import LocalLauncher, finish
 from stridelab.tracking.journal import JOURNAL, Journal
 from stridelab.tracking.status import read_status, read_tag, repair
 
@@ -31,12 +31,12 @@ NIGHTLY = os.environ.get("STRIDELAB_FAULTS") == "nightly"
 
 
 @pytest.fixture(scope="session")
-def reference(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def reference(pool: LocalLauncher, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """A run that nothing happened to."""
     return complete(pool, work_of(tmp_path_factory.mktemp("reference")))
 
 
-def test_what_is_compared_would_show_a_difference(pool: Pool, tmp_path: Path, reference: Evidence) -> None:
+def test_what_is_compared_would_show_a_difference(pool: LocalLauncher, tmp_path: Path, reference: Evidence) -> None:
     other = complete(pool, work_of(tmp_path, "seed=1"))
     assert other.digests["weights_digest"] != reference.digests["weights_digest"]
     assert other.points != reference.points
@@ -76,7 +76,9 @@ SELDOM = [
 
 
 @pytest.mark.parametrize("where", OFTEN + [pytest.param(where, marks=pytest.mark.faults) for where in SELDOM])
-def test_killed_at_a_point_and_started_again(pool: Pool, tmp_path: Path, reference: Evidence, where: str) -> None:
+def test_killed_at_a_point_and_started_again(
+    pool: LocalLauncher, tmp_path: Path, reference: Evidence, where: str
+) -> None:
     """Faults 1 to 3: SIGKILL at steps, around checkpoints, in validation, before and after the end mark."""
     work = work_of(tmp_path)
     outcome = attempt(pool, work, fault=f"{where}:kill")
@@ -84,7 +86,7 @@ def test_killed_at_a_point_and_started_again(pool: Pool, tmp_path: Path, referen
     assert complete(pool, work) == reference
 
 
-def test_killed_many_times_in_one_run(pool: Pool, tmp_path: Path, template: Path, reference: Evidence) -> None:
+def test_killed_many_times_in_one_run(pool: LocalLauncher, tmp_path: Path, template: Path, reference: Evidence) -> None:
     """Fault 1, a chain; and what MLflow holds at the end is what the journal holds, once."""
     results = use_store(tmp_path, template)
     work = work_of(results)
@@ -103,7 +105,7 @@ def test_killed_many_times_in_one_run(pool: Pool, tmp_path: Path, template: Path
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(20 if NIGHTLY else 3))
-def test_killed_at_random_until_done(pool: Pool, tmp_path: Path, reference: Evidence, seed: int) -> None:
+def test_killed_at_random_until_done(pool: LocalLauncher, tmp_path: Path, reference: Evidence, seed: int) -> None:
     """Fault 1: whenever."""
     work, chance = work_of(tmp_path), random.Random(seed)
     for _ in range(4):
@@ -116,7 +118,7 @@ def test_killed_at_random_until_done(pool: Pool, tmp_path: Path, reference: Evid
     assert complete(pool, work) == reference
 
 
-def test_the_older_checkpoint_stays_until_the_newer_is_whole(pool: Pool, tmp_path: Path) -> None:
+def test_the_older_checkpoint_stays_until_the_newer_is_whole(pool: LocalLauncher, tmp_path: Path) -> None:
     """Fault 2: at no point is there less than one sound checkpoint."""
     work = work_of(tmp_path)
     attempt(pool, work, fault="checkpoint.written:3:kill")
@@ -125,7 +127,7 @@ def test_the_older_checkpoint_stays_until_the_newer_is_whole(pool: Pool, tmp_pat
 
 
 @pytest.mark.parametrize("cut", [1, 40, pytest.param(0, marks=pytest.mark.faults)])
-def test_a_journal_that_was_torn(pool: Pool, tmp_path: Path, reference: Evidence, cut: int) -> None:
+def test_a_journal_that_was_torn(pool: LocalLauncher, tmp_path: Path, reference: Evidence, cut: int) -> None:
     """Fault 26: the machine stops in the middle of a record (0: the whole of it). What the checkpoint knows is
     recorded again, so not even an epoch's metrics are missing. (Every byte: test_tracking_journal.py.)"""
     work = work_of(tmp_path)
@@ -137,7 +139,9 @@ def test_a_journal_that_was_torn(pool: Pool, tmp_path: Path, reference: Evidence
     assert complete(pool, work) == reference
 
 
-def test_a_lock_is_held_by_a_process_and_not_by_a_file(pool: Pool, tmp_path: Path, reference: Evidence) -> None:
+def test_a_lock_is_held_by_a_process_and_not_by_a_file(
+    pool: LocalLauncher, tmp_path: Path, reference: Evidence
+) -> None:
     """Fault 20: the pid that a journal names may long be another's; the kernel knows whether anybody writes."""
     work = work_of(tmp_path)
     work.folder.mkdir(parents=True)
@@ -149,7 +153,9 @@ def test_a_lock_is_held_by_a_process_and_not_by_a_file(pool: Pool, tmp_path: Pat
     assert complete(pool, work) == reference
 
 
-def test_a_run_that_is_being_trained_is_not_trained_twice(pool: Pool, tmp_path: Path, reference: Evidence) -> None:
+def test_a_run_that_is_being_trained_is_not_trained_twice(
+    pool: LocalLauncher, tmp_path: Path, reference: Evidence
+) -> None:
     """Fault 19, within one pool: the second waits its turn and takes what the first has made."""
     work = work_of(tmp_path)
     first, second = pool.run([task(work), task(work)])
@@ -168,7 +174,9 @@ def jump_back() -> None:
     time.time_ns = late
 
 
-def test_the_clock_does_not_decide_which_checkpoint_is_newest(pool: Pool, tmp_path: Path, reference: Evidence) -> None:
+def test_the_clock_does_not_decide_which_checkpoint_is_newest(
+    pool: LocalLauncher, tmp_path: Path, reference: Evidence
+) -> None:
     """Fault 21: clocks jump and dates of files lie; epochs count, and no record goes back in time."""
     work = work_of(tmp_path)
     attempt(pool, work, fault="checkpoint.saved:2:kill", setup=jump_back)

@@ -21,9 +21,9 @@ import pytest
 import torch
 from injection import Evidence, agenda_of, attempt, complete, elsewhere, evidence, sweep, use_store, work_of
 
-from stridelab.run import Work, run
+from stridelab.run import RunSpec, run
 from stridelab.sweep.agenda import code_digest
-from stridelab.sweep.local import Pool
+from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.task import Task
 from stridelab.tracking.status import read_status, read_tag
 from stridelab.training import faults
@@ -32,12 +32,12 @@ from stridelab.training.checksummed import read_sealed, replace_file, seal
 
 
 @pytest.fixture(scope="module")
-def reference(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def reference(pool: LocalLauncher, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     return complete(pool, work_of(tmp_path_factory.mktemp("reference")))
 
 
 @pytest.fixture(scope="module")
-def interrupted(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def interrupted(pool: LocalLauncher, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was killed with checkpoints of epochs 1 and 2."""
     work = work_of(tmp_path_factory.mktemp("interrupted"))
     attempt(pool, work, fault="epoch.trained:3:kill")
@@ -89,7 +89,7 @@ SPOILERS: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("how", SPOILERS)
 def test_a_checkpoint_that_was_spoiled(
-    pool: Pool, tmp_path: Path, interrupted: Path, reference: Evidence, how: str
+    pool: LocalLauncher, tmp_path: Path, interrupted: Path, reference: Evidence, how: str
 ) -> None:
     """Fault 13: put aside and said; the older one is used."""
     work = work_of(tmp_path)
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_was_spoiled(
 
 
 def test_with_no_sound_checkpoint_a_run_begins_anew(
-    pool: Pool, tmp_path: Path, interrupted: Path, reference: Evidence
+    pool: LocalLauncher, tmp_path: Path, interrupted: Path, reference: Evidence
 ) -> None:
     """Fault 13: what it recorded before is recorded once."""
     work = work_of(tmp_path)
@@ -174,7 +174,7 @@ def know_how_to_limit(size: int) -> None:
     faults.ACTIONS["limit"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def test_no_space_for_a_checkpoint(pool: Pool, tmp_path: Path, reference: Evidence) -> None:
+def test_no_space_for_a_checkpoint(pool: LocalLauncher, tmp_path: Path, reference: Evidence) -> None:
     """Fault 12: said with path and size; no part of a file under a final name; goes on when there is space."""
     work = work_of(tmp_path)
     attempt(pool, work, fault="checkpoint.begun:2:kill")
@@ -200,7 +200,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk(pool: Pool, small_disk: Path, reference: Evidence) -> None:
+def test_a_full_disk(pool: LocalLauncher, small_disk: Path, reference: Evidence) -> None:
     """Fault 12: the journal fills up too; nothing that was whole is lost, and the run goes on when there is space."""
     work = work_of(small_disk)
     attempt(pool, work, fault="checkpoint.saved:1:kill")
@@ -224,7 +224,7 @@ def test_a_read_only_results_folder(small_disk: Path) -> None:
         sweep(small_disk)
 
 
-def test_a_run_folder_that_vanishes(pool: Pool, tmp_path: Path, reference: Evidence) -> None:
+def test_a_run_folder_that_vanishes(pool: LocalLauncher, tmp_path: Path, reference: Evidence) -> None:
     """Fault 15: no run is complete whose records are gone."""
     work = work_of(tmp_path)
     (outcome,) = pool.run([Task(run_and_lose, (work,))])
@@ -234,7 +234,7 @@ def test_a_run_folder_that_vanishes(pool: Pool, tmp_path: Path, reference: Evide
     assert complete(pool, work) == reference
 
 
-def run_and_lose(work: Work, *, progress: Any) -> Any:
+def run_and_lose(work: RunSpec, *, progress: Any) -> Any:
     """In a child: somebody deletes the run's folder in its second epoch."""
 
     def tell(event: Mapping[str, Any]) -> None:
@@ -244,7 +244,7 @@ def run_and_lose(work: Work, *, progress: Any) -> Any:
     return run(work, progress=tell)
 
 
-def test_data_that_changed_while_the_sweep_ran(pool: Pool, tmp_path: Path) -> None:
+def test_data_that_changed_while_the_sweep_ran(pool: LocalLauncher, tmp_path: Path) -> None:
     """Fault 14: results of two data sets are never mixed."""
     work = replace(work_of(tmp_path), data_digest="0" * 64)
     outcome = attempt(pool, work)
@@ -264,7 +264,11 @@ def test_damaged_data_is_named_before_anything_is_trained(tmp_path: Path) -> Non
 
 
 def test_other_code_is_another_run(
-    pool: Pool, tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pool: LocalLauncher,
+    tmp_path: Path,
+    template: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Fault 23: what old code finished is trained anew, or with reuse=any taken with a warning; its folder stays."""
     results = use_store(tmp_path, template)
@@ -277,13 +281,13 @@ def test_other_code_is_another_run(
     assert new.folder != old.folder
     agenda = agenda_of(results, "reuse=any")
     assert [work.folder for work in agenda.done] == [old.folder]
-    assert agenda.foreign == {old.identity.signature: "other code"}
+    assert agenda.differences == {old.identity.signature: "other code"}
     assert sweep(results, "reuse=any") == 0
     assert "from elsewhere" in capsys.readouterr().out
     assert evidence(old.folder) == before
 
 
-def test_another_platform_is_said(pool: Pool, tmp_path: Path, interrupted: Path) -> None:
+def test_another_platform_is_said(pool: LocalLauncher, tmp_path: Path, interrupted: Path) -> None:
     """Fault 23: a run that goes on elsewhere is marked as not comparable to the bit; one that was finished elsewhere
     is taken with a warning, or with reuse=none trained again."""
     work = work_of(tmp_path)
@@ -294,13 +298,13 @@ def test_another_platform_is_said(pool: Pool, tmp_path: Path, interrupted: Path)
     assert read_tag(work.folder, "stridelab.mixed_platforms").startswith("CPU Abacus ")
     origin.write_text(origin.read_text().replace('"cpu": "', '"cpu": "Abacus '))
     agenda = agenda_of(tmp_path)
-    assert agenda.foreign[work.identity.signature].startswith("CPU Abacus ")
+    assert agenda.differences[work.identity.signature].startswith("CPU Abacus ")
     assert len(agenda.done) == 1
     strict = agenda_of(tmp_path, "reuse=none")
     assert [one.folder.name for one in strict.to_do] == [work.folder.name + ".2"]
 
 
-def test_a_signature_has_its_own_folder(pool: Pool, tmp_path: Path, interrupted: Path) -> None:
+def test_a_signature_has_its_own_folder(pool: LocalLauncher, tmp_path: Path, interrupted: Path) -> None:
     """Fault 23: a folder of another run is never written into."""
     work = elsewhere(work_of(tmp_path, "seed=5"), tmp_path / "runs" / "there")
     shutil.copytree(interrupted, work.folder)

@@ -32,7 +32,7 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from stridelab.report import run_table
 from stridelab.run import read_result
-from stridelab.sweep.local import Pool
+from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.tracking.find import find_sweep
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.store import Store, resolve_store
@@ -43,7 +43,7 @@ SEEDS = "seed=0,1"
 
 
 @pytest.fixture(scope="module")
-def reference(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> list[Evidence]:
+def reference(pool: LocalLauncher, tmp_path_factory: pytest.TempPathFactory) -> list[Evidence]:
     results = tmp_path_factory.mktemp("reference")
     return [complete(pool, work_of(results, f"seed={seed}")) for seed in (0, 1)]
 
@@ -56,7 +56,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trained(results: Path, reference: list[Evidence]) -> list[Path]:
-    folders = [work.folder for work in agenda_of(results, SEEDS).works]
+    folders = [work.folder for work in agenda_of(results, SEEDS).specs]
     assert [evidence(folder) for folder in folders] == reference
     return folders
 
@@ -213,7 +213,7 @@ def test_a_database_that_is_damaged_is_made_again_from_the_journals(
 
 def fetched(results: Path, reference: list[Evidence]) -> None:
     """All runs of the sweep are in `results`, as the reference has them, and none was trained there."""
-    for work, one in zip(agenda_of(results, SEEDS).works, reference, strict=True):
+    for work, one in zip(agenda_of(results, SEEDS).specs, reference, strict=True):
         result = read_result(work.folder)
         assert result is not None
         assert {key: value for key, value in result.items() if key.endswith("_digest")} == one.digests
@@ -238,7 +238,7 @@ def test_runs_whose_folders_are_lost_are_taken_from_the_store(
     assert sweep(results, SEEDS) == 0
     assert "2 runs were finished in the tracking store already" in capsys.readouterr().out
     fetched(results, reference)
-    folders = [work.folder for work in agenda_of(results, SEEDS).works]
+    folders = [work.folder for work in agenda_of(results, SEEDS).specs]
     assert stored(results, folders) == {
         folder.name: dict(one.points) for folder, one in zip(folders, reference, strict=True)
     }
@@ -291,8 +291,8 @@ def test_a_results_folder_that_was_moved_goes_on(
     trained(new, reference)
     sweeps = find_sweep(resolve_store(TrackingConfig(), results_dir=new), "test")
     assert [run.artifact("config.json").is_relative_to(new) for run in sweeps.runs] == [True, True]
-    expected = {work.identity.signature: dict(evidence(work.folder).points) for work in agenda_of(new, SEEDS).works}
-    assert stored(new, [work.folder for work in agenda_of(new, SEEDS).works]) == expected
+    expected = {work.identity.signature: dict(evidence(work.folder).points) for work in agenda_of(new, SEEDS).specs}
+    assert stored(new, [work.folder for work in agenda_of(new, SEEDS).specs]) == expected
     shutil.copytree(new, tmp_path / "copy")
     copied = find_sweep(resolve_store(TrackingConfig(), results_dir=tmp_path / "copy"), "test")
     assert all(run.artifact("config.json").is_relative_to(tmp_path / "copy") for run in copied.runs)

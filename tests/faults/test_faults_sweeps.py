@@ -29,7 +29,7 @@ from injection import (
     work_of,
 )
 
-from stridelab.sweep.local import Pool, finish
+from stridelab.sweep.launchers.local import LocalLauncher, finish
 from stridelab.sweep.task import Outcome, Task, cause_of_death
 from stridelab.tracking.status import read_status, read_tag, status_of
 from stridelab.training import faults
@@ -41,15 +41,15 @@ LONG = ("trainer.max_epochs=300", "trainer.feature_map_images=0")
 
 
 @pytest.fixture(scope="module")
-def reference(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
+def reference(pool: LocalLauncher, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
     """Undisturbed runs by their strides."""
     results = tmp_path_factory.mktemp("reference")
     return {strides: complete(pool, work_of(results, f"model.strides={strides}")) for strides in ("4-2-2", "2-2-4")}
 
 
-def between(pool: Pool, results: Path, **what: Any) -> Outcome:
+def between(pool: LocalLauncher, results: Path, **what: Any) -> Outcome:
     """A run that something happens to, between two others, which must not notice."""
-    works = agenda_of(results, "seed=0,1,2").works
+    works = agenda_of(results, "seed=0,1,2").specs
     before, bad, after = pool.run([task(works[0]), task(works[1], **what), task(works[2])])
     assert (before.status, after.status) == ("finished", "finished")
     return bad
@@ -64,12 +64,14 @@ def between(pool: Pool, results: Path, **what: Any) -> Outcome:
         pytest.param("kill", "killed", "killed by SIGKILL", marks=pytest.mark.faults),
     ],
 )
-def test_what_happens_to_one_run_is_told(pool: Pool, tmp_path: Path, action: str, status: str, said: str) -> None:
+def test_what_happens_to_one_run_is_told(
+    pool: LocalLauncher, tmp_path: Path, action: str, status: str, said: str
+) -> None:
     """Faults 9 and 11: no memory, `os._exit(0)`, a crash of native code."""
     outcome = between(pool, tmp_path, fault=f"step:2:{action}")
     assert outcome.status == status
     assert said in (outcome.reason or "")
-    folder = agenda_of(tmp_path, "seed=1").works[0].folder
+    folder = agenda_of(tmp_path, "seed=1").specs[0].folder
     assert not (folder / "result.json").exists()
     if action == "crash":
         assert "Fatal Python error: Segmentation fault" in (folder / "output.txt").read_text()
@@ -101,7 +103,7 @@ def test_a_kill_for_want_of_memory_is_known_by_the_systems_count() -> None:
 
 
 @pytest.mark.faults
-def test_the_systems_killer(pool: Pool, tmp_path: Path) -> None:
+def test_the_systems_killer(pool: LocalLauncher, tmp_path: Path) -> None:
     """Fault 10, the real one: a control group of 1.2 GiB, and a run that wants more."""
     group = Path("/sys/fs/cgroup/memory/stridelab-faults")
     try:
@@ -125,9 +127,13 @@ def greedy(group: Path, *, progress: Any) -> None:
 
 
 def test_a_run_that_hangs_is_ended_in_time_and_goes_on_later(
-    pool: Pool, tmp_path: Path, template: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    pool: LocalLauncher,
+    tmp_path: Path,
+    template: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     reference: dict[str, Evidence],
-) -> None:  # fmt: skip
+) -> None:
     """Fault 11: `trainer.timeout_min`. It may be another in the next call: it does not make another run."""
     results = use_store(tmp_path, template)
     work = work_of(results, "trainer.timeout_min=0.05")
@@ -139,7 +145,7 @@ def test_a_run_that_hangs_is_ended_in_time_and_goes_on_later(
     assert "timed out after 0.01 min" in capsys.readouterr().out
     (late,) = agenda_of(results, "model.strides=1-1-1", *LONG).to_do
     assert read_tag(late.folder, STATUS) == "timed out"
-    (left,) = agenda_of(results, "model.strides=1-1-1", "retry=none", *LONG).left
+    (left,) = agenda_of(results, "model.strides=1-1-1", "retry=none", *LONG).skipped
     assert left.status == "timed out"
 
 
@@ -150,7 +156,7 @@ def test_divergence(
     others are trained."""
     results = use_store(tmp_path, template)
     assert sweep(results, "trainer.lr=0.3,1e25") == 1
-    good, bad = agenda_of(results, "trainer.lr=0.3,1e25").works
+    good, bad = agenda_of(results, "trainer.lr=0.3,1e25").specs
     assert evidence(good.folder) == reference["4-2-2"]
     said = capsys.readouterr().out
     assert "diverged: the training loss is" in " ".join(said.split())
@@ -191,15 +197,15 @@ def test_a_grid_that_grows_shrinks_and_turns(
     """Fault 24: only what is new is trained; nothing that was done is touched."""
     results = use_store(tmp_path, template)
     assert sweep(results, "model.strides=4-2-2") == 0
-    (old,) = agenda_of(results, "model.strides=4-2-2").works
+    (old,) = agenda_of(results, "model.strides=4-2-2").specs
     marks = {path: path.stat().st_mtime_ns for path in old.folder.rglob("*ckpt")}
     assert sweep(results, "model.strides=2-2-4,4-2-2") == 0  # one more, in front
-    works = agenda_of(results, "model.strides=2-2-4,4-2-2").works
+    works = agenda_of(results, "model.strides=2-2-4,4-2-2").specs
     assert [attempts(work.folder) for work in works] == [1, 1]
     assert {work.identity.variant.partition("=")[2]: evidence(work.folder) for work in works} == reference
     assert marks == {path: path.stat().st_mtime_ns for path in old.folder.rglob("*ckpt")}
     assert sweep(results, "model.strides=4-2-2,2-2-4", "seed=0,1") == 0  # turned, and another seed
-    works = agenda_of(results, "model.strides=4-2-2,2-2-4", "seed=0,1").works
+    works = agenda_of(results, "model.strides=4-2-2,2-2-4", "seed=0,1").specs
     assert [attempts(work.folder) for work in works] == [1, 1, 1, 1]
     capsys.readouterr()
     assert sweep(results, "model.strides=2-2-4") == 0  # fewer
@@ -209,13 +215,13 @@ def test_a_grid_that_grows_shrinks_and_turns(
 
 
 def test_a_preview_creates_nothing_and_knows_what_is_left(
-    pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pool: LocalLauncher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = tmp_path / "results"
     assert sweep(results, TWO, "sweep.preview=true") == 0
     assert "2 to train, about" in capsys.readouterr().out
     assert not results.exists()
-    one, other = agenda_of(results, TWO).works
+    one, other = agenda_of(results, TWO).specs
     attempt(pool, other, fault="checkpoint.saved:2:kill")
     complete(pool, one)
     before = sorted(results.rglob("*"))
@@ -232,7 +238,7 @@ MANY = (TWO, "model.strides=2-2-4,1-2-4", TWO, "model.strides=1-2-4")
 
 @pytest.mark.parametrize("grids", [(TWO, TWO), pytest.param(MANY, marks=pytest.mark.faults)])
 def test_sweeps_at_once_on_one_store(
-    pool: Pool, tmp_path: Path, template: Path, reference: dict[str, Evidence], grids: tuple[str, ...]
+    pool: LocalLauncher, tmp_path: Path, template: Path, reference: dict[str, Evidence], grids: tuple[str, ...]
 ) -> None:
     """Fault 19: each run is trained once, by one of them; all exit with 0."""
     results = use_store(tmp_path, template)
@@ -245,7 +251,7 @@ def test_sweeps_at_once_on_one_store(
         process.join(240)
     logs = [(results / f"said-{number}.txt").read_text() for number in range(len(grids))]
     assert [process.exitcode for process in crowd] == [0] * len(grids), "\n".join(logs)
-    works = {work.folder: work for grid in grids for work in agenda_of(results, grid).works}
+    works = {work.folder: work for grid in grids for work in agenda_of(results, grid).specs}
     assert [attempts(folder) for folder in works] == [1] * len(works)
     for work in works.values():
         strides = "-".join(str(stride[0]) for stride in work.config.model.strides)
@@ -262,18 +268,20 @@ def conduct_one(results: Path, number: int, grid: str) -> None:
     sys.exit(sweep(results, grid, "sweep.jobs=1"))
 
 
-@pytest.mark.parametrize("how", ["sweep.jobs=1", "sweep.jobs=2", "sweep.isolated=false"])
+@pytest.mark.parametrize("how", ["sweep.jobs=1", "sweep.jobs=2", "launcher=in_process"])
 def test_however_it_is_run_the_bits_are_the_same(
     tmp_path: Path, template: Path, reference: dict[str, Evidence], how: str
 ) -> None:
     """Fault 27: one after the other, at once, and in this process."""
     results = use_store(tmp_path, template)
     assert sweep(results, TWO, how) == 0
-    for work in agenda_of(results, TWO).works:
+    for work in agenda_of(results, TWO).specs:
         assert evidence(work.folder) == reference[work.identity.variant.partition("=")[2]]
 
 
-def test_the_process_that_starts_runs_is_killed(pool: Pool, tmp_path: Path, reference: dict[str, Evidence]) -> None:
+def test_the_process_that_starts_runs_is_killed(
+    pool: LocalLauncher, tmp_path: Path, reference: dict[str, Evidence]
+) -> None:
     """Fault 22, in our terms (there is no Ray here): the warm process dies; its runs die with it and go on later."""
     work = work_of(tmp_path)
     child = pool.start(task(work, fault="step:7:hang"))
@@ -333,12 +341,12 @@ def test_the_sweep_is_killed(tmp_path: Path, template: Path, whom: str) -> None:
         else:
             os.killpg(process.pid, signal.SIGKILL)
     nobody_is_left(process.pid)
-    works = agenda_of(results, *more).works
+    works = agenda_of(results, *more).specs
     assert any(work.folder.exists() for work in works)
     assert sweep(results, *more) == 0
     undisturbed = tmp_path / "undisturbed"
     assert sweep(use_store(undisturbed, template), *more) == 0
-    twins = agenda_of(undisturbed, *more).works
+    twins = agenda_of(undisturbed, *more).specs
     for work, twin in zip(works, twins, strict=True):
         assert (
             json.loads((work.folder / "result.json").read_text())["weights_digest"]
@@ -365,7 +373,7 @@ def test_an_interruption(tmp_path: Path, template: Path, number: int, times: int
     assert "train.py -m" in out
     nobody_is_left(process.pid)
     statuses = [
-        read_status(work.folder) for work in agenda_of(results, *LONG, "seed=0,1").works if work.folder.exists()
+        read_status(work.folder) for work in agenda_of(results, *LONG, "seed=0,1").specs if work.folder.exists()
     ]
     assert set(statuses) == {("KILLED", "interrupted")}
 

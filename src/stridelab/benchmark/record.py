@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from stridelab.tracking import names
+from stridelab import names
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.provenance import machine
 from stridelab.tracking.run import amend

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from stridelab import names
 from stridelab.config import Config
 from stridelab.plan import layer_plan_of
-from stridelab.tracking import names
 from stridelab.tracking.status import read_tag
 
 from .interleave import Told, take_turns

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter, process_time
 
 import torch
-from torch.nn import functional as F
 
 from stridelab.models.build import build
-from stridelab.training.compiling import compiled
-from stridelab.training.fit import device_of, prepare_process
-from stridelab.training.module import decay_groups
-from stridelab.training.precision import autocast
 from stridelab.training.randomness import initialise
+from stridelab.training.runtime import autocast, device_of, dtype_of, layout_of, prepare_process
+from stridelab.training.step import TrainingStep
 from stridelab.training.throughput import synchronise
 
 from .workloads import FORWARD, Cell, Subject
@@ -35,18 +33,12 @@ class Specimen:
         self.device = device_of(subject.trainer)
         network = build(subject.plan)
         initialise(network, seed=subject.seed)
-        double = torch.float64 if self.config.precision == "64-true" else torch.float32
-        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
-        self.network = network.to(self.device, double).to(memory_format=layout)
-        self.trained = compiled(self.network) if self.config.compile else self.network
-        self.optimizer = torch.optim.SGD(
-            decay_groups(self.network, weight_decay=self.config.weight_decay),
-            lr=0.0,  # every operation of a step, and weights that stay
-            momentum=self.config.momentum,
-            nesterov=self.config.momentum > 0,
-            fused=True,
-        )
-        self.dtype, self.layout = double, layout
+        self.dtype, self.layout = dtype_of(self.config), layout_of(self.config)
+        self.network = network.to(self.device, self.dtype).to(memory_format=self.layout)
+        endless = replace(self.config, schedule="constant", batch_size=1)  # batches of any size are whole ones
+        self.step = TrainingStep(self.network, endless, num_steps=1)
+        for group in self.step.optimizer.param_groups:
+            group["lr"] = 0.0  # every operation of a step, and weights that stay
         self.passes: dict[Cell, Callable[[], object]] = {}
 
     @property
@@ -102,8 +94,4 @@ class Specimen:
 
     def _train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.config.precision, self.device):
-            loss = F.cross_entropy(self.trained(images), labels, label_smoothing=self.config.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.step(images, labels)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .refusal import refusing
+
+if TYPE_CHECKING:
+    from stridelab.config import Config
 
 INFORMATION = {"--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
 """Flags that ask Hydra something; nothing runs."""
@@ -66,9 +70,16 @@ def run_hydra() -> None:
         from hydra.core.hydra_config import HydraConfig
 
         from stridelab.config import load
-        from stridelab.sweep import conduct
 
         with refusing():
-            raise SystemExit(conduct([load(HydraConfig.get().overrides.task)], multirun=False))
+            raise SystemExit(start([load(HydraConfig.get().overrides.task)], multirun=False))
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(one_run)()
+
+
+def start(configs: Sequence[Config], *, multirun: bool) -> int:
+    """Train them with the launcher that they name; the exit code."""
+    from stridelab.sweep.launchers import launcher_for
+    from stridelab.sweep.sweep import run_sweep
+
+    return run_sweep(configs, launcher_for(configs[0], num_runs=len(configs)), multirun=multirun)

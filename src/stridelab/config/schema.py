@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from stridelab.data.settings import DataConfig
 from stridelab.models.settings import ModelConfig
+from stridelab.names import NO_EFFECT
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
 
@@ -26,8 +27,6 @@ class SweepConfig:
     """What the sweep is called in the store and in results/reports/; made from its question when null."""
     jobs: int | None = None
     """Runs at a time; null: as many as the processor's cores allow with trainer.threads each."""
-    isolated: bool = True
-    """Each run in its own child process; false: in this process, for a debugger."""
     report: bool = True
     """Write the comparison notebook, HTML, tables and figures when the sweep ends."""
     preview: bool = False
@@ -47,31 +46,34 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class Config:
-    task_name: str = "train"
+    task_name: str = field(default="train", metadata=NO_EFFECT)
     """A word for what this is about; part of a sweep's name."""
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list, metadata=NO_EFFECT)
     """Free words, searchable in the MLflow UI."""
     seed: int = 0
     """All randomness is a pure function of it, a purpose and the epoch."""
     ckpt_path: str | None = None
     """Continue from this checkpoint of an earlier run."""
-    force: bool = False
+    force: bool = field(default=False, metadata=NO_EFFECT)
     """Train again what already finished; the earlier run is kept."""
-    retry: str = "failed"
+    retry: str = field(default="failed", metadata=NO_EFFECT)
     """failed: try again what failed, timed out or ran out of memory in an earlier call. none: leave it."""
-    reuse: str = "same-code"
+    reuse: str = field(default="same-code", metadata=NO_EFFECT)
     """Finished runs that count as done. same-code: of this code; with a warning if of another CPU or torch.
     any: of other code too, with a warning. none: of this code, CPU and torch only."""
-    plan: str = "on"
+    launcher: str = field(default="local", metadata=NO_EFFECT)
+    """Where runs are executed. local: each in its own child process, sweep.jobs at a time. in_process: in this
+    process, one after the other, for a debugger."""
+    plan: str = field(default="on", metadata=NO_EFFECT)
     """on: print geometry and cost before a sweep. off: do not."""
-    on_invalid: str = "skip"
+    on_invalid: str = field(default="skip", metadata=NO_EFFECT)
     """skip: leave impossible variants out of a sweep, with their reason. stop: train nothing."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
-    paths: PathsConfig = field(default_factory=PathsConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NO_EFFECT)
+    sweep: SweepConfig = field(default_factory=SweepConfig, metadata=NO_EFFECT)
+    paths: PathsConfig = field(default_factory=PathsConfig, metadata=NO_EFFECT)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

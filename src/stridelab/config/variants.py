@@ -5,34 +5,49 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from stridelab.models.settings import spell_entry, spell_field
 
 from .schema import Config
 
-SCIENCE = ("model", "data", "trainer")
-"""The sections that can change a result; with the seed and a starting checkpoint, all that a signature is made of."""
-NOT_SCIENCE = {
-    "data.root",
-    "data.download",
-    "data.cache_dir",
-    "data.corrupt",  # what was left out shows in the data's digest
-    "trainer.profiler",
-    "trainer.timeout_min",
-    "trainer.benchmark",
-}
 ONE_INTEGER_A_LAYER = {"strides": "stride", "kernel_sizes": "kernel_size", "dilations": "dilation"}
 
 
 def science(config: Config) -> dict[str, Any]:
     """Everything that can change a result but the seed, flat: `{"model.strides": ((1, 1), ...), ...}`."""
-    found = {
-        f"{section}.{name}": value for section in SCIENCE for name, value in asdict(getattr(config, section)).items()
-    }
-    found["ckpt_path"] = config.ckpt_path
-    return {key: value for key, value in found.items() if key not in NOT_SCIENCE}
+    found = flat(config)
+    plain = {key: found.pop(key) for key in list(found) if "." not in key and key != "seed"}
+    found.pop("seed")
+    return found | plain
+
+
+def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        if has_effect(one):
+            key = prefix + one.name
+            found |= flat(value, f"{key}.") if is_dataclass(value) else {key: value}
+    return found
+
+
+def has_effect(setting: Field[Any]) -> bool:
+    return bool(setting.metadata.get("affects_results", True))  # see names.NO_EFFECT
+
+
+def affects_results(key: str) -> bool:
+    """Whether a setting such as `trainer.lr` can change a result; one that this version does not know may."""
+    settings: Any = Config()
+    for word in key.split("."):
+        known = {one.name: one for one in fields(settings)} if is_dataclass(settings) else {}
+        if word not in known:
+            return True
+        if not has_effect(known[word]):
+            return False
+        settings = getattr(settings, word)
+    return True
 
 
 def varying_keys(configs: Sequence[Config]) -> tuple[str, ...]:

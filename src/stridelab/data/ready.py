@@ -6,6 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from stridelab.text import printable
+
 from .cache import Cache, Progress, all_paths
 from .decode import cached
 from .files import fetch
@@ -56,8 +58,7 @@ def cache_dir(config: DataConfig) -> Path:
 def unreadable(listing: Listing, cache: Cache) -> list[str]:
     """`path (why)` for each; names that cannot be printed are escaped."""
     paths = all_paths(listing.parts)
-    found = [f"{paths[row]} ({why})" for row, why in sorted(cache.unreadable.items())]
-    return [line if line.isprintable() else ascii(line)[1:-1] for line in found]
+    return [printable(f"{paths[row]} ({why})") for row, why in sorted(cache.unreadable.items())]
 
 
 def refuse_unreadable(listing: Listing, cache: Cache) -> None:

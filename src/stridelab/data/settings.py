@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from stridelab.names import NO_EFFECT
+from stridelab.text import parts
 
 from .facts import Files, ImageFiles
 from .image_index import Listing, listing_of
@@ -18,7 +21,7 @@ CORRUPT = ("refuse", "skip")
 class DataConfig:
     name: str = "fashion_mnist_mini"
     """Which data set; the group data= chooses it."""
-    root: str = "data"
+    root: str = field(default="data", metadata=NO_EFFECT)
     """Folder that is looked in for the files of the set, and that a download goes to."""
     train_size: int | None = None
     """Images to train on, each class in its share; smaller ones are parts of larger ones. null: all."""
@@ -27,16 +30,16 @@ class DataConfig:
     validation split of its own: how many of that, null for all."""
     split_seed: int = 0
     """Chooses the validation and training images; apart from `seed`, so that all runs see the same ones."""
-    download: bool = True
+    download: bool = field(default=True, metadata=NO_EFFECT)
     """Whether to download the files when they are nowhere on this machine."""
 
     size: Any = None
     """Of image files, in pixels: an int or [height, width]; scaled to cover it, and the centre cut out. null: 64."""
     channels: int | None = None
     """Of image files: 3 (RGB) or 1 (grey). null: 3."""
-    corrupt: str = "refuse"
+    corrupt: str = field(default="refuse", metadata=NO_EFFECT)  # what was left out shows in the data's digest
     """Image files that cannot be read. refuse: train nothing, and name them. skip: leave them out, and record it."""
-    cache_dir: str | None = None
+    cache_dir: str | None = field(default=None, metadata=NO_EFFECT)
     """Folder for decoded image files. null: stridelab/ in the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
 
     def __post_init__(self) -> None:
@@ -152,8 +155,7 @@ def with_counts(row: DatasetFacts, listing: Listing) -> DatasetFacts:
 
 def parse_size(value: object) -> tuple[int, int]:
     """An int, [height, width] or the text 48x64, as (height, width)."""
-    if isinstance(value, str) and "x" in value:
-        value = [int(part) if part.isdigit() else part for part in value.split("x")]
+    value = parts(value, "x")
     pair = (value, value) if isinstance(value, int) else value
     if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(is_size(side) for side in pair):
         raise ValueError(f"data.size={value} must be an integer from 1 to {MAX_SIZE}, or two of them: [height, width].")

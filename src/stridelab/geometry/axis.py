@@ -163,7 +163,12 @@ def _lost(real: range, *, count: int, kernel_size: int, stride: int, dilation: i
     span = dilation * (kernel_size - 1) + 1
     if dilation == 1 and stride <= span:
         return 0, 0
-    read = {i * stride + j * dilation for i in range(count) for j in range(kernel_size)}
+    read = taps(count, kernel_size=kernel_size, stride=stride, dilation=dilation)
     lost = [column for column in real if column not in read]
     skipped = sum(column % stride >= span for column in lost)
     return skipped, len(lost) - skipped
+
+
+def taps(count: int, *, kernel_size: int, stride: int, dilation: int) -> set[int]:
+    """The columns that `count` windows read, counted from the first tap of the first."""
+    return {unit * stride + tap * dilation for unit in range(count) for tap in range(kernel_size)}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from stridelab.geometry.axis import AxisGeometry
+from stridelab.geometry.axis import AxisGeometry, taps
 from stridelab.geometry.effect import Axes
 from stridelab.geometry.padding import AxisPadding, Pair
 from stridelab.geometry.receptive_field import AxisField, through
@@ -86,6 +87,38 @@ class LayerGeometry:
         ((top, bottom), (left, right)), (row, column) = self.region, unit
         down, across = row * self.effective_stride[0], column * self.effective_stride[1]
         return (top + down, bottom + down), (left + across, right + across)
+
+    def window(self, axis: int, units: Pair) -> Pair:
+        """(first, last) row (axis 0) or column (axis 1) of its input under the windows of units first to last."""
+        first, last = (unit * self.stride[axis] - self.pad[axis][0] for unit in units)
+        return first, last + self.dilation[axis] * (self.kernel_size[axis] - 1)
+
+    def unread(self, axis: int) -> frozenset[int]:
+        """Rows or columns of its padded input under no tap; those of the padding before it are negative."""
+        before, after = self.pad[axis]
+        read = taps(
+            self.output_size[axis],
+            kernel_size=self.kernel_size[axis],
+            stride=self.stride[axis],
+            dilation=self.dilation[axis],
+        )
+        return frozenset(range(-before, self.input_size[axis] + after)) - {column - before for column in read}
+
+    @property
+    def exact_pad(self) -> tuple[Pair, Pair]:
+        """`pad`, but what comes after ends with the last window: negative where it reads less than the map."""
+        ends = (self.window(axis, (0, self.output_size[axis] - 1))[1] for axis in (0, 1))
+        bottom, right = (end + 1 - size for end, size in zip(ends, self.input_size, strict=True))
+        return (self.pad[0][0], bottom), (self.pad[1][0], right)
+
+
+def parse_layers(entries: Iterable[Mapping[str, Any]]) -> tuple[LayerGeometry, ...]:
+    """Measured layers from the JSON that `dataclasses.asdict` made of them; TypeError for other fields."""
+    return tuple(LayerGeometry(**{name: _tuples(value) for name, value in entry.items()}) for entry in entries)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 CACHED_SIZE = 2048

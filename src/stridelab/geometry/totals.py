@@ -45,3 +45,8 @@ def add_up(parts: Iterable[int | None]) -> int | None:
             return None
         total += part
     return total
+
+
+def windowed(layers: Iterable[LayerGeometry]) -> list[LayerGeometry]:
+    """The layers that slide windows over a map."""
+    return [layer for layer in layers if not layer.whole and (layer.kind == "conv" or layer.kernel_size != (1, 1))]

@@ -179,22 +179,10 @@ def build_avg_pool(layer: Layer, geometry: LayerGeometry) -> nn.Module:
 
 def padded_pool(layer: Layer, geometry: LayerGeometry, *, pool: Callable[..., nn.Module], fill: float) -> nn.Module:
     """PyTorch's pool when it can take these pads itself, else explicit pads and a pool without padding."""
-    (top, bottom), (left, right) = geometry.pad
     if not pads_explicitly(geometry.pad, layer.padding_mode):
+        (top, _), (left, _) = geometry.pad
         return pool((top, left), ceil_mode=layer.ceil_mode)
-    if layer.ceil_mode:  # let the pads alone decide how many windows there are
-        bottom, right = (
-            (out - 1) * stride + dilation * (kernel - 1) + 1 - size - before
-            for out, stride, dilation, kernel, size, before in zip(
-                geometry.output_size,
-                layer.stride,
-                layer.dilation,
-                layer.kernel_size,
-                geometry.input_size,
-                (top, left),
-                strict=True,
-            )
-        )
+    (top, bottom), (left, right) = geometry.exact_pad if layer.ceil_mode else geometry.pad
     pads = (left, right, top, bottom)
     if layer.padding_mode == "zeros":
         return nn.Sequential(Pad(pads, value=fill), pool((0, 0), ceil_mode=False))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stridelab.geometry import parse_padding
+from stridelab.text import by, parts, side
 
 Pair = tuple[int, int]
 
@@ -59,8 +60,7 @@ def require_choice(key: str, value: object, choices: Sequence[str]) -> None:
 def per_layer(name: str, value: object, *, count: int | None, parse: Callable[[str, object], Any]) -> tuple[Any, ...]:
     """One parsed entry a layer; `count` None means that this field decides how many layers there are."""
     key = f"model.{name}"
-    if isinstance(value, str) and "-" in value.strip("-"):
-        value = [int(part) if part.isdigit() else part for part in value.split("-")]
+    value = parts(value, "-")
     if not isinstance(value, list | tuple):
         return (parse(key, value),) * (count or 1)
     if not value:
@@ -81,8 +81,7 @@ def positive(key: str, value: object) -> int:
 
 def pair(key: str, value: object) -> Pair:
     """An int, `[height, width]` or the text `1x2`, as (height, width)."""
-    if isinstance(value, str) and "x" in value:
-        value = [int(part) if part.isdigit() else part for part in value.split("x")]
+    value = parts(value, "x")
     if isinstance(value, list | tuple):
         if len(value) != 2:
             raise ValueError(f"{key}={spell(value)} must be a whole number or [height, width].")
@@ -112,8 +111,7 @@ def spell(value: object) -> str:
 
 def spell_entry(entry: object) -> str:
     if isinstance(entry, list | tuple):
-        same = len(entry) == 2 and entry[0] == entry[1]
-        return str(entry[0]) if same else "x".join(str(part) for part in entry)
+        return side(entry) if len(entry) == 2 else by(entry)
     return str(entry)
 
 

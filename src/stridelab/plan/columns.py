@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stridelab.geometry import LayerGeometry, LayerMemory
+from stridelab.geometry.text import field, pads, policy
+from stridelab.geometry.totals import windowed
+from stridelab.text import human, human_bytes, maps, side
 
-from .text import field, human, human_bytes, maps, pads, policy, side
-from .variant_row import Figures, has_windows
+from .variant_row import Figures
 
 VARIANT_COLUMNS: Mapping[str, Callable[[Figures], str]] = {
     "map sizes": lambda figures: maps(figures.map_sizes),
@@ -42,7 +44,7 @@ LEFT = {"map sizes", "warnings", "layer", "pad"}
 
 
 def is_windowed(layer: LayerGeometry) -> bool:
-    return has_windows(layer) or layer.stride != (1, 1)
+    return bool(windowed([layer])) or layer.stride != (1, 1)
 
 
 def pad_cell(layer: LayerGeometry) -> str:

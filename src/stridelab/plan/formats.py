@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TextIO
+from itertools import islice
+from typing import TYPE_CHECKING, TextIO
+
+from stridelab.text import human_bytes
 
 from .json_csv import write_csv, write_json
 from .table import write_rows
 from .variant_row import Row
+
+if TYPE_CHECKING:
+    from stridelab.geometry.drawing import Panel
 
 
 def write_markdown(rows: Iterable[Row], out: TextIO) -> None:
@@ -16,10 +22,35 @@ def write_markdown(rows: Iterable[Row], out: TextIO) -> None:
     write(rows, out)
 
 
-def write_svg(rows: Iterable[Row], out: TextIO) -> None:
-    from .drawing import write
+MOST = 12
+"""Variants in one drawing."""
 
-    write(rows, out)
+
+def write_svg(rows: Iterable[Row], out: TextIO) -> None:
+    """ValueError for more variants than a person can take in."""
+    from stridelab.geometry.drawing import draw
+
+    shown = list(islice(rows, MOST + 1))
+    if len(shown) > MOST:
+        raise ValueError(
+            f"format=svg draws {MOST} variants at most, and these arguments name more; give fewer, or choose "
+            "another format."
+        )
+    out.write(draw([panel_of(row) for row in shown]))
+
+
+def panel_of(row: Row) -> Panel:
+    from stridelab.geometry.drawing import Panel
+
+    if row.figures is None:
+        return Panel(row.name, (), warnings=[f"impossible: {row.error}"])
+    warned = [f"{name} ({', '.join(layers)})" if layers else name for name, layers in row.figures.warnings.items()]
+    return Panel(
+        row.name,
+        row.figures.layers,
+        remarks=[f"{human_bytes(row.figures.memory.total)} to train at batch {row.figures.batch_size}."],
+        warnings=["Warnings: " + "; ".join(warned)] if warned else [],
+    )
 
 
 FORMATS: Mapping[str, Callable[[Iterable[Row], TextIO], None]] = {

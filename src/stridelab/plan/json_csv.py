@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
-from .text import maps
+from stridelab.text import maps
+
 from .variant_row import Figures, Row
 
 LAYER_FIELDS = (

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TextIO
 
+from stridelab.text import markdown_text
+
 from .columns import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, field_words, layer_cells, memory_words, variant_cells
 from .table import Seen, keys_of, labels_of, reason
-from .text import markdown_text
 from .variant_row import Row
 
 

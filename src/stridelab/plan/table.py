@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
+from stridelab.text import printable
+
 from .columns import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, field_words, layer_cells, memory_words, variant_cells
-from .text import one_line
 from .text_table import Layout, hanging
 from .variant_row import Figures, Row
 from .warnings import WARNINGS
@@ -108,19 +109,19 @@ def keys_of(sample: Sequence[Row]) -> list[str]:
 
 def labels_of(row: Row, keys: list[str]) -> list[str]:
     given = dict(row.labels)
-    return [one_line(given.get(key, "")) for key in keys]
+    return [printable(given.get(key, "")) for key in keys]
 
 
 def reason(row: Row, keys: list[str]) -> str:
     """With the labels that no column shows."""
     elsewhere = [f"{key}={value}: " for key, value in row.labels if key not in keys]
-    return one_line("".join([*elsewhere, row.error or ""]))
+    return printable("".join([*elsewhere, row.error or ""]))
 
 
 def layer_lines(row: Row, *, width: int | None) -> Iterator[Line]:
-    yield one_line(row.name), "bold"
+    yield printable(row.name), "bold"
     if row.figures is None:
-        yield hanging("impossible: ", one_line(row.error or ""), width), "red"
+        yield hanging("impossible: ", printable(row.error or ""), width), "red"
         return
     cells = layer_cells(row.figures)
     layout = Layout.of(list(LAYER_COLUMNS), cells, width=width, left=LEFT)

@@ -10,6 +10,8 @@ from stridelab.config import Config
 from stridelab.config.grid import Grid
 from stridelab.config.variants import short, spelled
 from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals, training_memory
+from stridelab.geometry.drawing.maps import MANY_MAPS
+from stridelab.geometry.totals import windowed
 
 from .variant import Variant, layers_of
 from .warnings import Found, warnings_of
@@ -61,17 +63,10 @@ class Figures:
     @property
     def map_sizes(self) -> list[Pair]:
         """Of the image and of each map that windows make; repeats are left out of deep networks."""
-        sizes = [self.image_size, *(layer.output_size for layer in self.layers if has_windows(layer))]
+        sizes = [self.image_size, *(layer.output_size for layer in windowed(self.layers))]
         if len(sizes) <= MANY_MAPS:
             return sizes
         return [size for at, size in enumerate(sizes) if at == 0 or size != sizes[at - 1]]
-
-
-MANY_MAPS = 8
-
-
-def has_windows(layer: LayerGeometry) -> bool:
-    return not layer.whole and (layer.kind == "conv" or layer.kernel_size != (1, 1))
 
 
 @dataclass(frozen=True)

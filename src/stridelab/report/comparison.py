@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stridelab import names
 from stridelab.report import statistics
 from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import differences
@@ -87,17 +88,17 @@ class Comparison:
     def feature_map_runs(self) -> dict[str, RunRecord]:
         """One finished run a variant, all of the same seed where there is such a seed."""
         done = [run for run in self.sweep.runs if run.status.lower() == "finished"]
-        names = {variant_of(run) for run in done}
+        variants = {variant_of(run) for run in done}
         by_seed: dict[str, dict[str, RunRecord]] = {}
         for run in done:
-            by_seed.setdefault(run.tags.get("stridelab.seed", ""), {}).setdefault(variant_of(run), run)
-        return max(by_seed.values(), key=lambda runs: len(names & runs.keys()), default={})
+            by_seed.setdefault(run.tags.get(names.SEED, ""), {}).setdefault(variant_of(run), run)
+        return max(by_seed.values(), key=lambda runs: len(variants & runs.keys()), default={})
 
 
 def feature_maps(run: RunRecord) -> Mapping[str, NDArray[Any]]:
     """`<step>/<layer>` -> float16 [images, channels, height, width], and `images` -> uint8; {} when not kept."""
     try:
-        path = run.artifact("feature_maps/feature_maps.npz")
+        path = run.artifact(names.FEATURE_MAPS)
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError):

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from stridelab import names
 from stridelab.report.provenance import settings
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
 
-DIGESTS = {
-    "stridelab.init_digest": "initial weights",
-    "stridelab.batch_order_digest": "batch order",
-    "stridelab.data_digest": "data",
-}
+DIGESTS = {tag: names.DIGESTS[tag] for tag in (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.DATA_DIGEST)}
 """Tags that every run of one seed must share, and what they stand for."""
 COMPARED = ("model.strides", "model.padding", "model.padding_mode")
 SCIENCE = ("model.", "data.", "trainer.")
@@ -62,18 +59,18 @@ def _disagreement(group: pd.DataFrame, tag: str, what: str) -> list[tuple[str, s
     missing = group[group[tag].isna()]
     found = []
     if len(missing):
-        found.append((what, "not recorded", _names(missing["run_name"])))
+        found.append((what, "not recorded", _listed(missing["run_name"])))
     if group[tag].nunique() > 1:
-        parts = [f"{str(digest)[:8]}: {_names(part['run_name'])}" for digest, part in group.groupby(tag, sort=False)]
-        shapes = tag == "stridelab.init_digest" and group["cost/params"].nunique() > 1
+        parts = [f"{str(digest)[:8]}: {_listed(part['run_name'])}" for digest, part in group.groupby(tag, sort=False)]
+        shapes = tag == names.INIT_DIGEST and group["cost/params"].nunique() > 1
         because = f" {SHAPES}" if shapes else ""
         found.append((what, f"{len(parts)} different digests{because}", "; ".join(parts)))
     return found
 
 
-def _names(names: pd.Series, limit: int = 4) -> str:
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
+def _listed(texts: pd.Series, limit: int = 4) -> str:
+    rest = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + rest
 
 
 def _sentence(violations: pd.DataFrame, *, compared: int) -> str:
@@ -131,7 +128,7 @@ def _caveats(runs: pd.DataFrame) -> tuple[str, ...]:
         values = done.groupby("variant", sort=False)[cost].nunique()
         if (values > 1).any():
             found.append(
-                f"{cost} differs between runs of one variant ({_names(values.index[values > 1].to_series())}): "
+                f"{cost} differs between runs of one variant ({_listed(values.index[values > 1].to_series())}): "
                 "something varies that the variant's name does not tell."
             )
     return tuple(found)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from stridelab import names
 from stridelab.report.table import variant_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Origin:
 
 
 def origin(sweep: SweepRecord) -> Origin:
-    facts = next((found for run in sweep.runs if (found := _json(run, "provenance.json"))), {})
+    facts = next((found for run in sweep.runs if (found := _json(run, names.PROVENANCE_FILE))), {})
     machine = facts.get("machine") or {}
     parts = [
         machine.get("cpu"),
@@ -77,10 +78,9 @@ def command_text(argv: list[str]) -> str:
 
 def _commit(sweep: SweepRecord) -> str:
     commits = {
-        f"{run.tags['stridelab.commit'][:12]}"
-        + (" with uncommitted changes" if run.tags.get("stridelab.dirty") == "true" else "")
+        f"{run.tags[names.COMMIT][:12]}" + (" with uncommitted changes" if run.tags.get(names.DIRTY) == "true" else "")
         for run in sweep.runs
-        if run.tags.get("stridelab.commit")
+        if run.tags.get(names.COMMIT)
     }
     return " and ".join(sorted(commits))
 
@@ -96,7 +96,7 @@ def settings(sweep: SweepRecord) -> dict[str, set[str]]:
     first = {variant_of(run): run for run in reversed(sweep.runs)}
     found: dict[str, set[str]] = {}
     for run in first.values():
-        for section, values in _json(run, "config.json").items():
+        for section, values in _json(run, names.CONFIG_FILE).items():
             for name, value in values.items() if isinstance(values, dict) else ():
                 found.setdefault(f"{section}.{name}", set()).add(_text(value))
     return found

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stridelab import names
 from stridelab.report.table import variant_of
-from stridelab.tracking import names
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison

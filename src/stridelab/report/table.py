@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from stridelab import names
 from stridelab.report import statistics
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _ending(run: RunRecord) -> tuple[str, str]:
     status = run.status.lower()
     if status in ("finished", "running", "scheduled"):
         return status, ""
-    return run.tags.get("stridelab.status", status), run.reason.removeprefix(_REFUSED)
+    return run.tags.get(names.STATUS, status), run.reason.removeprefix(_REFUSED)
 
 
 def _column_order(runs: Iterable[RunRecord]) -> list[str]:
@@ -137,11 +138,11 @@ def _column_order(runs: Iterable[RunRecord]) -> list[str]:
 
 
 def variant_of(run: RunRecord) -> str:
-    return run.tags.get("stridelab.variant") or run.name
+    return run.tags.get(names.VARIANT) or run.name
 
 
 def _seed(run: RunRecord) -> int | None:
-    text = str(run.tags.get("stridelab.seed", run.params.get("seed", "")))
+    text = str(run.tags.get(names.SEED, run.params.get("seed", "")))
     return int(text) if text.removeprefix("-").isdecimal() else None
 
 
@@ -162,7 +163,7 @@ def geometries(sweep: SweepRecord) -> dict[str, list[dict[str, Any]]]:
         if variant in found:
             continue
         try:
-            found[variant] = json.loads(run.artifact("geometry.json").read_text(encoding="utf-8"))
+            found[variant] = json.loads(run.artifact(names.GEOMETRY_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # a run that failed early has none; a torn file says nothing
             continue
     return found

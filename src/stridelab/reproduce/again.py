@@ -11,18 +11,18 @@ from typing import Any
 
 from rich.console import Console
 
+from stridelab import names
 from stridelab.config import Config
 from stridelab.data import DataConfig, DataSpec
 from stridelab.plan import examine
-from stridelab.run import Work
-from stridelab.sweep.agenda import make_works
-from stridelab.sweep.local import Pool
-from stridelab.sweep.preflight import data_specs, fetch_data, writable
+from stridelab.run import RunSpec
+from stridelab.sweep.agenda import make_run_specs
+from stridelab.sweep.launchers.local import LocalLauncher
+from stridelab.sweep.preflight import fetch_data, read_data_specs, writable
 from stridelab.sweep.progress import Board
 from stridelab.sweep.signals import exit_code, signals_as_exceptions
 from stridelab.sweep.sweep import in_words, settle, task_of
 from stridelab.sweep.task import Listener, Outcome
-from stridelab.tracking import names
 from stridelab.tracking.find import find_run
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.mlflow_reader import RunRecord
@@ -36,12 +36,7 @@ from .show import show_comparison, show_findings, show_place
 from .surroundings import Finding, Origin, bits_expected, compare_surroundings
 from .verdict import CLOSE, EXIT_CODES, Comparison, compare
 
-REPRODUCES = "stridelab.reproduces"
-"""Tag of a reproduction: the id of the run that it repeats."""
-VERDICT = "stridelab.reproduce"
-"""Tag of a reproduction: what came of it."""
-DIGEST = "stridelab.data_digest"
-FILES = ("provenance.json", "requirements.txt", "uncommitted.diff")
+FILES = (names.PROVENANCE_FILE, names.REQUIREMENTS_FILE, names.DIFF_FILE)
 MAX_BYTES = 32 << 20
 FLUSH_S = 60.0
 
@@ -54,10 +49,10 @@ def reproduce(
     refuse_unfinished(record)
     rebuilt = rebuild_config(record)
     config = at_home(rebuilt.config, here, data_root=data_root)
-    pool = Pool(1)
-    spec = sound_data(config, pool, record, download=config.data.download and not dry)
-    work = work_of(config, spec)
-    findings = what_differs(record, work, rebuilt, spec)
+    launcher = LocalLauncher(1)
+    data_spec = sound_data(config, launcher, record, download=config.data.download and not dry)
+    spec = run_spec_of(config, data_spec)
+    findings = what_differs(record, spec, rebuilt, data_spec)
     expected = bits_expected(findings, config)
     show_findings(record, findings, console, expected=expected, tolerance=tolerance)
     if dry:
@@ -66,30 +61,30 @@ def reproduce(
         signals_as_exceptions(),
         Mirror(store) as mirror,
     ):
-        work = linked(work, record, writable(Path(config.paths.results_dir)) / "runs")
-        mirror.watch(work.folder)
+        spec = linked(spec, record, writable(Path(config.paths.results_dir)) / "runs")
+        mirror.watch(spec.folder)
         try:
-            outcome = train(work, pool, console)
+            outcome = train(spec, launcher, console)
         except KeyboardInterrupt as interruption:
-            settle(work, Outcome(reason="interrupted", status=KILLED))
+            settle(spec, Outcome(reason="interrupted", status=KILLED))
             console.print("Interrupted; nothing was compared.")
             return exit_code(interruption)
         if outcome.status != FINISHED:
             raise ValueError(f"run {record.name} could not be run again: {outcome.status}: {outcome.reason}.")
-        comparison = compare_runs(record, work.folder, tolerance=tolerance)
-        write_down(comparison, record, work)
+        comparison = compare_runs(record, spec.folder, tolerance=tolerance)
+        write_down(comparison, record, spec)
         complete = mirror.flush(FLUSH_S)
         show_comparison(comparison, console, expected=expected)
-        show_place(work.folder, mirror, console, complete=complete)
+        show_place(spec.folder, mirror, console, complete=complete)
     return EXIT_CODES[comparison.verdict]
 
 
 def find(store: Store, wanted: str, *, results: Path | None = None) -> RunRecord:
     """A run by id, signature or name; for `latest`, a reproduction stands for the run that it repeats."""
     record, seen = find_run(store, wanted, results=results), set[str]()
-    while wanted == "latest" and REPRODUCES in record.tags and record.run_id not in seen:
+    while wanted == "latest" and names.REPRODUCES in record.tags and record.run_id not in seen:
         seen.add(record.run_id)  # tags that came with an archive may lead in a circle
-        record = find_run(store, record.tags[REPRODUCES], results=results)
+        record = find_run(store, record.tags[names.REPRODUCES], results=results)
     return record
 
 
@@ -102,7 +97,7 @@ def refuse_unfinished(record: RunRecord) -> None:
 
 
 def rebuild_config(record: RunRecord) -> Rebuilt:
-    text = artifact_text(record, "config.json")
+    text = artifact_text(record, names.CONFIG_FILE)
     if text is None:
         raise ValueError(f"run {record.name} has no artifact config.json: its configuration is not known.")
     try:
@@ -134,84 +129,84 @@ def at_home(config: Config, here: Config, *, data_root: str) -> Config:
     return replace(config, force=False, reuse="same-code")
 
 
-def sound_data(config: Config, pool: Pool, record: RunRecord, *, download: bool) -> DataSpec:
+def sound_data(config: Config, launcher: LocalLauncher, record: RunRecord, *, download: bool) -> DataSpec:
     """ValueError when the data are not those that the run was trained on."""
     fetch_data([config.data], download=download)
-    pool.warm_up()
-    found: Mapping[DataConfig, DataSpec] = data_specs(pool, [config])
-    spec, recorded = found[config.data], record.tags.get(DIGEST)
-    if recorded is not None and recorded != spec.digest:
+    launcher.warm_up()
+    found: Mapping[DataConfig, DataSpec] = read_data_specs(launcher, [config])
+    data_spec, recorded = found[config.data], record.tags.get(names.DATA_DIGEST)
+    if recorded is not None and recorded != data_spec.digest:
         raise ValueError(
-            f"the data are not those of run {record.name}: {spec.name} has the digest {spec.digest[:12]} here, and had "
-            f"{recorded[:12]!r} then. What is trained on other data cannot be compared."
+            f"the data are not those of run {record.name}: {data_spec.name} has the digest {data_spec.digest[:12]} "
+            f"here, and had {recorded[:12]!r} then. What is trained on other data cannot be compared."
         )
-    return spec
+    return data_spec
 
 
-def work_of(config: Config, spec: DataSpec) -> Work:
+def run_spec_of(config: Config, data_spec: DataSpec) -> RunSpec:
     variant = examine(config, keys=())
     if variant.error is not None:
         raise ValueError(f"the network cannot be built: {variant.error}.")
-    (work,) = make_works([variant], specs={config.data: spec}, name="", parent=None)
-    return work
+    (spec,) = make_run_specs([variant], data_specs={config.data: data_spec}, name="", parent=None)
+    return spec
 
 
-def what_differs(record: RunRecord, work: Work, rebuilt: Rebuilt, spec: DataSpec) -> list[Finding]:
+def what_differs(record: RunRecord, spec: RunSpec, rebuilt: Rebuilt, data_spec: DataSpec) -> list[Finding]:
     texts = {name: artifact_text(record, name) or "" for name in FILES}
-    data = Finding("data", DIGEST in record.tags, f"{spec.name}, digest {spec.digest[:12]}")
+    data = Finding("data", names.DATA_DIGEST in record.tags, f"{data_spec.name}, digest {data_spec.digest[:12]}")
     return [
         data if data.same else replace(data, same=None, said="digest not recorded"),
-        configuration(record, work, rebuilt),
+        configuration(record, spec, rebuilt),
         *compare_surroundings(
-            Origin(texts), Origin(work.provenance), work.config, tags=record.tags, here=work.identity.tags
+            Origin(texts), Origin(spec.provenance), spec.config, tags=record.tags, here=spec.identity.tags
         ),
     ]
 
 
-def configuration(record: RunRecord, work: Work, rebuilt: Rebuilt) -> Finding:
+def configuration(record: RunRecord, spec: RunSpec, rebuilt: Rebuilt) -> Finding:
     """The tag `stridelab.science` is a hash of configuration, data and seed as they were trained with."""
     missing = [key for key in rebuilt.missing if key.startswith(("model", "data", "trainer"))]
     said = f"; not in config.json, so at their defaults: {', '.join(missing)}" if missing else ""
     signed = record.tags.get(names.SCIENCE)
     if signed is None:
         return Finding("configuration", None, f"rebuilt from config.json, its hash was not recorded{said}")
-    if signed == work.identity.tags[names.SCIENCE]:
+    if signed == spec.identity.tags[names.SCIENCE]:
         return Finding("configuration", True, f"rebuilt from config.json, its hash is the recorded one{said}")
     return Finding("configuration", False, f"config.json is not what the run was trained with: other hash{said}")
 
 
-def linked(work: Work, record: RunRecord, runs: Path) -> Work:
+def linked(spec: RunSpec, record: RunRecord, runs: Path) -> RunSpec:
     """A run of its own, in the first free folder `<signature>.repro-N`: it never stands for the one it repeats."""
     runs.mkdir(exist_ok=True)
     for number in count(1):
-        signature = f"{work.identity.signature}.repro-{number}"
+        signature = f"{spec.identity.signature}.repro-{number}"
         try:
             (runs / signature).mkdir()
             break
         except FileExistsError:
             continue
-    tags = {key: value for key, value in work.identity.tags.items() if key != names.SCIENCE}
+    tags = {key: value for key, value in spec.identity.tags.items() if key != names.SCIENCE}
     identity = replace(
-        work.identity,
+        spec.identity,
         signature=signature,
         name=f"{record.name} again",
-        variant=record.tags.get(names.VARIANT, work.identity.variant),
+        variant=record.tags.get(names.VARIANT, spec.identity.variant),
         params=record.params,
-        tags=tags | {REPRODUCES: record.run_id},
+        tags=tags | {names.REPRODUCES: record.run_id},
     )
-    return replace(work, identity=identity, folder=runs / signature)
+    return replace(spec, identity=identity, folder=runs / signature)
 
 
-def train(work: Work, pool: Pool, console: Console) -> Outcome:
-    board = Board([work.identity.name], epochs=[work.config.trainer.max_epochs], console=console)
+def train(spec: RunSpec, launcher: LocalLauncher, console: Console) -> Outcome:
+    board = Board([spec.identity.name], epochs=[spec.config.trainer.max_epochs], console=console)
 
     def ended(index: int, outcome: Outcome) -> None:
         if outcome.died:
-            settle(work, outcome)
+            settle(spec, outcome)
         board.finished(index, in_words(outcome))
 
     with board:
-        (outcome,) = pool.run([task_of(work)], Listener(event=board.event, start=board.started, end=ended))
+        (outcome,) = launcher.run([task_of(spec)], Listener(event=board.event, start=board.started, end=ended))
     return outcome
 
 
@@ -229,11 +224,11 @@ def compare_runs(record: RunRecord, folder: Path, *, tolerance: float) -> Compar
     return compare(was, metrics, tags=record.tags, new_tags=tags, tolerance=tolerance)
 
 
-def write_down(comparison: Comparison, record: RunRecord, work: Work) -> None:
+def write_down(comparison: Comparison, record: RunRecord, spec: RunSpec) -> None:
     """The verdict with the new run: as a tag, and in full as `reproduction.json`."""
     content: dict[str, Any] = asdict(comparison) | {"reproduces": record.run_id}
-    path = work.folder / "reproduction.json"
+    path = spec.folder / "reproduction.json"
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    with open_run(work.folder, work.identity) as run:
-        run.tags({VERDICT: comparison.verdict})
+    with open_run(spec.folder, spec.identity) as run:
+        run.tags({names.VERDICT: comparison.verdict})
         run.artifact(path)

@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stridelab.text import printable
 from stridelab.tracking.links import run_link, ui_base
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.sync import Mirror
 
-from .surroundings import Finding, plain
+from .surroundings import Finding
 from .verdict import CLOSE, DIFFERENT, IDENTICAL, Comparison, Row, spelled
 
 MARKS = {True: "[green]same[/]", False: "[yellow]differs[/]", None: "[yellow]unknown[/]"}
@@ -24,7 +25,7 @@ COLOURS = {IDENTICAL: "green", CLOSE: "yellow", DIFFERENT: "red"}
 def show_findings(
     record: RunRecord, findings: Sequence[Finding], console: Console, *, expected: bool, tolerance: float
 ) -> None:
-    console.print(f"[bold]{escape(plain(record.name))}[/]  {escape(record.run_id)}", highlight=False)
+    console.print(f"[bold]{escape(printable(record.name, limit=200))}[/]  {escape(record.run_id)}", highlight=False)
     table = Table.grid(padding=(0, 2))
     for finding in findings:
         mark = "[dim]differs[/]" if finding.same is False and not finding.decides else MARKS[finding.same]
@@ -48,10 +49,10 @@ def show_comparison(comparison: Comparison, console: Console, *, expected: bool)
         table.add_column(heading, justify="right" if heading in ("steps", "equal", "largest difference") else "left")
     for digest in comparison.digests:
         was = digest.was[:12] or "not recorded"
-        values = "" if digest.same else f"{plain(was)}, {digest.now[:12]}"
+        values = "" if digest.same else f"{printable(was, limit=200)}, {digest.now[:12]}"
         table.add_row(digest.what, "", "yes" if digest.same else "no", "", escape(values))
     for row in comparison.rows:
-        table.add_row(escape(plain(row.metric)), *cells(row))
+        table.add_row(escape(printable(row.metric, limit=200)), *cells(row))
     console.print()
     console.print(table)
     console.print()

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stridelab import names
 from stridelab.config import Config
+from stridelab.text import printable
 from stridelab.tracking.provenance import DECIDING
 from stridelab.tracking.signature import PACKAGE, TRAINING_CODE
 
@@ -41,14 +43,14 @@ class Origin:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        return _mapping(_json(self.files.get("provenance.json", "")))
+        return _mapping(_json(self.files.get(names.PROVENANCE_FILE, "")))
 
     def part(self, name: str) -> Mapping[str, Any]:
         return _mapping(self.facts.get(name))
 
     @property
     def packages(self) -> dict[str, str]:
-        lines = (line.partition("==") for line in self.files.get("requirements.txt", "").splitlines())
+        lines = (line.partition("==") for line in self.files.get(names.REQUIREMENTS_FILE, "").splitlines())
         return {re.sub(r"[-_.]+", "-", name).lower(): version for name, equals, version in lines if equals}
 
 
@@ -65,16 +67,16 @@ def compare_surroundings(
 
 
 def code(was: Origin, now: Origin, *, tags: Mapping[str, str], here: Mapping[str, str]) -> Iterator[Finding]:
-    then = tags.get("stridelab.code")
-    same = None if then is None else then == here.get("stridelab.code")
+    then = tags.get(names.CODE)
+    same = None if then is None else then == here.get(names.CODE)
     words = {True: "the code that trains is the same", False: "the code that trains is another", None: "not recorded"}
     yield Finding("code", same, words[same])
-    commits = [one.get("stridelab.commit", "") for one in (tags, here)]
+    commits = [one.get(names.COMMIT, "") for one in (tags, here)]
     if commits[0] != commits[1]:
         then, now_at = (one[:12] if COMMIT.fullmatch(one) else "unknown" for one in commits)
         summary = changed_files(commits[0]) if not same else ""
         yield Finding("commit", False, f"{then}, here {now_at}{summary}", decides=False)
-    diffs = [one.files.get("uncommitted.diff", "") for one in (was, now)]
+    diffs = [one.files.get(names.DIFF_FILE, "") for one in (was, now)]
     if diffs[0] or diffs[1]:
         yield Finding("changes", diffs[0] == diffs[1], uncommitted(*diffs), decides=False)
 
@@ -134,14 +136,14 @@ def machine(was: Origin, now: Origin, config: Config) -> Iterator[Finding]:
     for name in sorted({*then, *here}):
         if then.get(name) != here.get(name):
             values = f"{then.get(name, 'not set')}, here {here.get(name, 'not set')}"
-            yield Finding(plain(name), False, plain(values), decides=name in DECIDING)
+            yield Finding(printable(name, limit=200), False, printable(values, limit=200), decides=name in DECIDING)
 
 
 def compared(what: str, was: Any, now: Any, *, decides: bool = True) -> Finding:
     if not isinstance(was, str) or not was:
         return Finding(what, None, "not recorded", decides)
     same = was == now
-    return Finding(what, same, plain(was) if same else plain(f"{was}, here {now}"), decides)
+    return Finding(what, same, printable(was if same else f"{was}, here {now}", limit=200), decides)
 
 
 def cpu_flags(was: Any, now: Any) -> Finding:
@@ -152,7 +154,7 @@ def cpu_flags(was: Any, now: Any) -> Finding:
     if not gone and not new:
         return Finding("CPU flags", True, f"{len(was)} that choose kernels")
     parts = [f"{word} {' '.join(flags)}" for word, flags in (("not here:", gone), ("only here:", new)) if flags]
-    return Finding("CPU flags", False, plain("; ".join(parts)))
+    return Finding("CPU flags", False, printable("; ".join(parts), limit=200))
 
 
 def gpus(origin: Origin) -> str:
@@ -168,11 +170,6 @@ def bits_expected(findings: Sequence[Finding], config: Config) -> bool:
     """Only on the same kind of CPU, in the same environment, with deterministic algorithms on."""
     on_cpu = config.trainer.accelerator == "cpu" and config.trainer.deterministic
     return on_cpu and all(finding.same for finding in findings if finding.decides)
-
-
-def plain(text: str) -> str:
-    """What another wrote, for a terminal: no control characters, 200 at most."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:200]
 
 
 def _json(text: str) -> Any:

@@ -6,13 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stridelab import names
+
 TIMED = ("throughput/", "latency/", "time/", "memory/peak")
 """Metrics of a moment and a machine: never compared. All others are, also those that are new."""
-DIGESTS = {
-    "stridelab.init_digest": "initial weights",
-    "stridelab.batch_order_digest": "batch order",
-    "stridelab.weights_digest": "final weights",
-}
+COMPARED = (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.WEIGHTS_DIGEST)
 IDENTICAL, CLOSE, DIFFERENT = "identical", "equal within tolerance", "different"
 EXIT_CODES = {IDENTICAL: 0, CLOSE: 3, DIFFERENT: 4}
 
@@ -61,7 +59,7 @@ def compare(
     new_tags: Mapping[str, str],
     tolerance: float,
 ) -> Comparison:
-    digests = tuple(Digest(what, tags.get(key, ""), new_tags.get(key, "")) for key, what in DIGESTS.items())
+    digests = tuple(Digest(names.DIGESTS[key], tags.get(key, ""), new_tags.get(key, "")) for key in COMPARED)
     keys = [key for key in dict.fromkeys([*now, *was]) if not key.startswith(TIMED)]
     rows = tuple(row(key, was.get(key, {}), now.get(key, {})) for key in keys)
     return Comparison(judge(digests, rows, tolerance), tolerance, digests, rows, first_difference(rows))

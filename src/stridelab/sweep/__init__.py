@@ -1,5 +1,1 @@
-"""Many runs, one question: what is done, what is left, the parent run, the live board."""
-
-from .sweep import conduct
-
-__all__ = ["conduct"]
+"""Many runs, one question: what is done, what is left, where runs are executed, progress, the end."""

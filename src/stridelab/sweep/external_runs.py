@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stridelab.run import Work, read_result
-from stridelab.tracking import names
+from stridelab import names
+from stridelab.run import RunSpec, read_result
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.status import read_status, read_tag
 from stridelab.training import Result
@@ -14,14 +14,14 @@ from .progress import Board
 from .task import WAIT, Outcome
 
 
-class Following:
-    def __init__(self, works: Sequence[Work], board: Board) -> None:
-        self.works, self.board = works, board
+class ExternalRuns:
+    def __init__(self, specs: Sequence[RunSpec], board: Board) -> None:
+        self.specs, self.board = specs, board
         self.waited_for: set[int] = set()
 
     def look(self, index: int) -> Outcome | None:
         """See `Listener.look`. A run that failed under our eyes elsewhere has failed; one that was cut off is ours."""
-        folder = self.works[index].folder
+        folder = self.specs[index].folder
         if is_live(folder / JOURNAL):
             if index not in self.waited_for:
                 self.board.waits(index)

@@ -8,9 +8,10 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -23,10 +24,9 @@ from stridelab.run import prepare
 from stridelab.training.checksummed import read_sealed
 
 from .decoding import Decoding
-from .in_process import Here
-from .local import Pool
+from .launchers import Launcher
 from .progress import screen
-from .task import Task
+from .task import Listener, Task
 
 FILES, FILES_A_JOB = 128, 16
 """Open files that conducting takes (a store, a server's connections, libraries), and each run at a time."""
@@ -104,13 +104,21 @@ def writable(results: Path) -> Path:
     return results
 
 
-def data_specs(
-    pool: Pool | Here, configs: Sequence[Config], console: Console | None = None
+def read_data_specs(
+    launcher: Launcher, configs: Sequence[Config], console: Console | None = None
 ) -> dict[DataConfig, DataSpec]:
     """Each data set read once, in a child, so that a damaged file is known before the first run."""
     found: dict[DataConfig, DataSpec] = {}
     with Decoding(console or screen()) as decoding:
         for config in configs:
             if config.data not in found:
-                found[config.data] = pool.call(Task(prepare, (config,)), decoding.event)
+                found[config.data] = call(launcher, Task(prepare, (config,)), decoding.event)
     return found
+
+
+def call(launcher: Launcher, task: Task, on_event: Callable[[Mapping[str, Any]], None]) -> Any:
+    """The value of one task; ValueError with the reason why it has none."""
+    (outcome,) = launcher.run([task], Listener(event=lambda index, event: on_event(event)))
+    if outcome.reason is not None:
+        raise ValueError(outcome.reason)
+    return outcome.value

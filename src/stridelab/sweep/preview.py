@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from stridelab.config import Config
 from stridelab.plan import Variant
-from stridelab.run import Work, cost, read_result
+from stridelab.run import RunSpec, cost, read_result
+from stridelab.text import duration
 
 from .agenda import Agenda
-from .progress import duration
 
 START_S, IMAGE_S, MACS_A_SECOND = 1.0, 5e-5, 5e9
 """Of one core while it trains: guesses for the first run on a machine; from then on they only weigh runs."""
@@ -24,11 +24,11 @@ FORWARD_AND_BACKWARD = 3
 def preview(
     agenda: Agenda, variants: Mapping[str, Variant], console: Console, *, jobs: int, stored: Collection[str] = ()
 ) -> None:
-    """`variants` by the name of the work; `stored`: signatures of runs that would be fetched from the store."""
+    """`variants` by the name of the run; `stored`: signatures of runs that would be fetched from the store."""
     console.print(f"[bold]{escape(agenda.identity.name if agenda.identity else 'one run')}[/]: nothing is created")
     for status, name in lines(agenda, stored):
         console.print(f"  {status:<34} {escape(name)}", highlight=False)
-    agenda = replace(agenda, to_do=tuple(work for work in agenda.to_do if work.identity.signature not in stored))
+    agenda = replace(agenda, to_do=tuple(spec for spec in agenda.to_do if spec.identity.signature not in stored))
     count = len(agenda.to_do)
     if not count:
         console.print("Nothing to train.")
@@ -40,40 +40,40 @@ def preview(
 
 
 def lines(agenda: Agenda, stored: Collection[str]) -> Iterator[tuple[str, str]]:
-    left = {one.work.identity.signature: one.status for one in agenda.left}
-    refused = {work.identity.signature for work, _ in agenda.refused}
-    for work in agenda.works:
-        key = work.identity.signature
-        if work in agenda.done:
-            yield "done" + (f" ({agenda.foreign[key]})" if key in agenda.foreign else ""), work.identity.name
+    left = {one.spec.identity.signature: one.status for one in agenda.skipped}
+    refused = {spec.identity.signature for spec, _ in agenda.refused}
+    for spec in agenda.specs:
+        key = spec.identity.signature
+        if spec in agenda.done:
+            yield "done" + (f" ({agenda.differences[key]})" if key in agenda.differences else ""), spec.identity.name
         elif key in left:
-            yield f"{left[key]} earlier; left", work.identity.name
+            yield f"{left[key]} earlier; skipped", spec.identity.name
         elif key in refused:
-            yield "refused", work.identity.name
+            yield "refused", spec.identity.name
         elif key in stored:
-            yield "done, in the tracking store", work.identity.name
-        elif epoch := reached(work):
-            yield f"to continue, epoch {epoch} of {work.config.trainer.max_epochs} done", work.identity.name
+            yield "done, in the tracking store", spec.identity.name
+        elif epoch := reached(spec):
+            yield f"to continue, epoch {epoch} of {spec.config.trainer.max_epochs} done", spec.identity.name
         else:
-            yield "to do", work.identity.name
+            yield "to do", spec.identity.name
 
 
-def reached(work: Work) -> int:
+def reached(spec: RunSpec) -> int:
     """The newest checkpoint's epoch, unread."""
-    names = [path.stem.partition("=")[2] for path in (work.folder / "checkpoints").glob("epoch=*.ckpt")]
+    names = [path.stem.partition("=")[2] for path in (spec.folder / "checkpoints").glob("epoch=*.ckpt")]
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def estimate(agenda: Agenda, variants: Mapping[str, Variant]) -> tuple[float, str]:
     """Seconds for all that is to do, one run after the other, and what that rests on."""
 
-    def guessed(work: Work) -> float:
-        return guess(work.config, variants[work.identity.name])
+    def guessed(spec: RunSpec) -> float:
+        return guess(spec.config, variants[spec.identity.name])
 
-    left = sum(guessed(work) * (1 - reached(work) / work.config.trainer.max_epochs) for work in agenda.to_do)
+    left = sum(guessed(spec) * (1 - reached(spec) / spec.config.trainer.max_epochs) for spec in agenda.to_do)
     if not agenda.done:
         return left, "a guess: no run of it is finished yet"
-    taken = sum(seconds(work.folder) for work in agenda.done)
+    taken = sum(seconds(spec.folder) for spec in agenda.done)
     runs = "run" if len(agenda.done) == 1 else "runs"
     return left * taken / sum(map(guessed, agenda.done)), f"as {len(agenda.done)} finished {runs} took"
 

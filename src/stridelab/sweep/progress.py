@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from stridelab.text import duration
+
 PIPED_WIDTH = 120
 
 
@@ -101,13 +103,3 @@ class Board:
             said += f", about {duration(left)} left"
         description = "[bold]all runs[/]" if len(self.names) > 1 else "[bold]run[/]"
         self.progress.update(self.total, description=description, completed=sum(self.done), said=said)
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

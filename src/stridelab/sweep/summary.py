@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from stridelab.config import Config
+from stridelab.names import NOTE
 from stridelab.tracking.find import read_sweep
 from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
-from stridelab.tracking.names import NOTE
 from stridelab.tracking.run import Run
 from stridelab.tracking.status import FINISHED, RESULT
 from stridelab.tracking.store import analyze
@@ -33,7 +33,7 @@ SAID = {
 log = logging.getLogger(__name__)
 
 
-def close(
+def summarize(
     agenda: Agenda,
     outcomes: Sequence[Outcome],
     parent: Run | None,
@@ -53,8 +53,8 @@ def close(
         report(agenda, parent, mirror, console)
     elif parent is None:
         show_run(agenda, outcomes, console)
-    for signature, what in agenda.foreign.items():
-        name = next(work.identity.name for work in agenda.works if work.identity.signature == signature)
+    for signature, what in agenda.differences.items():
+        name = next(spec.identity.name for spec in agenda.specs if spec.identity.signature == signature)
         console.print(
             f"[yellow]from elsewhere[/]  {escape(name)}: {escape(what)}; reuse=none trains it here.", highlight=False
         )
@@ -69,25 +69,25 @@ def measure_speed(agenda: Agenda, console: Console) -> None:
     """What `trainer.benchmark` asks for, unless all finished runs have it, from one session."""
     from stridelab.benchmark.session import Finished, is_measured, measure_runs
 
-    works = [work for work in agenda.works if work.config.trainer.benchmark and (work.folder / RESULT).exists()]
-    runs = [Finished(work.identity.variant, work.config, work.folder) for work in works]
+    specs = [spec for spec in agenda.specs if spec.config.trainer.benchmark and (spec.folder / RESULT).exists()]
+    runs = [Finished(spec.identity.variant, spec.config, spec.folder) for spec in specs]
     if runs and not is_measured(runs):
         measure_runs(runs, console)
 
 
 def failed(agenda: Agenda, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     """(run, status and reason) of all that did not finish, refused ones first."""
-    refused = [(work.identity.name, f"refused: {reason}") for work, reason in agenda.refused]
-    left = [
-        (one.work.identity.name, f"{one.status} in an earlier call, not tried again ({one.reason})")
-        for one in agenda.left
+    refused = [(spec.identity.name, f"refused: {reason}") for spec, reason in agenda.refused]
+    skipped = [
+        (one.spec.identity.name, f"{one.status} in an earlier call, not tried again ({one.reason})")
+        for one in agenda.skipped
     ]
     ended = [
-        (work.identity.name, outcome.told)
-        for work, outcome in zip(agenda.to_do, outcomes, strict=True)
+        (spec.identity.name, outcome.told)
+        for spec, outcome in zip(agenda.to_do, outcomes, strict=True)
         if outcome.status != FINISHED
     ]
-    return refused + left + ended
+    return refused + skipped + ended
 
 
 def by_reason(failures: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
@@ -101,7 +101,7 @@ def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> Non
     """The comparison in results/reports/, attached to the sweep's own run; its failure is said, never fatal."""
     from stridelab.report import print_variants, write_report
 
-    config: Config = agenda.works[0].config
+    config: Config = agenda.specs[0].config
     record = read_sweep(agenda.folder, mirror.store)  # the folders have all of it, whatever became of the store
     print_variants(record, console)
     describe_sweep(agenda, parent, mirror)
@@ -127,14 +127,14 @@ def describe_sweep(agenda: Agenda, parent: Run, mirror: Mirror) -> None:
     found = mirror.locate(agenda.folder)
     if found is None:
         return
-    variants = dict.fromkeys(work.identity.variant for work in agenda.works)
+    variants = dict.fromkeys(spec.identity.variant for spec in agenda.specs)
     parent.tags(
         {
             NOTE: sweep_note(
                 f"Variants: {'; '.join(variants)}.",
                 experiment_id=found.experiment_id,
                 run_id=found.run_id,
-                num_runs=len(agenda.works),
+                num_runs=len(agenda.specs),
             )
         }
     )
@@ -144,19 +144,19 @@ def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> N
     """The numbers of a run that stands alone."""
     from stridelab.run import read_result
 
-    for work in agenda.works:
-        if (result := read_result(work.folder)) is None:
+    for spec in agenda.specs:
+        if (result := read_result(spec.folder)) is None:
             continue
-        if work in agenda.done:
+        if spec in agenda.done:
             console.print("This very run is finished already; force=true trains it again.", highlight=False)
         known = [text.format(result["metrics"][name]) for name, text in SAID.items() if name in result["metrics"]]
-        console.print(f"[bold]{escape(work.identity.name)}[/]  {', '.join(known)}", highlight=False)
-        console.print(f"Folder    {work.folder}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{escape(spec.identity.name)}[/]  {', '.join(known)}", highlight=False)
+        console.print(f"Folder    {spec.folder}", highlight=False, soft_wrap=True)
 
 
 def show_places(agenda: Agenda, mirror: Mirror, console: Console) -> None:
     """How to see it all in MLflow."""
-    found = mirror.locate(agenda.folder if agenda.identity else agenda.works[0].folder)
+    found = mirror.locate(agenda.folder if agenda.identity else agenda.specs[0].folder)
     console.print(f"MLflow    {ui_command(mirror.store)}", highlight=False, soft_wrap=True)
     if found is not None:
         link = sweep_link if agenda.identity else run_link

@@ -1,8 +1,7 @@
-"""Conduct a sweep, or one run: check, prepare, train in children, close."""
+"""A sweep, or one run: check, prepare, train, summarize."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -12,11 +11,11 @@ from time import monotonic, sleep
 from rich.console import Console
 from rich.markup import escape
 
+from stridelab import names
 from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
-from stridelab.run import Work, run
-from stridelab.tracking import names
+from stridelab.run import RunSpec, run
 from stridelab.tracking.files import read_json
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.restore import Recall
@@ -26,17 +25,24 @@ from stridelab.tracking.status import settle as settle_run
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
 
-from .agenda import Agenda, jobs_at_once, make_agenda
-from .external_runs import Following
-from .in_process import Here
-from .local import Pool
-from .preflight import data_specs, enough_files, fetch_data, refuse, refuse_bad_checkpoint, refuse_no_compiler, writable
+from .agenda import Agenda, make_agenda
+from .external_runs import ExternalRuns
+from .launchers import Launcher
+from .preflight import (
+    enough_files,
+    fetch_data,
+    read_data_specs,
+    refuse,
+    refuse_bad_checkpoint,
+    refuse_no_compiler,
+    writable,
+)
 from .preload import load_ahead
 from .preview import preview
 from .progress import Board, screen
 from .restore import ask_store, fetch
 from .signals import command, exit_code, signals_as_exceptions
-from .summary import close
+from .summary import summarize
 from .task import Listener, Outcome, Task
 
 LOOK_AGAIN_S = 0.5
@@ -46,27 +52,26 @@ DYING_S = 2.0
 """A process that was killed is not gone at once."""
 
 
-def conduct(configs: Sequence[Config], *, multirun: bool) -> int:
+def run_sweep(configs: Sequence[Config], launcher: Launcher, *, multirun: bool) -> int:
     """Train every configuration; the exit code. ValueError or FileNotFoundError before anything is created."""
     console = screen()
     with signals_as_exceptions():
         try:
-            return carry_out(configs, console, multirun=multirun)
+            return carry_out(configs, launcher, console, multirun=multirun)
         except KeyboardInterrupt as interruption:
             console.print("\nInterrupted. The same command continues: what is finished is not done again.")
             console.print(f"  {escape(command())}", highlight=False, soft_wrap=True)
             return exit_code(interruption)
 
 
-def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) -> int:
+def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *, multirun: bool) -> int:
     first = configs[0]
     variants = [examine(config, keys=varying_keys(configs)) for config in configs]
     refuse(variants, stop=not multirun or first.on_invalid == "stop")
     for config in configs:
         refuse_bad_checkpoint(config)
         refuse_no_compiler(config)
-    pool = pool_for(first, runs=len(configs))
-    enough_files(pool.jobs)
+    enough_files(launcher.jobs)
     fetch_data((config.data for config in configs), download=not first.sweep.preview)
     results = Path(first.paths.results_dir)
     if not first.sweep.preview:
@@ -76,28 +81,28 @@ def carry_out(configs: Sequence[Config], console: Console, *, multirun: bool) ->
     aside = [] if first.sweep.preview else put_aside_damaged(results)
     for said in aside:
         console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
-    pool.warm_up()
-    if first.sweep.isolated and not first.sweep.preview:
+    launcher.warm_up()
+    if first.launcher == "local" and not first.sweep.preview:
         load_ahead(store, report=multirun and first.sweep.report)
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
     name = (first.sweep.name or sweep_name(configs)) if multirun else ""
-    specs = data_specs(pool, configs)
-    agenda = make_agenda(variants, specs=specs, name=name)
+    specs = read_data_specs(launcher, configs)
+    agenda = make_agenda(variants, data_specs=specs, name=name)
     stored = ask_store(agenda, recall, console)
     if first.sweep.preview:
-        preview(agenda, by_name(variants), console, jobs=pool.jobs, stored=stored)
+        preview(agenda, by_name(variants), console, jobs=launcher.jobs, stored=stored)
         return 0
     repair(results)
     if fetch(agenda, stored, store, console):
-        agenda = make_agenda(variants, specs=specs, name=name)
+        agenda = make_agenda(variants, data_specs=specs, name=name)
     mirror = Mirror(store)
     patience_s = CLOSE_S
     try:
         if agenda.identity is not None:
-            return conduct_sweep(agenda, pool, mirror, console)
-        return close(agenda, train(agenda, pool, mirror, console), None, mirror, console)
+            return train_sweep(agenda, launcher, mirror, console)
+        return summarize(agenda, train(agenda, launcher, mirror, console), None, mirror, console)
     except KeyboardInterrupt:
         patience_s = INTERRUPTED_S
         settle_interrupted(agenda)
@@ -110,13 +115,7 @@ def by_name(variants: Sequence[Variant]) -> dict[str, Variant]:
     return {f"{variant.name} seed={variant.config.seed}": variant for variant in variants}
 
 
-def pool_for(config: Config, *, runs: int) -> Pool | Here:
-    if not config.sweep.isolated:
-        return Here()
-    return Pool(jobs_at_once(config, runs=runs, cores=len(os.sched_getaffinity(0))))
-
-
-def conduct_sweep(agenda: Agenda, pool: Pool | Here, mirror: Mirror, console: Console) -> int:
+def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) -> int:
     """Train, and close under the sweep's own run. While another sweep of this name holds that run, the two share
     the work, and this one closes after the other."""
     mirror.watch(agenda.folder)
@@ -124,15 +123,15 @@ def conduct_sweep(agenda: Agenda, pool: Pool | Here, mirror: Mirror, console: Co
         parent, outcomes = claim(agenda, stack), None
         if parent is None:
             console.print("Another process conducts this sweep already; the work is shared.")
-            outcomes = train(agenda, pool, mirror, console)
+            outcomes = train(agenda, launcher, mirror, console)
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)
         list_members(parent, agenda)
-        parent.tags({"stridelab.foreign": "; ".join(f"{key}: {what}" for key, what in agenda.foreign.items())})
+        parent.tags({names.FOREIGN: "; ".join(f"{key}: {what}" for key, what in agenda.differences.items())})
         if outcomes is None:
-            outcomes = train(agenda, pool, mirror, console)
+            outcomes = train(agenda, launcher, mirror, console)
         list_members(parent, agenda)
-        failed = close(agenda, outcomes, parent, mirror, console)
+        failed = summarize(agenda, outcomes, parent, mirror, console)
         parent.tags({names.STATUS: FAILED if failed else FINISHED})
         if failed:
             raise Incomplete("not every run finished")
@@ -142,7 +141,7 @@ def conduct_sweep(agenda: Agenda, pool: Pool | Here, mirror: Mirror, console: Co
 
 def list_members(parent: Run, agenda: Agenda) -> None:
     """By uid where they have begun: a run of the same signature that comes from elsewhere never stands for one."""
-    known = {work.identity.signature: read_json(work.folder / IDENTITY) for work in agenda.works}
+    known = {spec.identity.signature: read_json(spec.folder / IDENTITY) for spec in agenda.specs}
     uids = {signature: identity["uid"] for signature, identity in known.items() if identity}
     parent.members(list(known), uids=uids)
 
@@ -160,39 +159,39 @@ class Incomplete(Exception):
     """Marks the sweep's own run as failed when one of its runs is."""
 
 
-def train(agenda: Agenda, pool: Pool | Here, mirror: Mirror, console: Console) -> list[Outcome]:
+def train(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) -> list[Outcome]:
     """All that is to do, seen on a board; a run that dies without a word is settled for it."""
-    for work, reason in agenda.refused:
-        record_refusal(work, reason)
-    for work in agenda.works:
-        mirror.watch(work.folder)
-    works = [replace(work, at_once=min(pool.jobs, len(agenda.to_do))) for work in agenda.to_do]
+    for spec, reason in agenda.refused:
+        record_refusal(spec, reason)
+    for spec in agenda.specs:
+        mirror.watch(spec.folder)
+    specs = [replace(spec, at_once=min(launcher.jobs, len(agenda.to_do))) for spec in agenda.to_do]
     board = Board(
-        [work.identity.name for work in works],
-        epochs=[work.config.trainer.max_epochs for work in works],
+        [spec.identity.name for spec in specs],
+        epochs=[spec.config.trainer.max_epochs for spec in specs],
         console=console,
     )
-    following = Following(works, board)
+    external = ExternalRuns(specs, board)
 
     def ended(index: int, outcome: Outcome) -> None:
         if outcome.died:
-            settle(works[index], outcome, until=monotonic() + DYING_S)
+            settle(specs[index], outcome, until=monotonic() + DYING_S)
         board.finished(index, in_words(outcome))
 
     listener = Listener(
         event=board.event,
         start=board.started,
         end=ended,
-        look=following.look,
-        stop=lambda outcome: agenda.works[0].config.sweep.fail_fast and outcome.status != FINISHED,
+        look=external.look,
+        stop=lambda outcome: agenda.specs[0].config.sweep.fail_fast and outcome.status != FINISHED,
     )
     with board:
-        return pool.run([task_of(work) for work in works], listener)
+        return launcher.run([task_of(spec) for spec in specs], listener)
 
 
-def task_of(work: Work) -> Task:
-    minutes = work.config.trainer.timeout_min
-    return Task(run, (work,), log=work.folder / "output.txt", timeout_s=minutes and minutes * 60)
+def task_of(spec: RunSpec) -> Task:
+    minutes = spec.config.trainer.timeout_min
+    return Task(run, (spec,), log=spec.folder / "output.txt", timeout_s=minutes and minutes * 60)
 
 
 def in_words(outcome: Outcome) -> str:
@@ -201,26 +200,26 @@ def in_words(outcome: Outcome) -> str:
     return f"[red]{escape(outcome.told)}[/]"
 
 
-def settle(work: Work, outcome: Outcome, *, until: float = 0.0) -> None:
+def settle(spec: RunSpec, outcome: Outcome, *, until: float = 0.0) -> None:
     """Write down how a run ended that could not say; its process may take until `until` (monotonic) to be gone."""
     status = "KILLED" if outcome.status == KILLED else "FAILED"
     tags = {names.STATUS: outcome.status}
-    while not settle_run(work.folder, status=status, reason=outcome.reason or "", tags=tags):
-        if monotonic() > until or not is_live(work.folder / JOURNAL):
+    while not settle_run(spec.folder, status=status, reason=outcome.reason or "", tags=tags):
+        if monotonic() > until or not is_live(spec.folder / JOURNAL):
             return
         sleep(0.05)
 
 
-def record_refusal(work: Work, reason: str) -> None:
+def record_refusal(spec: RunSpec, reason: str) -> None:
     """A run in the store too, so that the comparison can say why there are no numbers."""
-    if read_status(work.folder) == ("FAILED", f"ValueError: refused: {reason}"):
+    if read_status(spec.folder) == ("FAILED", f"ValueError: refused: {reason}"):
         return
-    with suppress(ValueError, BlockingIOError), open_run(work.folder, work.identity) as record:
+    with suppress(ValueError, BlockingIOError), open_run(spec.folder, spec.identity) as record:
         record.tags({names.STATUS: REFUSED})
         raise ValueError(f"refused: {reason}")
 
 
 def settle_interrupted(agenda: Agenda) -> None:
     until = monotonic() + DYING_S
-    for work in agenda.to_do:
-        settle(work, Outcome(reason="interrupted", status=KILLED), until=until)
+    for spec in agenda.to_do:
+        settle(spec, Outcome(reason="interrupted", status=KILLED), until=until)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ WAIT = Outcome(status=BUSY, reason="another process is at it")
 
 @dataclass(frozen=True)
 class Listener:
-    """What a pool tells and asks while tasks run; each is given the task's index."""
+    """What a launcher tells and asks while tasks run; each is given the task's index."""
 
     event: Event = lambda index, event: None
     start: Callable[[int], None] = lambda index: None
@@ -60,6 +62,9 @@ class Listener:
     """Before a start: what is known of it already. `WAIT`: try again later. None: start it."""
     stop: Callable[[Outcome], bool] = lambda outcome: False
     """Whether this outcome ends everything."""
+
+
+SILENT = Listener()
 
 
 def cause_of_death(exit_code: int | None, *, killed_for_memory: bool = False) -> Outcome:
@@ -86,9 +91,24 @@ def oom_kills() -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
+def attempt(task: Task, progress: Callable[[Mapping[str, Any]], None]) -> Outcome:
+    """Call it. The reason says what a user's error is; a traceback is for its log, and for errors of ours."""
+    try:
+        return Outcome(value=task.function(*task.arguments, progress=progress))
+    except Exception as error:
+        if task.log is not None or not is_readable(error):
+            with suppress(OSError):  # on a full disk, the reason still reaches the parent
+                traceback.print_exc()
+        return Outcome(reason=describe(error), status=status_of(error))
+
+
+def is_readable(error: BaseException) -> bool:
+    """Whether its message is written for users."""
+    return isinstance(error, ValueError | FileNotFoundError) or status_of(error) == DIVERGED
+
+
 def describe(error: BaseException) -> str:
     """The error and its notes in one line; a programming error also says what kind it is."""
     text = " ".join(str(error).split()) or type(error).__name__
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    plain = isinstance(error, ValueError | FileNotFoundError) or status_of(error) == DIVERGED
-    return f"{text}{notes}" if plain else f"{type(error).__name__}: {text}{notes}"
+    return f"{text}{notes}" if is_readable(error) else f"{type(error).__name__}: {text}{notes}"

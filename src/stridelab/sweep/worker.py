@@ -7,31 +7,22 @@ import faulthandler
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from stridelab.tracking.status import status_of
-
-from .task import Outcome, Task, describe
+from .task import Task, attempt
 
 PR_SET_PDEATHSIG = 1
 
 
-def work(pipe: Connection, task: Task) -> None:
+def run_task(pipe: Connection, task: Task) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
     with output_to(task.log):
         faulthandler.enable()
-        try:
-            value = task.function(*task.arguments, progress=lambda event: pipe.send(("event", dict(event))))
-            outcome = Outcome(value=value)
-        except Exception as error:
-            with suppress(OSError):  # on a full disk, the reason still reaches the parent
-                traceback.print_exc()
-            outcome = Outcome(reason=describe(error), status=status_of(error))
+        outcome = attempt(task, lambda event: pipe.send(("event", dict(event))))
     pipe.send(("outcome", outcome))
     pipe.close()
 

@@ -10,7 +10,8 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-from . import names
+from stridelab import names
+
 from .files import read_json
 from .folder_reader import read_folder
 from .journal import JOURNAL, first

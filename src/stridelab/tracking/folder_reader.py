@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from . import names
+from stridelab import names
+
 from .files import read_json
 from .journal import JOURNAL, TERMINAL, Record, read
 from .journal_cursor import place_of, saved_position

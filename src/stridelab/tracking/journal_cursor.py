@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import names
+from stridelab import names
+
 from .files import read_json, write_json_atomic
 from .journal import JOURNAL, TERMINAL, Record, read, scan
 from .mlflow_writer import Found, Writer, collect

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from . import names
+from stridelab import names
+
 from .settings import redact
 from .store import Store
 

@@ -13,7 +13,9 @@ from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Protocol
 
-from . import mlflow_sqlite, names
+from stridelab import names
+
+from . import mlflow_sqlite
 from .mlflow_sqlite import Points, Row
 from .relocate import follow_move
 from .settings import redact

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import names
+from stridelab import names
+
 from .images import save_for_ui
 from .journal import Record
 from .parcel import pack_folder

@@ -14,7 +14,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from . import archive, names
+from stridelab import names
+
+from . import archive
 from .archive import Limits
 from .files import read_json, write_json_atomic
 from .images import file_name

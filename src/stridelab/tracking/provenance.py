@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stridelab import names
+
 from .settings import redact
 from .signature import PACKAGE
 
@@ -32,7 +34,7 @@ GIT_TIMEOUT_S = 20
 def provenance(package: Path = PACKAGE) -> dict[str, str]:
     """File name -> content, for every run of this process."""
     files = {
-        "provenance.json": json.dumps(
+        names.PROVENANCE_FILE: json.dumps(
             {
                 "argv": command_line(),
                 "git": git_state(package),
@@ -42,10 +44,10 @@ def provenance(package: Path = PACKAGE) -> dict[str, str]:
             },
             indent=1,
         ),
-        "requirements.txt": "".join(f"{name}=={version}\n" for name, version in packages().items()),
+        names.REQUIREMENTS_FILE: "".join(f"{name}=={version}\n" for name, version in packages().items()),
     }
     diff = git_diff(package)
-    return files | ({"uncommitted.diff": diff} if diff else {})
+    return files | ({names.DIFF_FILE: diff} if diff else {})
 
 
 def command_line() -> list[str]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from stridelab import names
 from stridelab.training.result import Result
 
-from . import archive, names
+from . import archive
 from .archive import Limits
 from .files import read_json, write_json_atomic
 from .journal_cursor import POSITION, place_of

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
-from . import names
+from stridelab import names
+
 from .files import read_json, write_json_atomic
 from .journal import JOURNAL, TERMINAL, Journal, last, pack_number
 from .settings import redact

@@ -6,7 +6,8 @@ import errno
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import names
+from stridelab import names
+
 from .journal import JOURNAL, TERMINAL, Journal, damage, is_live, last, records
 from .staging import clear
 

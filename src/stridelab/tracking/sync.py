@@ -115,8 +115,8 @@ class Mirror:
         count = sum(not cursor.has_sent(cursor.size()) for cursor in list(self._cursors.values()))
         advice = f" What helps: {self.remedy}." if self.remedy else ""
         return (
-            f"{count} runs are not yet complete in {redact(self.store.uri)}. Nothing is lost: the run folders have all of "
-            f"it, and `stridelab runs sync` with the same paths and tracking sends it.{advice}"
+            f"{count} runs are not yet complete in {redact(self.store.uri)}. Nothing is lost: the run folders have all "
+            f"of it, and `stridelab runs sync` with the same paths and tracking sends it.{advice}"
         )
 
     def what_is_odd(self) -> list[str]:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import archive, names
+from stridelab import names
+
+from . import archive
 from .archive import Limits
 from .files import read_json
 from .find import Finder

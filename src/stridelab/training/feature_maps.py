@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from stridelab import names
+
 from .recorder import Recorder
 
 TILE_WIDTH_PX = 512
@@ -52,7 +54,8 @@ class FeatureMaps(pl.Callback):
         network: Any = module.network
         training = network.training
         network.eval()
-        maps = network.feature_maps(self.images.to(module.device), network.conv_layers)
+        weight = next(network.parameters())
+        maps = network.feature_maps(self.images.to(weight.device, weight.dtype), network.conv_layers)
         network.train(training)
         for name, values in maps.items():
             kept = values[:, : self.num_kept(values, layers=len(maps))].float().clamp(-LARGEST, LARGEST)
@@ -84,7 +87,7 @@ class FeatureMaps(pl.Callback):
 
     def save(self, folder: Path) -> Path:
         """`feature_maps.npz`: float16 [images, channels, height, width] by `<step>/<layer>`, uint8 `images`."""
-        path = folder / "feature_maps.npz"
+        path = folder / names.FEATURE_MAPS_FILE
         np.savez_compressed(path, images=self.raw.cpu().numpy(), **self.arrays)  # type: ignore[arg-type]
         return path
 

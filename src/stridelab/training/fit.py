@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -13,12 +13,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 
+from stridelab import names
 from stridelab.data.batches import Batches
 from stridelab.data.splits import Data, probe_images
 from stridelab.geometry import LayerPlan
 from stridelab.models.build import build
 
-from .allocator import keep_freed_memory
 from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, starting_point
 from .faults import point
 from .feature_maps import FeatureMaps
@@ -30,6 +30,7 @@ from .randomness import Augmentation, BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder
 from .result import Result
 from .resume import Attempts
+from .runtime import device_of, layout_of, prepare_process
 from .settings import TrainerConfig
 from .step_grouping import Steps, steps_of
 from .throughput import Throughput, batch1_latency_ms
@@ -48,16 +49,18 @@ def fit(
     progress: Progress = lambda event: None,
     ckpt_path: str | None = None,
     owner: str = "",
+    callbacks: Sequence[pl.Callback] = (),
 ) -> Result:
     """Train, evaluate once on the test split, and record everything on the way. Goes on from the newest sound
-    checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`."""
+    checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`.
+    `callbacks` of the caller come before ours."""
     began = perf_counter()
     prepare_process(config)
     checkpoints = recorder.folder / "checkpoints"
     start = starting_point(checkpoints, owner=owner, given=ckpt_path, epochs=config.max_epochs)
     tell(start, recorder, progress)
     peak = PeakMemory.start(device_of(config))
-    recorder.tags({"stridelab.peak_rss": peak.meaning})
+    recorder.tags({names.PEAK_RSS: peak.meaning})
     network = build(plan)
     initialise(network, seed=seed)
     init_digest = weights_digest(network)
@@ -72,8 +75,8 @@ def fit(
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
     events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
-    callbacks = [Divergence(), epochs, events, throughput, *maps, attempts, keeping]
-    trainer = trainer_of(config, recorder.folder, callbacks=callbacks)
+    ours = [Divergence(), epochs, events, throughput, *maps, attempts, keeping]
+    trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours])
     begin(trainer, module, batches, start)
     fit_s = attempts.seconds()
     if start.own:
@@ -104,7 +107,7 @@ def tell(start: Start, recorder: Recorder, progress: Progress) -> None:
         progress({"said": sentence})
     if start.path is not None:
         progress({"said": f"goes on after epoch {start.epoch}"})
-        recorder.tags({"stridelab.continued_from": f"epoch {start.epoch} of {start.path.parent.parent.name}"})
+        recorder.tags({names.CONTINUED_FROM: f"epoch {start.epoch} of {start.path.parent.parent.name}"})
 
 
 def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], start: Start) -> None:
@@ -118,28 +121,12 @@ def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], 
         raise
 
 
-def prepare_process(config: TrainerConfig) -> None:
-    torch.set_num_threads(config.threads)
-    keep_freed_memory()
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
-    # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def device_of(config: TrainerConfig) -> torch.device:
-    """Where the images stay: the first device of the accelerator."""
-    if config.accelerator in ("gpu", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", 0)
-    return torch.device("mps" if config.accelerator == "mps" else "cpu")
-
-
 def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps) -> dict[str, Batches]:
     batches = partial(
         Batches,
         mean=data.spec.mean,
         std=data.spec.std,
-        memory_format=torch.channels_last if config.channels_last else torch.contiguous_format,
+        memory_format=layout_of(config),
         device=device_of(config),
     )
     augment = Augmentation(order.seed, count=order.count, crop=config.crop, flip=config.flip)

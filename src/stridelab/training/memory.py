@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from stridelab.models.tracing.costs import SavedTensors
 
-from .precision import autocast
+from .runtime import autocast
 
 
 def measured_saved_bytes(module: nn.Module, batch_shape: Sequence[int], *, precision: str = "32-true") -> int:

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .compiling import compiled
 from .faults import point
 from .settings import TrainerConfig
+from .step import Batch, TrainingStep
 from .step_grouping import Steps
-
-Batch = tuple[Tensor, Tensor]  # images float [batch, channel, height, width], labels int64 [batch]
 
 
 class Mean:
@@ -52,8 +50,6 @@ class Classifier(pl.LightningModule):
         self.network = network
         self.config = config
         self.steps = steps
-        self.compiled = compiled(network) if config.compile else network
-        """For whole batches; the last of an epoch may be smaller, and is not worth a compilation."""
         self.means = {stage: Mean() for stage in ("train", "val", "test")}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -63,30 +59,15 @@ class Classifier(pl.LightningModule):
         """`losses`: float32 [steps], each the mean over its images."""
         size = self.config.batch_size
         parts = list(zip(*(torch.split(values, size) for values in batch), strict=True))
-        made = [self._step(images, labels) for images, labels in parts]
+        made = []
+        for images, labels in parts:
+            made.append(self.step(images, labels))
+            point("step")
         losses = torch.stack([loss for loss, _ in made]).float()
         counts = torch.tensor([len(labels) for _, labels in parts], dtype=torch.float32).to(losses.device)
         logits = torch.cat([logits for _, logits in made])
         self.means["train"].add(loss=losses.dot(counts), logits=logits, labels=batch[1])
         return {"losses": losses}
-
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the optimizer and of the schedule: the loss and the logits before it."""
-        optimizer = self.trainer.optimizers[0]
-        forward = self.compiled if len(labels) == self.config.batch_size else self.network
-        logits = forward(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-        optimizer.zero_grad()
-        if self.config.devices == 1 and self.config.precision != "16-mixed":
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        else:  # gradients to scale, or to exchange
-            self.manual_backward(loss)
-            self.optimizers().step()  # type: ignore[union-attr]
-        self.trainer.lr_scheduler_configs[0].scheduler.step()  # type: ignore[call-arg]
-        torch.clear_autocast_cache()  # else the next step's forward would use the weights of before this one
-        point("step")
-        return loss.detach(), logits.detach()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._evaluate("val", batch)
@@ -106,40 +87,6 @@ class Classifier(pl.LightningModule):
         return metrics
 
     def configure_optimizers(self) -> Any:
-        config = self.config
-        optimizer = torch.optim.SGD(
-            decay_groups(self.network, weight_decay=config.weight_decay),
-            lr=config.lr,
-            momentum=config.momentum,
-            nesterov=config.momentum > 0,
-            fused=True,
-        )
-        scheduler = SCHEDULERS[config.schedule](optimizer, config.lr, self.steps.in_all)
-        return [optimizer], [scheduler]
-
-
-def decay_groups(network: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices and filters; none for biases and norms."""
-    parameters = list(network.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def one_cycle(optimizer: torch.optim.Optimizer, lr: float, total_steps: int) -> Any:
-    """Up for a quarter of the steps, then down along a cosine (Smith and Topin 2019); momentum stays."""
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=lr, total_steps=total_steps + 1, pct_start=0.25, cycle_momentum=False
-    )
-
-
-def cosine(optimizer: torch.optim.Optimizer, lr: float, total_steps: int) -> Any:
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total_steps)
-
-
-def constant(optimizer: torch.optim.Optimizer, lr: float, total_steps: int) -> Any:
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-
-
-SCHEDULERS = {"one_cycle": one_cycle, "cosine": cosine, "constant": constant}
+        self.step = TrainingStep(self.network, self.config, num_steps=self.steps.in_all)
+        self.step.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return [self.step.optimizer], [self.step.schedule]

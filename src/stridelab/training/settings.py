@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from stridelab.names import NO_EFFECT
 
 SCHEDULES = ("one_cycle", "cosine", "constant")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
@@ -57,11 +59,11 @@ class TrainerConfig:
     """Share or number of validation and test batches; for debugging."""
     overfit_batches: Any = 0.0
     """Train and validate on this share or number of batches; for debugging."""
-    profiler: str | None = None
+    profiler: str | None = field(default=None, metadata=NO_EFFECT)
     """simple or advanced: Lightning's profile, written into the run's folder."""
-    timeout_min: float | None = None
+    timeout_min: float | None = field(default=None, metadata=NO_EFFECT)
     """Minutes after which a run is ended as timed out (the same command goes on with it); null: never."""
-    benchmark: bool = False
+    benchmark: bool = field(default=False, metadata=NO_EFFECT)
     """After training, before the report, measure the speed of all variants in turns and record it in their runs."""
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from stridelab import names
 from stridelab.report.comparison import feature_maps
 from stridelab.report.figures.style import GREY, NothingToDraw, headline, looks, new_figure, plain, tick
 from stridelab.report.table import side_text
@@ -197,8 +198,8 @@ def _aspect(panel: Panel) -> float:
 
 def _note(comparison: Comparison, panel: Panel) -> str:
     runs = [comparison.feature_map_runs[name] for name in panel.maps]
-    seeds = {run.tags.get("stridelab.seed", "?") for run in runs}
-    digests = {run.tags.get("stridelab.init_digest") for run in runs}
+    seeds = {run.tags.get(names.SEED, "?") for run in runs}
+    digests = {run.tags.get(names.INIT_DIGEST) for run in runs}
     same = len(digests) == 1 and None not in digests
     if panel.step == 0 and same:
         meaning = "All variants still have the same weights: channel k is the same filter in every column."

@@ -1,25 +1,26 @@
-"""Runs in child processes of one warm, preloaded process: bounded in number, and what happens to one stays there."""
+"""Runs in child processes of one warm, preloaded process of this machine, `sweep.jobs` at a time."""
 
 from __future__ import annotations
 
 import atexit
 import gc
 import multiprocessing
+import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
-from typing import Any
 
+from stridelab.config import Config
 from stridelab.tracking.status import BUSY, KILLED, TIMED_OUT
 
-from .task import NOT_STARTED, Event, Listener, Outcome, Task, cause_of_death, oom_kills
-from .worker import work
+from ..task import NOT_STARTED, SILENT, Event, Listener, Outcome, Task, cause_of_death, oom_kills
+from ..worker import run_task
 
 PRELOAD = ("stridelab.run", "stridelab.training.fit", "stridelab.sweep.worker")
 LISTEN_S = 0.2
@@ -27,6 +28,17 @@ START_TRIES = 10
 
 # Here and in the warm process: Python's last look for garbage among torch's or MLflow's objects takes a second.
 atexit.register(gc.freeze)
+
+
+def local(config: Config, num_runs: int) -> LocalLauncher:
+    return LocalLauncher(jobs_at_once(config, runs=num_runs, cores=len(os.sched_getaffinity(0))))
+
+
+def jobs_at_once(config: Config, *, runs: int, cores: int) -> int:
+    """`sweep.jobs`, or as many as the cores allow with `trainer.threads` each; one on a GPU."""
+    on_cpu = config.trainer.accelerator == "cpu"
+    wanted = config.sweep.jobs or (max(1, cores // config.trainer.threads) if on_cpu else 1)
+    return max(1, min(wanted, runs))
 
 
 @dataclass
@@ -44,8 +56,8 @@ class Child:
         return self.timeout_s is not None and monotonic() - self.began > self.timeout_s
 
 
-class Pool:
-    """At most `jobs` tasks at once. The warm process starts loading when the pool is made."""
+class LocalLauncher:
+    """At most `jobs` tasks at once. The warm process starts loading at `warm_up`."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
@@ -58,21 +70,13 @@ class Pool:
 
         forkserver.ensure_running()
 
-    def call(self, task: Task, on_event: Callable[[Mapping[str, Any]], None] = lambda event: None) -> Any:
-        """One task, its value; ValueError with its reason if it has none."""
-        (outcome,) = self.run([task], Listener(event=lambda index, event: on_event(event)))
-        if outcome.reason is not None:
-            raise ValueError(outcome.reason)
-        return outcome.value
-
-    def run(self, tasks: Sequence[Task], listener: Listener | None = None) -> list[Outcome]:
-        """All tasks, their outcomes in the same order. On an exception here (Ctrl-C), the children are ended."""
-        return Turn(self, tasks, listener or Listener()).run()
+    def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
+        return Batch(self, tasks, listener).run()
 
     def start(self, task: Task) -> Child:
         receive, send = self.context.Pipe(duplex=False)
         for tries_left in reversed(range(START_TRIES)):
-            process = self.context.Process(target=work, args=(send, task), daemon=True)
+            process = self.context.Process(target=run_task, args=(send, task), daemon=True)
             try:
                 process.start()
                 break
@@ -84,11 +88,11 @@ class Pool:
         return Child(process, receive, task.timeout_s, oom_kills=oom_kills())
 
 
-class Turn:
-    """One call of `Pool.run`."""
+class Batch:
+    """One call of `LocalLauncher.run`."""
 
-    def __init__(self, pool: Pool, tasks: Sequence[Task], listener: Listener) -> None:
-        self.pool, self.tasks, self.listener = pool, tasks, listener
+    def __init__(self, launcher: LocalLauncher, tasks: Sequence[Task], listener: Listener) -> None:
+        self.launcher, self.tasks, self.listener = launcher, tasks, listener
         self.waiting = deque(range(len(tasks)))
         self.running: dict[int, Child] = {}
         self.outcomes: dict[int, Outcome] = {}
@@ -109,12 +113,12 @@ class Turn:
     def fill(self) -> None:
         """Start what can be started; what another process is at goes to the end of the queue."""
         for _ in range(len(self.waiting)):
-            if not self.waiting or len(self.running) >= self.pool.jobs:
+            if not self.waiting or len(self.running) >= self.launcher.jobs:
                 return
             index = self.waiting.popleft()
             known = self.listener.look(index)
             if known is None:
-                self.running[index] = self.pool.start(self.tasks[index])
+                self.running[index] = self.launcher.start(self.tasks[index])
                 self.listener.start(index)
             elif known.status == BUSY:
                 self.waiting.append(index)

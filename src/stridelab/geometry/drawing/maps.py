@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from stridelab.geometry import IMAGE, LayerGeometry, Pair
-
-from .text import pads, policy, side
-from .variant_row import MANY_MAPS, Figures, has_windows
+from stridelab.geometry.layer_geometry import LayerGeometry
+from stridelab.geometry.layer_plan import IMAGE
+from stridelab.geometry.padding import Pair
+from stridelab.geometry.text import pads, policy
+from stridelab.geometry.totals import totals, windowed
+from stridelab.text import side
 
 Region = tuple[Pair, Pair]
 """((first row, last row), (first column, last column)); may reach outside its map, into padding."""
 
+MANY_MAPS = 8
+"""Beyond them only the last map of each size is shown."""
+
 
 @dataclass(frozen=True)
-class Rung:
-    """A map, and the layer that made it."""
+class Map:
+    """A feature map, or the image, and the layer that made it."""
 
     name: str
     label: tuple[str, ...]
@@ -32,37 +37,36 @@ class Rung:
     """Rows and columns, padding included (negative ones too), under no tap of the next layer."""
 
 
-def ladder(figures: Figures) -> list[Rung]:
+def maps_of(layers: Sequence[LayerGeometry]) -> list[Map]:
     """The image, and each map that windows make; in deep networks, the last one of each size."""
-    windows = [layer for layer in figures.layers if has_windows(layer)]
-    if not windows:
+    windows, last = windowed(layers), totals(layers).last_map
+    if not windows or last is None:
         return []
-    seen = seen_by(windows[-1], middle(windows[-1]), figures.layers)
+    seen = seen_by(last, middle(last), layers)
     nexts: list[LayerGeometry | None] = [*windows, None]
-    rungs = [
-        Rung(
+    maps = [
+        Map(
             name=layer.name if layer else IMAGE,
             label=label_of(layer) if layer else (),
-            channels=layer.out_channels if layer else figures.layers[0].in_channels,
-            size=layer.output_size if layer else figures.image_size,
-            seen=seen[layer.name if layer else IMAGE],
-            pad=following.pad if following else Rung.pad,
-            unread=(unread(following, 0), unread(following, 1)) if following else Rung.unread,
+            channels=layer.out_channels if layer else layers[0].in_channels,
+            size=layer.output_size if layer else layers[0].input_size,
+            seen=seen.get(layer.name if layer else IMAGE, ((0, -1), (0, -1))),
+            pad=following.pad if following else Map.pad,
+            unread=(following.unread(0), following.unread(1)) if following else Map.unread,
         )
         for layer, following in zip([None, *windows], nexts, strict=True)
     ]
-    return rungs if len(rungs) <= MANY_MAPS else one_a_size(rungs)
+    return maps if len(maps) <= MANY_MAPS else one_a_size(maps)
 
 
-def one_a_size(rungs: Sequence[Rung]) -> list[Rung]:
+def one_a_size(maps: Sequence[Map]) -> list[Map]:
     """The image and the last map of each size, labelled with all the layers between them."""
-    kept, names = [rungs[0]], list[str]()
-    for rung, following in zip_longest(rungs[1:], rungs[2:]):
-        names.append(rung.name)
-        if following is None or following.size != rung.size:
-            few = len(names) == 1
-            label = rung.label if few else (f"{names[0]} to {names[-1]}", f"{len(names)} layers")
-            kept.append(replace(rung, label=label))
+    kept, names = [maps[0]], list[str]()
+    for this, following in zip_longest(maps[1:], maps[2:]):
+        names.append(this.name)
+        if following is None or following.size != this.size:
+            label = this.label if len(names) == 1 else (f"{names[0]} to {names[-1]}", f"{len(names)} layers")
+            kept.append(replace(this, label=label))
             names = []
     return kept
 
@@ -96,30 +100,12 @@ def seen_by(layer: LayerGeometry, unit: Pair, layers: Sequence[LayerGeometry]) -
     for reader in reversed(layers[: layers.index(layer) + 1]):
         if reader.name in seen:
             rows, columns = seen[reader.name]
-            region = reads(reader, 0, rows), reads(reader, 1, columns)
+            region = reader.window(0, rows), reader.window(1, columns)
             for source in reader.inputs:
                 seen[source] = hull(seen[source], region) if source in seen else region
     return seen
 
 
-def reads(layer: LayerGeometry, axis: int, units: Pair) -> Pair:
-    """The columns of its input under the windows of a range of units."""
-    stride, before = layer.stride[axis], layer.pad[axis][0]
-    span = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
-    return units[0] * stride - before, units[1] * stride - before + span - 1
-
-
 def hull(one: Region, other: Region) -> Region:
     rows, columns = ((min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(one, other, strict=True))
     return rows, columns
-
-
-def unread(layer: LayerGeometry, axis: int) -> frozenset[int]:
-    before, after = layer.pad[axis]
-    stride, dilation = layer.stride[axis], layer.dilation[axis]
-    read = {
-        unit * stride + tap * dilation - before
-        for unit in range(layer.output_size[axis])
-        for tap in range(layer.kernel_size[axis])
-    }
-    return frozenset(range(-before, layer.input_size[axis] + after)) - read

@@ -1,0 +1,47 @@
+"""Where runs are executed. To add a launcher: one file here, and one line in `LAUNCHERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from stridelab.config import Config
+
+from ..task import SILENT, Listener, Outcome, Task
+from .in_process import in_process
+from .local import local
+
+
+class Launcher(Protocol):
+    """Runs tasks somewhere, and promises:
+
+    isolation   what a task does to its process (a crash, a leak, changed settings) reaches no other task;
+    output      all that it prints goes to `Task.log`;
+    progress    what it passes to `progress=` reaches `Listener.event`, in order and before its end;
+    time limit  after `Task.timeout_s` it is ended, and its outcome is `timed out`;
+    a dead run  has an outcome that says how it died, with `died=True`; the other tasks go on;
+    stop        once `Listener.stop` says so, what runs is ended and nothing more is started; and when an exception
+                (Ctrl-C) passes through `run`, nothing is left running.
+
+    A launcher that cannot keep one of these says so in its first line.
+    """
+
+    jobs: int
+    """Tasks at a time, at most."""
+
+    def warm_up(self) -> None:
+        """Begin, in the background, whatever the first task would wait for."""
+
+    def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
+        """Run all of them, asking `Listener.look` before each start; the outcomes in the order of `tasks`."""
+
+
+LAUNCHERS: dict[str, Callable[[Config, int], Launcher]] = {"local": local, "in_process": in_process}
+"""`launcher=` -> a launcher for a configuration's settings and a number of runs."""
+
+
+def launcher_for(config: Config, *, num_runs: int) -> Launcher:
+    """ValueError for a name that is none of `LAUNCHERS`."""
+    if config.launcher not in LAUNCHERS:
+        raise ValueError(f"launcher={config.launcher} is not one of its choices; choose one of {', '.join(LAUNCHERS)}.")
+    return LAUNCHERS[config.launcher](config, num_runs)

@@ -1,0 +1,58 @@
+"""How a process computes: threads, device, precision, compilation; whether it trains or measures."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .allocator import keep_freed_memory
+from .settings import TrainerConfig
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def prepare_process(config: TrainerConfig) -> None:
+    torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
+    # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def device_of(config: TrainerConfig) -> torch.device:
+    """Where the images stay: the first device of the accelerator."""
+    if config.accelerator in ("gpu", "auto") and torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    return torch.device("mps" if config.accelerator == "mps" else "cpu")
+
+
+def dtype_of(config: TrainerConfig) -> torch.dtype:
+    """Of weights and images; mixed precision casts them within a pass."""
+    return torch.float64 if config.precision == "64-true" else torch.float32
+
+
+def layout_of(config: TrainerConfig) -> torch.memory_format:
+    return torch.channels_last if config.channels_last else torch.contiguous_format
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    if precision not in AUTOCAST:
+        return nullcontext()
+    on_cpu = device.type == "cpu"  # where Lightning, too, takes bfloat16 for float16
+    return torch.autocast(device.type, torch.bfloat16 if on_cpu else AUTOCAST[precision])
+
+
+def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """`network.forward`, compiled for one shape of batch on its first call. Parameters, their names and all other
+    uses of the network stay as they are. What is compiled is kept in PyTorch's own cache on disk
+    (TORCHINDUCTOR_CACHE_DIR), where the other runs of a sweep find it."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of processes beside a run's own
+    torch.compiler.reset()  # PyTorch compiles one function for eight networks a process, and then silently no more
+    return torch.compile(network.forward, dynamic=False)

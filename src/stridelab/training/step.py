@@ -1,0 +1,83 @@
+"""One training step: the optimizer, the schedule, and what a batch does to the weights. Training and measuring both
+call it, so that the speed measured is the speed trained; an optimisation of the step belongs here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .runtime import autocast, compiled
+from .settings import TrainerConfig
+
+Batch = tuple[Tensor, Tensor]  # images float [batch, channel, height, width], labels int64 [batch]
+
+
+class TrainingStep:
+    """Forward pass, cross-entropy, backward pass and one step of SGD and of its schedule."""
+
+    def __init__(self, network: nn.Module, config: TrainerConfig, *, num_steps: int) -> None:
+        """`num_steps`: of the whole fit, which the schedule is spread over."""
+        self.network, self.config = network, config
+        self.optimizer = sgd(network, config)
+        self.schedule = SCHEDULES[config.schedule](self.optimizer, config.lr, num_steps)
+        self.compiled = compiled(network) if config.compile else network
+        """For whole batches; the last of an epoch may be smaller, and is not worth a compilation."""
+        self.scaler: torch.amp.GradScaler | None = None
+        """Of the gradients of float16, whose small values would be zero."""
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss (a mean over the batch) and the logits before the step."""
+        self.optimizer.zero_grad()
+        with autocast(self.config.precision, images.device):
+            forward = self.compiled if len(labels) >= self.config.batch_size else self.network
+            logits = forward(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+            self._descend(loss)
+        self.schedule.step()
+        torch.clear_autocast_cache()  # else the next step's forward would use the weights of before this one
+        return loss.detach(), logits.detach()
+
+    def _descend(self, loss: Tensor) -> None:
+        if self.scaler is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        else:
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+
+def sgd(network: nn.Module, config: TrainerConfig) -> torch.optim.SGD:
+    """With Nesterov's momentum; weight decay for matrices and filters, none for biases and norms."""
+    parameters = list(network.parameters())
+    return torch.optim.SGD(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        fused=True,
+    )
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, lr: float, num_steps: int) -> Any:
+    """Up for a quarter of the steps, then down along a cosine (Smith and Topin 2019); momentum stays."""
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=lr, total_steps=num_steps + 1, pct_start=0.25, cycle_momentum=False
+    )
+
+
+def cosine(optimizer: torch.optim.Optimizer, lr: float, num_steps: int) -> Any:
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=num_steps)
+
+
+def constant(optimizer: torch.optim.Optimizer, lr: float, num_steps: int) -> Any:
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+SCHEDULES = {"one_cycle": one_cycle, "cosine": cosine, "constant": constant}
