@@ -268,7 +268,7 @@ Member = tuple[Any, bytes]
 """A name, TarInfo or ZipInfo, with the content."""
 
 
-def members(*records: Portable, files: Mapping[str, bytes] | None = None, **manifest: Any) -> list[Member]:
+def members(*records: Parcel, files: Mapping[str, bytes] | None = None, **manifest: Any) -> list[Member]:
     """A sound archive of these, the manifest first."""
     inner = {f"runs/{record.key}.json": record.to_json() for record in records}
     inner |= {f"files/{sha}": content for sha, content in (files or {SHA: PAGE}).items()}

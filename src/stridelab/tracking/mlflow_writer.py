@@ -46,6 +46,8 @@ class Batch:
     datasets: list[Record] = field(default_factory=list)
     status: Record | None = None
     """The last one; it is sent after everything else."""
+    resumed: bool = False
+    """Whether the run goes on after an earlier end, whose reason no longer holds."""
 
 
 def collect(records: Iterable[Record]) -> Batch:
@@ -67,6 +69,7 @@ def collect(records: Iterable[Record]) -> Batch:
                 batch.datasets.append(record)
             case "status":
                 batch.status = record
+                batch.resumed |= record.data["status"] == "RUNNING" and record.seq > 1
     return batch
 
 
@@ -178,7 +181,7 @@ class Writer:
         if batch.datasets:
             self._datasets(run_id, batch.datasets)
         if batch.status is not None:
-            self._status(run_id, batch.status)
+            self._status(run_id, batch.status, resumed=batch.resumed)
 
     def _log(self, run_id: str, batch: Batch) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -255,12 +258,11 @@ class Writer:
             inputs.append(DatasetInput(dataset, [InputTag(names.DATASET_CONTEXT, data["context"])]))
         self.client.log_inputs(run_id, inputs)
 
-    def _status(self, run_id: str, record: Record) -> None:
+    def _status(self, run_id: str, record: Record, *, resumed: bool) -> None:
         status, reason = record.data["status"], record.data["reason"]
-        resumed = status == "RUNNING" and record.seq > 1
         if reason or resumed:
             self.client.set_tag(run_id, names.REASON, reason, synchronous=True)
-        if resumed:
+        if status == "RUNNING" and resumed:
             self.client.update_run(run_id, status=status)
         elif status != "RUNNING":
             self.client.set_terminated(run_id, status, end_time=record.ms)
