@@ -42,14 +42,14 @@ DIGESTS = {
 }
 """Tags that say what a run was handed, and what came out; all of SHA-256, in hex digits."""
 
-BENCHMARK = "benchmarks"
+BENCHMARK = "stridelab.benchmark"
 """`trusted`, or `untrusted: ` and why: the metrics `benchmark/...` of a run, measured apart from training."""
 BENCHMARK_SETUP = "stridelab.benchmark_setup"
 """Device, threads, precision and memory layout that they were measured with."""
 BENCHMARK_SESSION = "stridelab.benchmark_session"
 """When, and an id: metrics of one session were measured in turns and can be compared."""
 PEAK_RSS = "stridelab.peak_rss"
-"""What `memory/peak_rss_mib` is of: see training/peak.py."""
+"""What `memory/peak_rss_mib` is of: see training/memory.py."""
 RUNS_AT_ONCE = "stridelab.runs_at_once"
 """Runs of the sweep that trained at the same time, at most, and shared the machine."""
 

@@ -16,7 +16,7 @@ from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
-from stridelab.tracking.files import read_json
+from stridelab.system.files import read_json
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.run import IDENTITY, Run, open_run

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from stridelab import names
+from stridelab.system.files import read_json
 
-from .files import read_json
 from .folder_reader import read_folder
 from .journal import JOURNAL, first
 from .journal_cursor import place_of, saved_position

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from stridelab import names
+from stridelab.system.files import read_json
 
-from .files import read_json
 from .journal import JOURNAL, TERMINAL, Record, read
 from .journal_cursor import place_of, saved_position
 from .mlflow_reader import RunRecord

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from stridelab import names
+from stridelab.system.files import read_json, write_json_atomic
 
 from . import archive
 from .archive import Limits
-from .files import read_json, write_json_atomic
 from .images import file_name
 from .journal import JOURNAL, TERMINAL, Record, encode, read
 from .run import IDENTITY

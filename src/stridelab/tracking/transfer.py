@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from stridelab import names
+from stridelab.system.files import read_json
 
 from . import archive
 from .archive import Limits
-from .files import read_json
 from .find import Finder
 from .journal import JOURNAL, Journal, read
 from .mlflow_reader import Reader, RunRecord
