@@ -90,7 +90,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     return Swept(results, archives)
 
 
-AFRESH = {f"stridelab.{word}" for word in ("signature", "uid", "sent", "members", "reason")}
+AFRESH = {f"stridelab.{word}" for word in ("signature", "uid", "sent", "members", "reason", "status")}
 """Tags that an import makes anew."""
 
 
