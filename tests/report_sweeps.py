@@ -95,7 +95,7 @@ def record_sweep(
     """Write the runs as training would, mirror them into SQLite, read the sweep back."""
     store = resolve_store(TrackingConfig(), results_dir=results)
     signatures = [f"{name}-{index}" for index in range(len(runs))]
-    with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+    with Mirror(store) as mirror:
         parent = RunIdentity(f"{name}-sweep", name, role="sweep", sweep=name)
         folder = results / "sweeps" / name
         mirror.watch(folder)
@@ -196,7 +196,7 @@ def _feature_maps(folder: Path, fake: Fake) -> Path:
     import torch
 
     from stridelab.data import DataConfig
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.data.splits import probe_images
     from stridelab.models.build import build
 

@@ -17,8 +17,7 @@ from stridelab.plan import layer_plan_of
 from stridelab.system.files import write_json_atomic
 from stridelab.system.points import point
 from stridelab.tracking.journal import JOURNAL
-from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
-from stridelab.tracking.provenance import torch_facts
+from stridelab.tracking.provenance import platform_difference, platform_of, stored_platform, torch_facts
 from stridelab.tracking.run import Run, RunIdentity, open_run
 from stridelab.tracking.settings import redact
 from stridelab.tracking.status import FINISHED, RESULT, status_of
@@ -46,7 +45,7 @@ class RunSpec:
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
     """Read and check the data, so that every run after finds them sound."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
 
     return load(config.data, progress=progress).spec
 
@@ -54,7 +53,7 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
 def run(spec: RunSpec, *, progress: Progress) -> Result:
     """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.training import Result
     from stridelab.training.fit import fit
 
