@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -435,6 +436,14 @@ def test_the_module_is_left_as_it_was() -> None:
     assert all(p.grad is None for p in net.parameters())
 
 
+def test_what_wraps_a_module_and_whole_numbers_of_numpy_change_nothing() -> None:
+    net = plain(nn.Conv2d(4, 4, 3, stride=2))
+    whole = [figures(one) for one in geometry_of(net, (20, 18))]
+    assert [figures(one) for one in geometry_of(nn.DataParallel(net), (np.int64(20), np.uint8(18)))] == whole
+    assert [figures(one) for one in geometry_of(torch.compile(nn.DataParallel(net)), (20, 18))] == whole
+    assert geometry_of(Rearranged(), np.int32(8), input_channels=np.int64(1))["conv"].receptive_field == (4, 4)
+
+
 def test_half_precision_a_compiled_module_and_a_frozen_one() -> None:
     net = plain(nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3))
     whole = geometry_of(net, 20)
@@ -449,7 +458,57 @@ class Decides(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Two(nn.Module):
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        return one + other
+
+
+class ListOfImages(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: list[Tensor]) -> Tensor:
+        images.reverse()
+        return self.conv(torch.stack(images))
+
+
+class Rearranged(nn.Sequential):
+    """Whose first convolution does not read the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(16, 3, 1)
+        self.first = nn.PixelUnshuffle(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.first(x))
+
+
+def scripted() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.jit.script(nn.Conv2d(3, 4, 3))
+
+
+def detector() -> nn.Module:
+    make = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_fpn
+    with torch.device("meta"):
+        return make(weights=None, weights_backbone=None).eval()
+
+
 REFUSED = {
+    "class": (lambda: geometry_of(nn.Conv2d, 32), r"module=Conv2d is a class; make a module of it: Conv2d\(\.\.\.\)"),
+    "another class": (lambda: geometry_of(torchvision.models.ResNet, 32), "module=ResNet is a class"),
+    "text": (lambda: geometry_of("resnet18", 32), "module='resnet18' is a str, not an nn.Module"),
+    "sequence": (lambda: geometry_of(nn.Conv1d(3, 4, 3), 32), "its first convolution is a Conv1d"),
+    "volume": (lambda: geometry_of(nn.Conv3d(3, 4, 3), 32), "its first convolution is a Conv3d"),
+    "scripted": (lambda: geometry_of(scripted(), 32), "the module is scripted"),
+    "detection": (lambda: geometry_of(detector(), 64), "depends on the values of its feature maps .*nonzero"),
+    "list": (lambda: geometry_of(ListOfImages(), 32), "wrap a module that expects anything else, such as a list"),
+    "inputs": (lambda: geometry_of(Two(), 8), "Two.forward needs one, other; .* wrap it in a module that fills in"),
+    "guess": (lambda: geometry_of(Rearranged(), 8), "input_channels=16 was guessed.*: give input_channels="),
+    "float": (lambda: geometry_of(nn.Conv2d(3, 4, 3), 32.0), r"input_size=32\.0 is not allowed"),
     "too small": (
         lambda: geometry_of(torchvision_net("alexnet", device="meta"), 20),
         r"layer 'features.5' cannot run on a 20x20 image: Given input size: \(192x1x1\)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 from stridelab.geometry.padding import AxisPadding as AxisPadding
 from stridelab.geometry.padding import Pair as Pair
@@ -81,7 +81,8 @@ def layer(
 def parse_pair(value: object, key: str) -> Pair:
     """(height, width) of an int or of two, each 1 or more; `key` is what errors call it."""
     sizes = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
-    if len(sizes) != 2 or not all(type(size) is int and size >= 1 for size in sizes):
+    sizes = tuple(int(size) if isinstance(size, SupportsIndex) else size for size in sizes)  # NumPy's integers too
+    if len(sizes) != 2 or not all(type(size) is int and size >= 1 for size in sizes) or isinstance(value, bool):
         raise ValueError(f"{key}={value!r} is not allowed; it must be an integer of 1 or more, or [height, width]")
     return sizes[0], sizes[1]
 

@@ -6,10 +6,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
@@ -41,9 +42,7 @@ def trace(module: nn.Module, input_size: int | Pair, *, input_channels: int | No
     code and in-place operations are followed as they happen. Parameters, MACs and saved activations are those
     of this very pass. `input_channels` are those of the first convolution unless given.
     """
-    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
-    if any(map(is_lazy, module.parameters())):
-        raise ValueError("the module has lazy layers without weights; run it once on real images.")
+    module = unwrapped(module)
     size = parse_pair(input_size, "input_size")
     channels, _ = parse_pair(input_channels or first_channels(module), "input_channels")
     recorder = Recorder(module)
@@ -57,13 +56,53 @@ def trace(module: nn.Module, input_size: int | Pair, *, input_channels: int | No
                 functional_call(module, state, (images,))
         except Exception as exc:
             where = f"layer {recorder.path!r}" if recorder.path else "the network"
-            raise ValueError(f"{where} cannot run on a {size[0]}x{size[1]} image: {reason(exc)}") from exc
+            why = reason(exc)
+            if not input_channels and "channels" in why:
+                why += f". input_channels={channels} was guessed, from its first convolution: give input_channels="
+            raise ValueError(f"{where} cannot run on a {size[0]}x{size[1]} image: {why}") from exc
     return LayerPlan(channels, size, recorder.layers())
+
+
+def unwrapped(module: object) -> nn.Module:
+    """The module that computes; ValueError for what cannot be traced at all."""
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(module, "_orig_mod"):
+        module = getattr(module, "_orig_mod", None) or module.module  # what torch.compile wraps
+    if isinstance(module, type):
+        raise ValueError(f"module={module.__name__} is a class; make a module of it: {module.__name__}(...).")
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module={str(module)[:60]!r} is a {type(module).__name__}, not an nn.Module.")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("the module is scripted, which hides its layers; give the module that it was made from.")
+    if any(map(is_lazy, module.parameters())):
+        raise ValueError("the module has lazy layers without weights; run it once on real images.")
+    if inputs := required_inputs(module):
+        raise ValueError(
+            f"{type(module).__name__}.forward needs {', '.join(inputs)}; geometry_of calls it with a batch of images "
+            "alone: wrap it in a module that fills in the others."
+        )
+    return module
+
+
+def required_inputs(module: nn.Module) -> list[str]:
+    """What forward has no default for, where that is not one thing."""
+    needed = [
+        one.name
+        for one in signature(module.forward).parameters.values()
+        if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    ]
+    return needed if len(needed) > 1 else []
 
 
 def reason(exc: Exception) -> str:
     if isinstance(exc, DataDependentOutputException):
         return "it decides by the values of its feature maps, and a trace has only their shapes"
+    if isinstance(exc, DynamicOutputShapeException):  # such as the boxes that a detection model keeps
+        return f"the size of what it makes depends on the values of its feature maps ({exc}), and a trace has none"
+    if isinstance(exc, AttributeError | TypeError | KeyError | IndexError | AssertionError):  # its own code misread us
+        return (
+            f"{exc or type(exc).__name__}. It is called with one tensor, (images, channels, height, width); wrap a "
+            "module that expects anything else, such as a list of images."
+        )
     return str(exc) or type(exc).__name__
 
 
@@ -82,8 +121,13 @@ def quiet() -> Iterator[None]:
 
 def first_channels(module: nn.Module) -> int:
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             return layer.in_channels
+        if isinstance(layer, nn.Conv1d | nn.Conv3d):
+            raise ValueError(
+                f"its first convolution is a {type(layer).__name__}, and geometry is that of images: of two axes; "
+                "give input_channels= if images are what the module reads all the same."
+            )
     raise ValueError("input_channels=None, but the module has no Conv2d to tell them from; give a number of channels.")
 
 
