@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 
 from stridelab.geometry import LayerGeometry, LayerPlan, Totals, totals
+from stridelab.tables import as_html, as_text, table
 from stridelab.text import at_least, side
 
 COLUMNS = (
@@ -77,24 +77,10 @@ class Geometry:
         return [*rows, ("total", *[""] * 7, *costs, "")]
 
     def __str__(self) -> str:
-        rows = [COLUMNS, *self.rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if at in (0, 1, 11) else cell.rjust(width)
-                for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
-            ).rstrip()
-            for cells in rows
-        ]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        return as_text(table(COLUMNS, self.rows(), words={"layer", "kind", "notes"}))
 
     def _repr_html_(self) -> str:
-        def cells(tag: str, values: Sequence[str]) -> str:
-            return "<tr>" + "".join(f"<{tag}>{escape(value)}</{tag}>" for value in values) + "</tr>"
-
-        body = "".join(cells("td", values) for values in self.rows())
-        return f"<table><thead>{cells('th', COLUMNS)}</thead><tbody>{body}</tbody></table>"
+        return as_html(COLUMNS, self.rows())
 
 
 def row(layer: LayerGeometry, reason: str | None) -> tuple[str, ...]:
