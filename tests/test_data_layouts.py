@@ -53,9 +53,9 @@ def test_files_that_are_no_images_are_counted_by_suffix_and_said(tmp_path):
     said: list[str] = []
     data = load(config_of(root), progress=lambda event: said.append(event.get("said", "")))
     expected = (
-        f"left out of {root}: 7 files .heic (pip install pillow-heif to read them), such as ant/IMG_0.HEIC; "
-        "4 files without a suffix, such as bee/0; 1 files .csv, such as labels.csv; 1 files .mov, such as "
-        "ant/clip.mov; 1 files .x, such as bee/\\x1b[31m.x; 1 image files outside the folders of classes, such as "
+        f"left out of {root}: files .heic (pip install pillow-heif to read them): 7, such as ant/IMG_0.HEIC; "
+        "files without a suffix: 4, such as bee/0; files .csv: 1, such as labels.csv; files .mov: 1, such as "
+        "ant/clip.mov; files .x: 1, such as bee/\\x1b[31m.x; image files outside the folders of classes: 1, such as "
         "loose.png"
     )
     assert data.spec.notes == (expected,)
@@ -95,7 +95,7 @@ def test_many_kinds_of_files_are_summed_up(tmp_path):
     root = fill(tmp_path / "set", "ant", "bee")
     put(root, *(f"ant/scan.{number:03}" for number in range(20)))
     (note,) = load(config_of(root)).spec.notes
-    assert note.endswith("1 files .007, such as ant/scan.007; 12 of 12 other kinds")
+    assert note.endswith("files .007: 1, such as ant/scan.007; 12 other kinds: 12")
 
 
 def test_heic_is_read_where_its_package_is_installed(monkeypatch):
@@ -154,7 +154,7 @@ TRAIN = ("train/ant", "train/bee")
     [
         (
             set_with(*TRAIN, loose=[f"test/{number}.png" for number in range(3)]),
-            r"/test has no images in folders of classes; 3 files lie in it without a class\. Put them into test/<class>/",
+            r"/test has no images in folders of classes; 3 files lie in it without a class\. Put them into test/<cl",
         ),
         (set_with(*TRAIN, loose=["test/ant/a.txt"]), r"/test has no images in folders of classes\. Put them"),
         (set_with(*TRAIN, "test/ant", loose=["Valid/1.jpg"]), r"/Valid has no images .*; 1 files lie in it"),
@@ -172,8 +172,8 @@ TRAIN = ("train/ant", "train/bee")
         ),
         (
             set_with("ant", "bee", each=2),
-            r"too few images, 4 of 2 classes to train on: out of them come a test split \(a fifth: 0\) and a validation "
-            r"split \(one a class: 2\), and one a class must be left\. Five a class are enough",
+            r"too few images, 4 of 2 classes to train on: out of them come a test split \(a fifth: 0\) and a "
+            r"validation split \(one a class: 2\), and one a class must be left\. Five a class are enough",
         ),
         (set_with("ant", "bee", each=1), r"too few images, 2 of 2 classes"),
         (
@@ -182,7 +182,7 @@ TRAIN = ("train/ant", "train/bee")
         ),
         (
             set_with("ant", loose=["bee/a.heic"]),
-            r"no images to train on in 'bee'.*1 files \.heic \(pip install pillow-heif",
+            r"no images to train on in 'bee'.*files \.heic: 1|files \.heic \(pip",
         ),
     ],
 )
