@@ -6,11 +6,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable
-from os import sched_getaffinity
 from pathlib import Path
 from typing import Any
 
 from stridelab.data.settings import DataConfig
+from stridelab.system.processes import usable_cores
 
 from .data import BATCH, SIZE_PX
 
@@ -42,7 +42,7 @@ def epochs(config: DataConfig, *, tiny: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     data = load(config, checked=True)
     in_memory = Split(data.train.images, data.train.labels)
-    workers = len(sched_getaffinity(0))
+    workers = usable_cores()
     loader, num_loaded = loader_of(config, data.spec.mean, data.spec.std, workers=workers, tiny=tiny)
     found: dict[str, list[float]] = {"memory": [], "cache": [], "loader": []}
     for _ in range(1 if tiny else 5):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from stridelab.config import Config, load
 from stridelab.data.files import missing
+from stridelab.system.processes import usable_cores
 from stridelab.tracking.status import RESULT
 
 from . import bare
@@ -68,7 +68,7 @@ def against_bare(grid: Grid, name: str, *, share: float, goal: str = "", nchw: b
         results = results_in(Path(folder))
     bare.append(sum_of_bare(grid, share, channels_last=True))
     plain += [sum_of_bare(grid, share, channels_last=False)] if nchw else []
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     limit = middle_of(bare).value
     yield row(f"{name}: the bare loops one after the other, channels_last, {cores} threads", bare)
     if nchw:
@@ -123,7 +123,7 @@ def sum_of_bare(grid: Grid, share: float, *, channels_last: bool) -> float:
 
 def bare_s(config: Config, images: int, *, share: float, channels_last: bool) -> float:
     """Seconds to train on `images`: one fixed batch in memory, all cores, no metrics, no data loading."""
-    trainer = replace(config.trainer, threads=len(os.sched_getaffinity(0)), channels_last=channels_last)
+    trainer = replace(config.trainer, threads=usable_cores(), channels_last=channels_last)
     steps = max(1, round(share * images / trainer.batch_size))
     seconds = bare.seconds(replace(config, trainer=trainer), steps=steps)
     return seconds * images / (steps * trainer.batch_size)

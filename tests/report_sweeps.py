@@ -18,6 +18,7 @@ import numpy as np
 from stridelab import report
 from stridelab.geometry import LayerGeometry, measure
 from stridelab.models import ModelConfig, layer_plan
+from stridelab.run import cost
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig
@@ -127,12 +128,9 @@ def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: b
     with open_run(folder, identity) as run:
         run.tags({"stridelab.seed": str(fake.seed), "stridelab.data_digest": "d0"})
         layers = fake.geometry
-        last = [layer for layer in layers if layer.kind == "conv"][-1]
-        assert last.effective_stride
-        assert last.receptive_field
-        macs, params_count = (sum(getattr(layer, what) or 0 for layer in layers) for what in ("macs", "params"))
-        costs = {"cost/macs": macs, "cost/params": params_count, "cost/effective_stride": last.effective_stride[0]}
-        run.metrics({**costs, "cost/receptive_field_px": last.receptive_field[0]}, step=0)
+        costs = cost(layers)
+        macs = int(costs["cost/macs"])
+        run.metrics(costs, step=0)
         for file, content in _files(fake, layers).items():
             (folder / file).write_text(content)
             run.artifact(folder / file)

@@ -49,7 +49,7 @@ BENCHMARK_SETUP = "stridelab.benchmark_setup"
 BENCHMARK_SESSION = "stridelab.benchmark_session"
 """When, and an id: metrics of one session were measured in turns and can be compared."""
 PEAK_RSS = "stridelab.peak_rss"
-"""What `memory/peak_rss_mib` is of: see training/peak.py."""
+"""What `memory/peak_rss_mib` is of: see training/memory.py."""
 RUNS_AT_ONCE = "stridelab.runs_at_once"
 """Runs of the sweep that trained at the same time, at most, and shared the machine."""
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from stridelab import names
 from stridelab.config import Config
 from stridelab.data import DataSpec
-from stridelab.geometry import LayerGeometry, LayerPlan, measure
+from stridelab.geometry import LayerGeometry, LayerPlan, measure, totals
 from stridelab.plan import layer_plan_of
-from stridelab.tracking.files import write_json_atomic
+from stridelab.system.files import write_json_atomic
+from stridelab.system.points import point
 from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
 from stridelab.tracking.provenance import torch_facts
 from stridelab.tracking.run import Run, RunIdentity, open_run
 from stridelab.tracking.settings import redact
 from stridelab.tracking.status import FINISHED, RESULT, status_of
-from stridelab.training.faults import point
 
 if TYPE_CHECKING:
     from stridelab.data.splits import Data
@@ -145,16 +145,16 @@ def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
 
 
 def cost(layers: Sequence[LayerGeometry]) -> dict[str, float]:
-    """What the arithmetic says: stride and field of the last convolution, the larger of height and width."""
-    last = [layer for layer in layers if layer.kind == "conv"][-1]
-    assert last.effective_stride is not None
-    assert last.receptive_field is not None
-    return {
-        "cost/macs": sum(layer.macs or 0 for layer in layers),
-        "cost/params": sum(layer.params or 0 for layer in layers),
-        "cost/effective_stride": max(last.effective_stride),
-        "cost/receptive_field_px": max(last.receptive_field),
+    """Sums, and stride and field of the last map, the larger of height and width; what cannot be known is left out."""
+    whole = totals(layers)
+    stride, field = (getattr(whole.last_map, name, None) for name in ("effective_stride", "receptive_field"))
+    figures = {
+        "cost/macs": whole.macs,
+        "cost/params": whole.params,
+        "cost/effective_stride": stride and max(stride),
+        "cost/receptive_field_px": field and max(field),
     }
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def read_result(folder: Path) -> Mapping[str, Any] | None:

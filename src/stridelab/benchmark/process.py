@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from multiprocessing.connection import Connection
 from typing import Any
+
+from stridelab.system.processes import process_context
 
 from .workloads import Subject
 
@@ -21,8 +22,7 @@ class Process:
     """Calls the methods of `Worker` over there."""
 
     def __init__(self, subject: Subject) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([PRELOAD])  # of no effect where the warm process of a sweep is there already
+        context = process_context([PRELOAD])  # of no effect where the warm process of a sweep is there already
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, subject), daemon=True)
         self.process.start()

@@ -12,7 +12,7 @@ from rich.console import Console
 from stridelab import names
 from stridelab.config import Config
 from stridelab.reproduce.rebuild import rebuild
-from stridelab.tracking.files import read_json
+from stridelab.system.files import read_json
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.run import IDENTITY
 from stridelab.tracking.store import Store

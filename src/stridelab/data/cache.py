@@ -6,16 +6,18 @@ written when its pixels are complete, in one step; so there is never half a cach
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from stridelab.system.files import write_json_atomic
+from stridelab.system.processes import usable_cores
 
 from .image_index import Listing, Part
 
@@ -141,7 +143,7 @@ def block_digest(file: int, rows: range, recipe: Recipe) -> str:
 
 def num_threads() -> int:
     """Twice the cores: decoding leaves Python's lock, opening files does not."""
-    return 2 * len(os.sched_getaffinity(0))
+    return 2 * usable_cores()
 
 
 def seal(content: Mapping[str, Any]) -> str:
@@ -150,24 +152,7 @@ def seal(content: Mapping[str, Any]) -> str:
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """In one step, and on the disk when it is there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w") as file:
-        json.dump(dict(content) | {"seal": seal(content)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-@contextmanager
-def alone(lock: Path, progress: Progress) -> Iterator[None]:
-    """One process at a time; the others wait, and say so."""
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress({"said": "another process is decoding these images; waiting for it"})
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    write_json_atomic(path, dict(content) | {"seal": seal(content)})
 
 
 def remembered(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

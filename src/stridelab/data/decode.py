@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from stridelab.system.locks import locked
+
 from .cache import (
     Cache,
     Progress,
     Recipe,
     all_paths,
-    alone,
     block_digest,
     num_threads,
     opened,
@@ -48,7 +49,11 @@ def cached(
         if isinstance(found, Cache):
             return found
         header.parent.mkdir(parents=True, exist_ok=True)
-        with alone(header.with_suffix(".lock"), progress):
+
+        def waits(holder: str) -> None:
+            progress({"said": f"another process is decoding these images; waiting for it ({holder})"})
+
+        with locked(header.with_suffix(".lock"), waits=waits):
             found = opened(header, recipe, checked=checked)  # another process may have made it meanwhile
             if isinstance(found, str):
                 if found:

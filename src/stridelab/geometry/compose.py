@@ -91,7 +91,7 @@ def _measure_layer(layer: Layer, sources: Sequence[_Map], saved: set[str]) -> tu
         gated=here.gated,
         whole=here.whole,
         params=params,
-        macs=_told(layer.macs, effect.macs),
+        macs=None if layer.uncounted else _told(layer.macs, effect.macs),
         output_elements=grid.elements,
         activation_bytes=_told(layer.activation_bytes, kept),
         batch_bytes=effect.batch_bytes if layer.batch_bytes is None else layer.batch_bytes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import sys
 import sysconfig
@@ -21,6 +20,7 @@ from stridelab.data.files import fetch
 from stridelab.models.settings import spell_field
 from stridelab.plan import Variant
 from stridelab.run import prepare
+from stridelab.system.processes import open_files
 from stridelab.training.checksummed import read_sealed
 
 from .decoding import Decoding
@@ -75,13 +75,9 @@ def refuse_no_compiler(config: Config) -> None:
 
 def enough_files(jobs: int) -> None:
     """Raise our own limit of open files; ValueError when the system's is too low to work with."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = FILES + FILES_A_JOB * jobs
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise ValueError(f"this system lets a process open {hard} files; sweep.jobs={jobs} needs {needed}: ulimit -n.")
-    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    most, needed = open_files(WANTED_FILES), FILES + FILES_A_JOB * jobs
+    if most is not None and most < needed:
+        raise ValueError(f"this system lets a process open {most} files; sweep.jobs={jobs} needs {needed}: ulimit -n.")
 
 
 def fetch_data(wanted: Iterable[DataConfig], *, download: bool) -> None:

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from stridelab.config import Config
+from stridelab.geometry import totals
 from stridelab.plan import Variant
-from stridelab.run import RunSpec, cost, read_result
+from stridelab.run import RunSpec, read_result
 from stridelab.text import duration
 
 from .agenda import Agenda
@@ -82,7 +83,7 @@ def guess(config: Config, variant: Variant) -> float:
     """Seconds of one run on one core."""
     assert variant.layers is not None
     images = config.data.num_train * config.trainer.max_epochs
-    operations = cost(variant.layers)["cost/macs"] * FORWARD_AND_BACKWARD * images
+    operations = totals(variant.layers).macs_at_least * FORWARD_AND_BACKWARD * images
     return START_S + images * IMAGE_S + operations / MACS_A_SECOND
 
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from stridelab.system.files import replacement
+
 from .members import CHUNK_BYTES, Entry, entries
 
 FORMAT, VERSION = "stridelab sweep", 1
@@ -81,18 +83,13 @@ def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *
     shas |= {f"files/{sha}": sha for sha in files}
     listed = {name: {"bytes": sizes[name], "sha256": shas[name]} for name in sorted(sizes)}
     manifest = json.dumps({"format": FORMAT, "version": VERSION, "files": listed}, indent=1).encode()
-    new = path.with_name(f".{path.name}.new")
-    try:
-        with new.open("wb") as file, _writer(file, kind=kind_of(path)) as add:
-            add(MANIFEST, len(manifest), io.BytesIO(manifest))
-            for name in sorted(records):
-                add(name, sizes[name], io.BytesIO(records[name]))
-            for sha in sorted(files):
-                with files[sha].open("rb") as source:
-                    add(f"files/{sha}", sizes[f"files/{sha}"], source)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    with replacement(path) as new, new.open("wb") as file, _writer(file, kind=kind_of(path)) as add:
+        add(MANIFEST, len(manifest), io.BytesIO(manifest))
+        for name in sorted(records):
+            add(name, sizes[name], io.BytesIO(records[name]))
+        for sha in sorted(files):
+            with files[sha].open("rb") as source:
+                add(f"files/{sha}", sizes[f"files/{sha}"], source)
 
 
 def kind_of(path: Path) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from stridelab import names
+from stridelab.system.files import read_json, write_json_atomic
 
 from . import archive
 from .archive import Limits
-from .files import read_json, write_json_atomic
 from .find import find_sweep
 from .journal import JOURNAL, Journal, encode
 from .mlflow_reader import Reader, RunRecord

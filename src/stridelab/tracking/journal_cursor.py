@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stridelab import names
+from stridelab.system.files import read_json, write_json_atomic
+from stridelab.system.locks import Lock
 
-from .files import read_json, write_json_atomic
 from .journal import JOURNAL, Record, read, scan
 from .mlflow_writer import Found, Sink, collect
 from .run import IDENTITY
@@ -77,7 +77,7 @@ class Feed:
         self._saved: dict[str, Any] = {}
         self._identity: dict[str, Any] = {}
         self._inode = 0
-        self._lock = -1
+        self._lock = Lock(folder / LOCK)
 
     def size(self) -> int:
         """Bytes of the journal now."""
@@ -132,21 +132,15 @@ class Feed:
         if size == self.offset or not (self.folder / IDENTITY).exists():
             self._detach()  # another process may wait for its turn, to see what is in the store
             return False
-        if self._lock >= 0:
+        if self._lock.held:
             return True
-        self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._detach()  # another process is sending it
-            return False
+        if not self._lock.acquire():
+            return False  # another process is sending it
         self._load()
         return True
 
     def _detach(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._lock.release()
 
     def _load(self) -> None:
         self._identity = read_json(self.folder / IDENTITY) or {}

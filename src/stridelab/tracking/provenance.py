@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stridelab import names
+from stridelab.system.memory import total_mib
+from stridelab.system.processes import usable_cores
 
 from .settings import redact
 from .signature import PACKAGE
@@ -84,8 +86,8 @@ def machine() -> dict[str, Any]:
         "cpu": cpu["model"] or platform.processor(),
         "cpu_flags": cpu["flags"],
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_mib": memory_mib(),
+        "usable_cores": usable_cores(),
+        "memory_mib": total_mib(),
         "gpus": gpus(),
     }
 
@@ -101,13 +103,6 @@ def cpu_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     deciding = re.compile(r"sse4_2|avx\w*|fma|f16c|amx\w*|neon|asimd\w*|sve\w*|bf16|i8mm")
     names = sorted({flag for flag in flags.group(1).split() if deciding.fullmatch(flag)}) if flags else []
     return {"model": model.group(1).strip() if model else "", "flags": names}
-
-
-def memory_mib() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    except (ValueError, OSError):
-        return None
 
 
 def gpus() -> list[str]:

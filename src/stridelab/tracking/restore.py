@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 from stridelab import names
+from stridelab.system.files import read_json, write_json_atomic
 from stridelab.training.result import Result
 
 from .exchange import portable, write_folder
-from .files import read_json, write_json_atomic
 from .journal_cursor import POSITION, place_of
 from .mlflow_reader import Reader, RunRecord
 from .portable import IMPORTED, Portable, parse

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from stridelab import names
+from stridelab.system.files import read_json, write_json_atomic
 
-from .files import read_json, write_json_atomic
 from .journal import JOURNAL, Journal, pack_number
 from .settings import redact
 

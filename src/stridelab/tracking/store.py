@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from stridelab.system.files import PARTIAL, replacement
+from stridelab.system.locks import locked
 
 from .settings import TrackingConfig
 
@@ -103,20 +105,20 @@ def create_sqlite(path: Path, *, artifact_root: str) -> None:
     also when eight processes begin at once (MLflow's own start then loses seven) or one is killed halfway."""
     if _has_content(path):
         return
+    import_module("mlflow")  # all of it before a part: a thread may be at it, and the two would meet halfway
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")):
         if _has_content(path):
             return
-        new = path.with_name(f".{path.name}.new")
-        for left in path.parent.glob(f"{new.name}*"):
+        for left in path.parent.glob(f".{path.name}.*{PARTIAL}*"):
             left.unlink()
-        made: Any = SqlAlchemyStore
-        made(SQLITE + str(new), artifact_root).engine.dispose()
-        with closing(sqlite3.connect(new)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
-        new.replace(path)
+        with replacement(path) as new:
+            made: Any = SqlAlchemyStore
+            made(SQLITE + str(new), artifact_root).engine.dispose()
+            with closing(sqlite3.connect(new)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
 
 
 def find_experiment(client: MlflowClient, name: str) -> str | None:
@@ -160,10 +162,3 @@ def _has_content(path: Path) -> bool:
         return path.stat().st_size > 0
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

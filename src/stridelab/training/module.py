@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .faults import point
+from stridelab.system.points import point
+
 from .settings import TrainerConfig
 from .step import Batch, TrainingStep
 from .step_grouping import Steps
