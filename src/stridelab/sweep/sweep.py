@@ -34,6 +34,7 @@ from .preflight import (
     refuse,
     refuse_bad_checkpoint,
     refuse_no_compiler,
+    refuse_no_device,
     writable,
 )
 from .preload import load_ahead
@@ -71,6 +72,7 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     for config in configs:
         refuse_bad_checkpoint(config)
         refuse_no_compiler(config)
+        refuse_no_device(config)
     enough_files(launcher.jobs)
     fetch_data((config.data for config in configs), download=not first.sweep.preview)
     results = Path(first.paths.results_dir)
