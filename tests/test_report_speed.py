@@ -122,7 +122,7 @@ def test_what_is_not_trusted_says_why_wherever_it_is_shown() -> None:
 def test_a_sweep_that_was_not_measured_is_told_how_to() -> None:
     comparison = comparison_of(*grid(["1-1-1"]))
     page = report.show_speed(comparison)
-    assert "scripts/benchmark.py variants sweep=&lt;name&gt;" in page.html
+    assert "stridelab benchmark sweep=&lt;name&gt;" in page.html
     assert sharing_text(comparison) == "measured while the sweep trained"
     assert memory_note(comparison) == ""
 

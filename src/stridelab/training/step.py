@@ -43,7 +43,8 @@ class TrainingStep:
         return loss, logits
 
     def _accumulated(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        parts = zip(images.split(self.config.batch_size), labels.split(self.config.batch_size), strict=True)
+        size = self.config.batch_size
+        parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
         made = [self._backward(*part, share=len(part[1]) / len(labels)) for part in parts]
         return torch.stack([loss for loss, _ in made]).sum(), torch.cat([logits for _, logits in made])
 
