@@ -95,7 +95,7 @@ def record_sweep(
     """Write the runs as training would, mirror them into SQLite, read the sweep back."""
     store = resolve_store(TrackingConfig(), results_dir=results)
     signatures = [f"{name}-{index}" for index in range(len(runs))]
-    with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+    with Mirror(store) as mirror:
         parent = RunIdentity(f"{name}-sweep", name, role="sweep", sweep=name)
         folder = results / "sweeps" / name
         mirror.watch(folder)

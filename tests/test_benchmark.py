@@ -28,10 +28,10 @@ from stridelab.config import expand, load
 from stridelab.models.build import build
 from stridelab.plan import layer_plan_of
 from stridelab.system.processes import usable_cores
-from stridelab.tracking.amending import amend
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.mlflow_reader import RunRecord
+from stridelab.tracking.run import amend
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.status import read_status
 from stridelab.tracking.store import resolve_store

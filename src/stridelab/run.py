@@ -17,8 +17,7 @@ from stridelab.plan import layer_plan_of
 from stridelab.system.files import write_json_atomic
 from stridelab.system.points import point
 from stridelab.tracking.journal import JOURNAL
-from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
-from stridelab.tracking.provenance import torch_facts
+from stridelab.tracking.provenance import platform_difference, platform_of, stored_platform, torch_facts
 from stridelab.tracking.run import Run, RunIdentity, open_run
 from stridelab.tracking.settings import redact
 from stridelab.tracking.status import FINISHED, RESULT, status_of

@@ -206,7 +206,7 @@ def stored(results: Path, folders: Sequence[Path]) -> dict[str, dict[tuple[str, 
     from tracking_stores import rows, stored_points
 
     store = resolve_store(TrackingConfig(), results_dir=results)
-    with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+    with Mirror(store) as mirror:
         for folder in folders:
             mirror.watch(folder)
         assert mirror.flush(60)

@@ -9,9 +9,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from stridelab import names
-from stridelab.tracking.amending import amend
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.provenance import machine
+from stridelab.tracking.run import amend
 from stridelab.training import TrainerConfig
 
 from .timing import PREFIX, Measured, Session

@@ -10,7 +10,7 @@ import numpy as np
 
 from stridelab.data.splits import Data
 from stridelab.geometry import LayerPlan
-from stridelab.tracking.amending import amend
+from stridelab.tracking.run import amend
 from stridelab.training.settings import TrainerConfig
 
 from .catalog import PREFIX, PROBES, recorded
