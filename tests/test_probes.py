@@ -231,7 +231,7 @@ def test_another_value_is_one_step_more(results: Path, monkeypatch: pytest.Monke
     (found,) = [
         known["probe/constant"] for folder in folders(results) if "probe/constant" in (known := recorded(folder))
     ]
-    assert found["probe/constant"] == (2, 0.75)
+    assert found == (2, 0.75)
     assert metrics(results)["probe/constant"] == 0.75
 
 
