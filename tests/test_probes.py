@@ -15,7 +15,7 @@ from stridelab import names
 from stridelab.cli.probe import main
 from stridelab.cli.train import start
 from stridelab.config import expand, load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.models.build import build
 from stridelab.plan import layer_plan_of

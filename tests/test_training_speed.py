@@ -12,7 +12,7 @@ from torch import nn
 
 from stridelab.cli.train import start
 from stridelab.config import load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.plan import layer_plan_of
 from stridelab.training import Result

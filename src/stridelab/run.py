@@ -45,7 +45,7 @@ class RunSpec:
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
     """Read and check the data, so that every run after finds them sound."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
 
     return load(config.data, progress=progress).spec
 
@@ -53,7 +53,7 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
 def run(spec: RunSpec, *, progress: Progress) -> Result:
     """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.training import Result
     from stridelab.training.fit import fit
 
@@ -164,7 +164,7 @@ def read_result(folder: Path) -> Mapping[str, Any] | None:
 
 def probe(spec: RunSpec, *, progress: Progress) -> Mapping[str, float]:
     """What `config.probes` names, of the network that the run left: recorded in the run, and returned."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.probes.record import probe
 
     config = spec.config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stridelab.data.settings import DataConfig
-from stridelab.models.settings import ModelConfig
+from stridelab.models.families import CnnConfig
 from stridelab.names import NO_EFFECT
 from stridelab.probes.catalog import refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
@@ -71,7 +71,7 @@ class Config:
     """skip: leave impossible variants out of a sweep, with their reason. stop: train nothing."""
     probes: list[str] = field(default_factory=list, metadata=NO_EFFECT)
     """What is measured of every trained network when a sweep ends, by name: stridelab probe --help lists them."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: CnnConfig = field(default_factory=CnnConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NO_EFFECT)

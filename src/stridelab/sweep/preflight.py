@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
 def settings(variant: Variant) -> str:
     """The keys that decide a geometry, as they are typed."""
     model = variant.config.model
-    keys = ("strides", "padding", "padding_mode", "kernel_sizes", "dilations")
+    keys = (one.name for one in fields(model) if one.name != "family")
     return " ".join(f"model.{key}={spell_field(model, key)}" for key in keys)
 
 
