@@ -149,3 +149,17 @@ def test_accumulating_is_a_larger_batch_in_the_loop_and_continues_to_the_same_bi
 
 def first_checkpoint(folder: Path) -> Path:
     return sorted((folder / "checkpoints").iterdir())[0]
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
+def test_a_fit_of_any_number_of_steps_has_a_learning_rate_for_each(schedule: str) -> None:
+    """Of exactly three steps, one_cycle once divided by zero."""
+    for num_steps in range(1, 20):
+        config = TrainerConfig(schedule=schedule, lr=0.5)
+        step = TrainingStep(nn.Linear(2, 2), config, num_steps=num_steps)
+        rates = []
+        for _ in range(num_steps):
+            rates.append(step.optimizer.param_groups[0]["lr"])
+            step(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64))
+        assert all(0 < rate <= 0.5 for rate in rates), (num_steps, rates)
+        assert max(rates) > 0.2

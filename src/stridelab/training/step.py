@@ -82,8 +82,9 @@ def sgd(network: nn.Module, config: TrainerConfig) -> torch.optim.SGD:
 
 def one_cycle(optimizer: torch.optim.Optimizer, lr: float, num_steps: int) -> Any:
     """Up for a quarter of the steps, then down along a cosine (Smith and Topin 2019); momentum stays."""
+    rise = 0.25 if num_steps != 3 else 0.249  # of 3 steps, PyTorch would divide by 0.25 * 4 - 1
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=lr, total_steps=num_steps + 1, pct_start=0.25, cycle_momentum=False
+        optimizer, max_lr=lr, total_steps=num_steps + 1, pct_start=rise, cycle_momentum=False
     )
 
 
