@@ -17,7 +17,7 @@ import numpy as np
 
 from stridelab import report
 from stridelab.geometry import LayerGeometry, measure
-from stridelab.models import ModelConfig, layer_plan
+from stridelab.models import CnnConfig, layer_plan
 from stridelab.run import cost
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.run import RunIdentity, open_run
@@ -50,8 +50,8 @@ class Fake:
         return self.name or f"strides={self.strides}"
 
     @property
-    def model(self) -> ModelConfig:
-        return ModelConfig(strides=self.strides, padding=self.padding, head=self.head)
+    def model(self) -> CnnConfig:
+        return CnnConfig(strides=self.strides, padding=self.padding, head=self.head)
 
     @property
     def geometry(self) -> tuple[LayerGeometry, ...]:

@@ -159,3 +159,13 @@ def read_result(folder: Path) -> Mapping[str, Any] | None:
     """What a finished run left; None when it has not finished."""
     path = folder / RESULT
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def probe(spec: RunSpec, *, progress: Progress) -> Mapping[str, float]:
+    """What `config.probes` names, of the network that the run left: recorded in the run, and returned."""
+    from stridelab.data.load import load
+    from stridelab.probes.record import probe
+
+    config = spec.config
+    data = load(config.data, checked=bool(spec.data_digest), progress=progress)
+    return probe(config.probes, layer_plan_of(config), data, config.trainer, seed=config.seed, folder=spec.folder)
