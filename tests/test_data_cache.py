@@ -389,4 +389,4 @@ def test_a_run_on_a_folder_from_the_first_look_to_what_is_left_out(pictures, tmp
     (found,) = [facts for facts in recorded if facts["unreadable"]]
     assert found["unreadable"] == ["ant/00.png (it is empty)"]
     assert found["notes"] == [f"left out of {root}: files .txt: 1, such as bee/notes.txt"]
-    assert (found["class_names"], found["num_train"]) == (["ant", "bee"], 84)
+    assert (found["class_names"], found["num_train"]) == (["ant", "bee"], 86)
