@@ -73,6 +73,22 @@ def refuse_no_compiler(config: Config) -> None:
     raise ValueError(f"trainer.compile=true needs {missing}, or give trainer.compile=false.")
 
 
+def refuse_no_device(config: Config) -> None:
+    """ValueError when runs are to train on a device that PyTorch does not find here."""
+    wanted = config.trainer.accelerator
+    if wanted not in ("gpu", "mps"):
+        return
+    import torch  # of some seconds, which only those who ask for a device wait
+
+    found = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not found[wanted]:
+        there = [name for name, is_there in found.items() if is_there]
+        raise ValueError(
+            f"trainer.accelerator={wanted}: PyTorch {torch.__version__} finds no such device here; "
+            f"choose one of {', '.join(['cpu', 'auto', *there])}."
+        )
+
+
 def enough_files(jobs: int) -> None:
     """Raise our own limit of open files; ValueError when the system's is too low to work with."""
     most, needed = open_files(WANTED_FILES), FILES + FILES_A_JOB * jobs

@@ -35,10 +35,12 @@ from .preflight import (
     refuse,
     refuse_bad_checkpoint,
     refuse_no_compiler,
+    refuse_no_device,
     writable,
 )
 from .preload import load_ahead
 from .preview import preview
+from .probes import probe_runs
 from .progress import Board, screen
 from .restore import ask_store, fetch
 from .signals import command, exit_code, signals_as_exceptions
@@ -71,6 +73,7 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     for config in configs:
         refuse_bad_checkpoint(config)
         refuse_no_compiler(config)
+        refuse_no_device(config)
     enough_files(launcher.jobs)
     fetch_data((config.data for config in configs), download=not first.sweep.preview)
     results = Path(first.paths.results_dir)
@@ -102,7 +105,9 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     try:
         if agenda.identity is not None:
             return train_sweep(agenda, launcher, mirror, console)
-        return summarize(agenda, train(agenda, launcher, mirror, console), None, mirror, console)
+        outcomes = train(agenda, launcher, mirror, console)
+        probe_runs(agenda.specs, launcher, console)
+        return summarize(agenda, outcomes, None, mirror, console)
     except KeyboardInterrupt:
         patience_s = INTERRUPTED_S
         settle_interrupted(agenda)
@@ -130,6 +135,7 @@ def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Con
         parent.tags({names.FOREIGN: "; ".join(f"{key}: {what}" for key, what in agenda.differences.items())})
         if outcomes is None:
             outcomes = train(agenda, launcher, mirror, console)
+        probe_runs(agenda.specs, launcher, console)
         list_members(parent, agenda)
         failed = summarize(agenda, outcomes, parent, mirror, console)
         parent.tags({names.STATUS: FAILED if failed else FINISHED})

@@ -36,7 +36,8 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> dict[str, Any]:
         archive = io.BytesIO(read_sealed(Path(path)))
-        return torch.load(archive, map_location=map_location, weights_only=True)  # type: ignore[no-any-return]
+        where = map_location or "cpu"  # Lightning names none: what a GPU saved must load where there is none, too
+        return torch.load(archive, map_location=where, weights_only=True)  # type: ignore[no-any-return]
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
