@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from stridelab.config import Config, load
 from stridelab.geometry import measure, training_memory
 from stridelab.models.build import Network, build
-from stridelab.models.settings import spell
+from stridelab.models.settings import spell_field
 from stridelab.plan import layer_plan_of
 from stridelab.training.memory import measured_saved_bytes
 
@@ -46,7 +46,7 @@ def compared(config: Config, padding: str) -> Iterator[Row]:
         yield Row(
             section="memory",
             name=name,
-            strides=spell(config.model.strides),
+            strides=spell_field(config.model, "strides"),
             batch=batch,
             value=measured / MIB,
             unit="MiB",

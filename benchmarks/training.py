@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 
 from stridelab.config import Config, load
 from stridelab.data.load import load as load_data
-from stridelab.models.settings import spell
+from stridelab.models.settings import spell_field
 from stridelab.plan import layer_plan_of
 from stridelab.system.processes import usable_cores
 from stridelab.tracking.run import Run
@@ -96,7 +96,7 @@ def rows_of(config: Config, where: str, found: Mapping[str, list[float]]) -> Ite
         return Row(
             section="training",
             name=f"{name}, {where}",
-            strides=spell(config.model.strides),
+            strides=spell_field(config.model, "strides"),
             batch=config.trainer.batch_size,
             unit=unit,
             ratio=ratio,

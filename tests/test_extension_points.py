@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import stridelab
 from stridelab.benchmark.worker import Worker
 from stridelab.benchmark.workloads import Subject, Workload
+from stridelab.cli import help as help_command
+from stridelab.cli import plan as plan_command
 from stridelab.cli import probe as probe_command
 from stridelab.cli.train import start
-from stridelab.config import expand, load
+from stridelab.config import Config, compose, expand, load
+from stridelab.geometry import IMAGE, PADDING_MODES, PADDINGS, LayerPlan, layer, measure
+from stridelab.geometry.padding import PaddingMode
+from stridelab.models.build import build
+from stridelab.models.families import FAMILIES, Family
+from stridelab.models.settings import ModelConfig, each_layer, pair, per_layer
 from stridelab.plan import layer_plan_of
 from stridelab.probes.catalog import PROBES, Probe
 from stridelab.probes.trained import Trained
 from stridelab.report.table import run_table, variant_table
+from stridelab.reproduce.rebuild import rebuild
 from stridelab.tracking.find import find_sweep
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.store import resolve_store
@@ -34,6 +47,117 @@ SMALL = (
 def train(results: Path, *overrides: str) -> int:
     configs = [job.config for job in expand([*SMALL, f"paths.results_dir={results}", *overrides]) if job.config]
     return start(configs, multirun=len(configs) > 1)
+
+
+@dataclass(frozen=True)
+class ToyResidualConfig(ModelConfig):
+    width: int = 4
+    """Feature maps of each block."""
+    block_strides: Any = field(default=(1, 2), metadata=each_layer("block_stride"))
+    """Of the first convolution of each block, and of its shortcut."""
+
+    def __post_init__(self) -> None:
+        strides = per_layer("block_strides", self.block_strides, count=None, parse=pair)
+        object.__setattr__(self, "block_strides", strides)
+
+
+def toy_residual(
+    config: ToyResidualConfig, *, input_channels: int, input_size: tuple[int, int], num_classes: int
+) -> LayerPlan:
+    """Two 3x3 convolutions a block, and a 1x1 shortcut that is listed last."""
+    layers, source = [], IMAGE
+    for at, stride in enumerate(config.block_strides, start=1):
+        layers += [
+            layer(
+                "conv", f"one{at}", kernel_size=3, padding=1, stride=stride, inputs=(source,), out_channels=config.width
+            ),
+            layer("activation", f"relu{at}"),
+            layer("conv", f"two{at}", kernel_size=3, padding=1, out_channels=config.width),
+            layer("conv", f"shortcut{at}", stride=stride, inputs=(source,), out_channels=config.width),
+            layer("add", f"sum{at}", inputs=(f"two{at}", f"shortcut{at}")),
+        ]
+        source = f"sum{at}"
+    layers += [layer("global_avg_pool", "pool"), layer("linear", "classifier", out_channels=num_classes, bias=True)]
+    return LayerPlan(input_channels, input_size, tuple(layers))
+
+
+def test_a_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A function with its settings, and a YAML: in plan, help, training, store, names, report and reproduction."""
+    folder = tmp_path / "conf"
+    shutil.copytree(compose.CONF, folder)
+    (folder / "model" / "toy.yaml").write_text("family: toy_residual\nblock_strides: [1, 2, 1]\n")
+    for module in (compose, help_command):
+        monkeypatch.setattr(module, "CONF", folder)
+    monkeypatch.setitem(FAMILIES, "toy_residual", Family(toy_residual, ToyResidualConfig))
+    for cached in (compose.base, compose.composed, compose.is_group):
+        cached.cache_clear()
+    try:
+        show_a_family(tmp_path / "results", capsys)
+    finally:
+        for cached in (compose.base, compose.composed, compose.is_group):
+            cached.cache_clear()
+
+
+def show_a_family(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load(["model=toy", "model.width=3"])
+    assert config.model == ToyResidualConfig("toy_residual", width=3, block_strides=[1, 2, 1])
+    assert load(["model.family=toy_residual"]).model.block_strides == ((1, 1), (2, 2))
+    for wrong, message in (
+        (
+            ["model=toy", "model.strides=1-2-2"],
+            r"model.strides is not a key of model.family=toy_residual\..*model.width",
+        ),
+        (["model.width=3"], r"model.width is not a key of model.family=cnn\..*model.strides"),
+        (["model=toy", "model.wide=3"], "model.wide is not a key.*Did you mean model.width"),
+        (["model=toy", "model.width=x"], "model.width=x: a whole number is expected"),
+        (["model.family=vit"], "model.family='vit' is not one of its choices; choose one of cnn, toy_residual"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load(wrong)
+    with pytest.raises(SystemExit):
+        plan_command.main(["model=toy", "model.block_strides=1-2,2-2"])
+    said = capsys.readouterr().out
+    assert "block_strides" in said
+    assert "1-2" in said
+    assert "11 of 28 px" in said  # 3, 5, then 5 + 2 and 7 + 2 * 2
+    assert "19 of 28 px" in said  # 3, 3 + 2 * 2, 7 + 2 * 2, 11 + 2 * 4
+    help_command.print_help()
+    said = capsys.readouterr().out
+    assert "model.width" in said
+    assert "toy" in said
+    small = [one for one in SMALL if "model." not in one and "report" not in one]
+    words = [*small, "model=toy", "model.block_strides=1-2,2-2", "seed=0,1", f"paths.results_dir={results}"]
+    configs = [job.config for job in expand(words) if job.config]
+    assert start(configs, multirun=True) == 0
+    sweep = find_sweep(resolve_store(TrackingConfig(), results_dir=results))
+    runs = {run.params["block_stride_1"]: run for run in sweep.runs}
+    assert {run.params["seed"] for run in sweep.runs} == {"0", "1"}
+    assert [runs[first].metrics["cost/receptive_field_px"] for first in ("1", "2")] == [11, 19]
+    assert "block_strides=1-2" in runs["1"].name
+    recorded = json.loads(runs["2"].artifact("config.json").read_text())
+    assert rebuild(recorded).config.model == ToyResidualConfig("toy_residual", block_strides="2-2")
+    (page,) = results.glob("reports/*/comparison.html")
+    assert "block_strides=1-2" in page.read_text()
+
+
+def test_a_padding_mode_and_a_padding_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry of a table each: in the plan, the refusals, help, and the network, whose gradients confirm it."""
+    symmetric = PaddingMode(lambda at, size: -1 - at if at < 0 else 2 * size - 1 - at)
+    monkeypatch.setitem(PADDING_MODES, "symmetric", symmetric)
+    monkeypatch.setitem(PADDINGS, "twice", lambda size, span, stride: (span - 1, span - 1))
+    compose.composed.cache_clear()
+    config = load(["model.channels=[1]", "model.strides=1", "model.padding=twice", "model.padding_mode=symmetric"])
+    assert any("symmetric" in meaning for key, _, meaning in help_command.described(Config) if key.endswith("_mode"))
+    with pytest.raises(ValueError, match=r"choose one of zeros, reflect, replicate, circular, symmetric"):
+        load(["model.padding_mode=mirror"])
+    plan = layer_plan_of(config)
+    (conv, *_) = measure(plan)
+    assert (conv.pad, conv.output_size, conv.padding_mode) == (((2, 2), (2, 2)), (30, 30), "symmetric")
+    images = torch.randn(2, 1, 28, 28, dtype=torch.float64)
+    network = build(plan).double()
+    weight = network.conv1.weight
+    right = F.conv2d(torch.from_numpy(np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)), mode="symmetric")), weight)
+    assert torch.equal(network.conv1(images), right)
 
 
 def test_a_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

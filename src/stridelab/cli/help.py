@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from stridelab.config import CONF, Config
+from stridelab.models.families import FAMILIES
+from stridelab.models.settings import ModelConfig
 
 HEAD = """\
 [bold]Stridelab[/]: what do stride and padding do to a CNN, what do they cost, and how sure are we?
@@ -71,9 +73,24 @@ def described(schema: type[Any], prefix: str = "") -> Iterator[tuple[str, str, s
     for field in fields(schema):
         if field not in nested:
             default = field.default_factory() if callable(field.default_factory) else field.default
-            yield prefix + field.name, as_typed(default), notes.get(field.name, "")
+            choices = f" One of {', '.join(field.metadata['choices'])}." if "choices" in field.metadata else ""
+            yield prefix + field.name, as_typed(default), notes.get(field.name, "") + choices
     for field in nested:
-        yield from described(hints[field.name], f"{prefix}{field.name}.")
+        if hints[field.name] is ModelConfig:
+            yield from described_families(f"{prefix}{field.name}.")
+        else:
+            yield from described(hints[field.name], f"{prefix}{field.name}.")
+
+
+def described_families(prefix: str) -> Iterator[tuple[str, str, str]]:
+    """The keys of the default family, then what the others have of their own."""
+    common = {field.name for field in fields(ModelConfig)}
+    for at, (name, family) in enumerate(FAMILIES.items()):
+        for key, default, meaning in described(family.settings, prefix):
+            if at == 0:
+                yield key, default, meaning
+            elif key.removeprefix(prefix) not in common:
+                yield key, default, f"{meaning} Of {prefix}family={name}."
 
 
 def as_typed(value: object) -> str:
@@ -85,12 +102,13 @@ def as_typed(value: object) -> str:
 
 
 def docstrings(schema: type[Any]) -> dict[str, str]:
-    """The line of text under each field in the source."""
-    (definition,) = ast.parse(inspect.getsource(schema)).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for field, note in zip(definition.body, definition.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(note, ast.Expr) and isinstance(note.value, ast.Constant):
-            assert isinstance(field.target, ast.Name)
-            found[field.target.id] = str(note.value.value)
+    """The line of text under each field in the source, inherited ones included."""
+    found: dict[str, str] = {}
+    for ancestor in reversed(schema.__mro__[:-1]):
+        (definition,) = ast.parse(inspect.getsource(ancestor)).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, note in zip(definition.body, definition.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(note, ast.Expr) and isinstance(note.value, ast.Constant):
+                assert isinstance(field.target, ast.Name)
+                found[field.target.id] = str(note.value.value)
     return found

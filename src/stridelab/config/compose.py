@@ -12,16 +12,17 @@ from typing import Any, get_type_hints
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override, QuotedString, Transformer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from stridelab.data.contents import contents_of
 
 from . import errors, safety
 from .grammar import parse
-from .schema import Config
+from .schema import Config, schema_of, schema_of_all
 
 CONF = Path(__file__).parents[1] / "conf"
+FAMILY = "model.family"
 SECTIONS: dict[str, type[Any]] = {
     name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind) and isinstance(kind, type)
 }
@@ -66,6 +67,7 @@ def register_schema() -> None:
         node[name] = OmegaConf.structured(section)  # the class, so that defaults stay as they are written
         OmegaConf.set_readonly(node[name], None)
     OmegaConf.set_readonly(node, None)
+    OmegaConf.set_struct(node.model, False)  # the keys of its family are checked when that is known
     ConfigStore.instance().store(name="schema", node=node)
 
 
@@ -88,7 +90,7 @@ def grid_axes(overrides: Sequence[str]) -> dict[str, list[Choice]]:
     """Every overridden key with its alternatives; an experiment's own sweep comes first."""
     parsed = parse(overrides)
     for override in parsed:
-        errors.check_key(override, Config, CONF)
+        errors.check_key(override, schema_of_all(), CONF)
     given = {override.get_key_element(): alternatives(override) for override in parsed}
     fixed = tuple(choices[0].argument for choices in given.values() if len(choices) == 1)
     extra = parse([f"{key}={value}" for key, value in sweep_of_experiment(fixed).items()])
@@ -134,35 +136,40 @@ def job_at(point: tuple[Choice, ...]) -> Job:
 def config_at(point: tuple[Choice, ...]) -> Config:
     """Only the sections that the point touches are built anew: a grid of 100,000 points stays cheap."""
     groups = tuple(choice.argument for choice in point if choice.is_group)
-    raw, built = base(groups)
+    family = next((choice.value for choice in point if choice.key == FAMILY), None)
+    raw, built = base(groups, family)
     changes: dict[str, dict[str, Any]] = {}
     for choice in point:
         if not choice.is_group and not choice.key.startswith("hydra."):
             section, _, name = choice.key.rpartition(".")
-            changes.setdefault(section, {})[name] = typed(groups, choice)
+            changes.setdefault(section, {})[name] = typed(groups, family, choice)
     top = {name: raw[name] for name in raw if name not in SECTIONS} | changes.pop("", {})
-    touched = {name: SECTIONS[name](**(raw[name] | change)) for name, change in changes.items()}
+    touched = {name: type(built[name])(**(raw[name] | change)) for name, change in changes.items()}
     return Config(**(top | built | touched))
 
 
 @cache
-def base(groups: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+def base(groups: tuple[str, ...], family: object) -> tuple[dict[str, Any], dict[str, Any]]:
     """The plain values before any `key=value`, and the sections built from them."""
-    node = composed(groups)
+    node = composed(groups, family)
     raw = {str(key): plain(node[key]) for key in node if key != "hydra"}
-    return raw, {name: section(**raw[name]) for name, section in SECTIONS.items()}
+    hints = get_type_hints(schema_of(node.model.family))
+    return raw, {name: hints[name](**raw[name]) for name in SECTIONS}
 
 
-def typed(groups: tuple[str, ...], choice: Choice) -> Any:
+def typed(groups: tuple[str, ...], family: object, choice: Choice) -> Any:
     """The choice's value as the schema's type, converted once however often a grid repeats it."""
-    known = (groups, choice.argument)
+    known = (groups, family, choice.argument)
     if known not in _typed:
-        hint = errors.hint(choice.key, Config)
-        _typed[known] = choice.value if fits(choice.value, hint) else converted(composed(groups), choice)
+        node = composed(groups, family)
+        schema: type = schema_of(node.model.family)
+        errors.check_path(choice.key, schema, family=str(node.model.family))
+        hint = errors.hint(choice.key, schema)
+        _typed[known] = choice.value if fits(choice.value, hint) else converted(node, choice, schema)
     return _typed[known]
 
 
-_typed: dict[tuple[tuple[str, ...], str], Any] = {}
+_typed: dict[tuple[tuple[str, ...], object, str], Any] = {}
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -174,14 +181,14 @@ def fits(value: Any, hint: Any) -> bool:
     return type(value) in (int, bool, str) and type(value) in errors.options(hint)
 
 
-def converted(node: DictConfig, choice: Choice) -> Any:
+def converted(node: DictConfig, choice: Choice, schema: type) -> Any:
     """Set in `node`, which checks and converts; read; put back."""
     before = OmegaConf.select(node, choice.key)
     try:
         OmegaConf.update(node, choice.key, choice.value, merge=False)  # merging would change `before`
         return plain(OmegaConf.select(node, choice.key))
     except OmegaConfBaseException as error:
-        raise ValueError(errors.explain(error, Config)) from None
+        raise ValueError(errors.explain(error, schema)) from None
     finally:
         OmegaConf.update(node, choice.key, before, merge=False)
 
@@ -190,13 +197,30 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
+def check_model(node: DictConfig, family: object) -> None:
+    """Give the model the keys and types of its family; an error names what is not among them."""
+    given = OmegaConf.to_container(node.model, resolve=False)
+    assert isinstance(given, dict)
+    chosen = given["family"] if family is None else family
+    content = given if chosen == given["family"] else {"family": chosen}
+    schema: type = schema_of(chosen)
+    for key in content:
+        errors.check_path(f"model.{key!s}", schema, family=str(chosen))
+    model = OmegaConf.structured(get_type_hints(schema)["model"])
+    OmegaConf.set_readonly(model, None)
+    with read_write(node), open_dict(node):
+        del node["model"]
+        node.model = OmegaConf.merge(model, content)
+
+
 @cache
-def composed(overrides: tuple[str, ...]) -> DictConfig:
-    """Hydra's own composition, its errors in our words."""
+def composed(overrides: tuple[str, ...], family: object = None) -> DictConfig:
+    """Hydra's own composition, its errors in our words; with the defaults of another `family`, if one is given."""
     register_schema()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             node = compose("train", overrides=list(overrides), return_hydra_config=True)
+            check_model(node, family)
             safety.check_composed(OmegaConf.to_container(node, resolve=False))  # type: ignore[arg-type]
             return node
     except OmegaConfBaseException as error:

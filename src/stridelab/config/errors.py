@@ -44,25 +44,26 @@ def chosen_values(override: Override) -> list[str]:
     return [override.get_value_element_as_str()]
 
 
-def check_path(key: str, schema: type) -> None:
+def check_path(key: str, schema: type, *, family: str = "") -> None:
     """Walk `key` down the dataclasses; on the first name that is not there, say what is."""
     walked, node = "", schema
     for name in key.split("."):
         hints = get_type_hints(node) if is_dataclass(node) else {}
         if name not in hints:
-            raise ValueError(unknown(f"{walked}{name}", walked, list(hints)))
+            of_family = f" of model.family={family}" if family and walked == "model." else ""
+            raise ValueError(unknown(f"{walked}{name}", walked, list(hints), of_family))
         walked, node = f"{walked}{name}.", hints[name]
     if is_dataclass(node):
         keys = ", ".join(f"{key}.{field.name}" for field in fields(node))
         raise ValueError(f"{key} is a group of keys, and conf/{key}/ has no choices; set one of {keys}.")
 
 
-def unknown(key: str, prefix: str, choices: list[str]) -> str:
+def unknown(key: str, prefix: str, choices: list[str], of_family: str = "") -> str:
     if not choices:
         return f"{key} is not a key: {prefix.rstrip('.')} holds a value, not further keys."
     close = get_close_matches(key.removeprefix(prefix), choices, n=1)
     guess = f" Did you mean {prefix}{close[0]}?" if close else ""
-    return f"{key} is not a key.{guess} Keys: {', '.join(prefix + choice for choice in choices)}."
+    return f"{key} is not a key{of_family}.{guess} Keys: {', '.join(prefix + choice for choice in choices)}."
 
 
 def explain(error: BaseException, schema: type) -> str:

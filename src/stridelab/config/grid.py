@@ -52,7 +52,7 @@ def grid_of(overrides: Sequence[str]) -> Grid:
         axes.append(tuple(choices if moves else choices[:1]))
     return Grid(
         axes=tuple(axes),
-        keys=tuple(key for key in science(Config()) if key in keys),
+        keys=(*(key for key in science(Config()) if key in keys), *sorted(keys - science(Config()).keys())),
         num_runs=prod(len(choices) for choices in found.values()),
     )
 
@@ -64,7 +64,7 @@ def keys_moved_by(choices: Sequence[Choice]) -> tuple[str, ...]:
         return ()
     if first.is_group:
         return varying_keys([config_at((choice,)) for choice in choices])
-    if first.key in science(Config()):
+    if first.key in science(Config()) or first.key.startswith("model."):
         return (first.key,) if len(choices) > 1 else ()
     for choice in choices:
         config_at((choice,))

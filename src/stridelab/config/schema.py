@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
+from functools import cache
+from typing import Any, get_type_hints
 
 from stridelab.data.settings import DataConfig
-from stridelab.models.families import CnnConfig
+from stridelab.models.families import FAMILIES, CnnConfig, settings_of
+from stridelab.models.settings import ModelConfig
 from stridelab.names import NO_EFFECT
 from stridelab.probes.catalog import refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
@@ -71,7 +74,7 @@ class Config:
     """skip: leave impossible variants out of a sweep, with their reason. stop: train nothing."""
     probes: list[str] = field(default_factory=list, metadata=NO_EFFECT)
     """What is measured of every trained network when a sweep ends, by name: stridelab probe --help lists them."""
-    model: CnnConfig = field(default_factory=CnnConfig)
+    model: ModelConfig = field(default_factory=CnnConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NO_EFFECT)
@@ -102,3 +105,27 @@ def is_plain_name(name: str) -> bool:
         and name[0].isalnum()
         and all(character.isalnum() or character in "._-" for character in name)
     )
+
+
+def schema_of(family: object) -> type[Any]:
+    """`Config` with the settings of one family as its model; ValueError names the families that there are."""
+    settings: type = settings_of(family)
+    return with_model(settings)
+
+
+def schema_of_all() -> type[Any]:
+    """`Config` with every key that the model of some family has."""
+    families: tuple[type, ...] = tuple(family.settings for family in FAMILIES.values())
+    return with_model(merged(families))
+
+
+@cache
+def with_model(settings: type) -> type[Any]:
+    model = ("model", settings, field(default_factory=settings))
+    return make_dataclass("Config", [model], bases=(Config,), frozen=True)
+
+
+@cache
+def merged(families: tuple[type, ...]) -> type:
+    keys = {key: hint for settings in families for key, hint in get_type_hints(settings).items()}
+    return make_dataclass("ModelConfig", [(key, hint, field(default=None)) for key, hint in keys.items()], frozen=True)

@@ -51,12 +51,20 @@ def affects_results(key: str) -> bool:
 def varying_keys(configs: Sequence[Config]) -> tuple[str, ...]:
     """Keys, the seed aside, that do not have the same value in all of `configs`."""
     sciences = [science(config) for config in configs]
-    return tuple(key for key in sciences[0] if any(other[key] != sciences[0][key] for other in sciences))
+    keys = dict.fromkeys(key for science in sciences for key in science)
+    return tuple(key for key in keys if any(other.get(key) != sciences[0].get(key) for other in sciences))
 
 
 def variant_name(config: Config, keys: Sequence[str]) -> str:
     """`strides=1-2-2 padding=same`; the strides when nothing varies."""
-    return " ".join(f"{short(key)}={spelled(config, key)}" for key in keys or ("model.strides",))
+    return " ".join(f"{short(key)}={spelled(config, key)}" for key in named_by(config, keys))
+
+
+def named_by(config: Config, keys: Sequence[str]) -> list[str]:
+    """Of the keys that vary those that `config` has; its strides, or else its family, when nothing varies."""
+    has_strides = hasattr(config.model, "strides")
+    wanted = keys or ("model.strides" if has_strides else "model.family",)
+    return [key for key in wanted if not key.startswith("model.") or hasattr(config.model, short(key))]
 
 
 def short(key: str) -> str:
@@ -73,7 +81,7 @@ def spelled(config: Config, key: str) -> str:
 def varying_params(config: Config, configs: Sequence[Config]) -> dict[str, Any]:
     """MLflow params: what varies, a list over layers as one number for each layer that varies."""
     params: dict[str, Any] = {}
-    for key in varying_keys(configs) or ("model.strides",):
+    for key in named_by(config, varying_keys(configs)):
         name = short(key)
         if key.startswith("model.") and metadata(config.model, name).get("one"):
             params |= layer_params(config, name, [getattr(other.model, name, ()) for other in configs])

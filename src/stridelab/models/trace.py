@@ -66,7 +66,9 @@ def trace(module: nn.Module, input_size: int | Pair, *, input_channels: int | No
 def unwrapped(module: object) -> nn.Module:
     """The module that computes; ValueError for what cannot be traced at all."""
     while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(module, "_orig_mod"):
-        module = getattr(module, "_orig_mod", None) or module.module  # what torch.compile wraps
+        module = getattr(module, "_orig_mod", None) or getattr(
+            module, "module", None
+        )  # of torch.compile, or the others
     if isinstance(module, type):
         raise ValueError(f"module={module.__name__} is a class; make a module of it: {module.__name__}(...).")
     if not isinstance(module, nn.Module):

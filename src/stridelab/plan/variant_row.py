@@ -8,7 +8,7 @@ from functools import cached_property
 
 from stridelab.config import Config
 from stridelab.config.grid import Grid
-from stridelab.config.variants import short, spelled
+from stridelab.config.variants import named_by, short, spelled
 from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals, training_memory
 from stridelab.geometry.drawing.maps import MANY_MAPS
@@ -93,7 +93,7 @@ def rows_of(grid: Grid) -> Iterator[Row]:
 
 
 def row_of(config: Config, keys: Sequence[str]) -> Row:
-    labels = tuple((short(key), spelled(config, key)) for key in keys or ("model.strides",))
+    labels = tuple((short(key), spelled(config, key)) for key in named_by(config, keys))
     try:
         return Row(labels, Figures(config, layers_of(config)))
     except ValueError as error:

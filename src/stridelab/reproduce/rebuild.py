@@ -8,6 +8,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from stridelab.config import Config
+from stridelab.config.schema import schema_of
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
@@ -21,12 +22,19 @@ class Rebuilt:
 
 def rebuild(content: Any) -> Rebuilt:
     """ValueError names keys that this version does not know, and values that do not fit."""
-    if unknown := list(unknown_keys(Config, content)):
+    schema = schema_at(content)
+    if unknown := list(unknown_keys(schema, content)):
         raise ValueError(
             f"config.json has keys that this version of Stridelab does not know: {', '.join(unknown)}. Another "
             "version recorded it; go back to the code of its commit, and reproduce it there."
         )
-    return Rebuilt(built(Config, content), tuple(missing_keys(Config, content)))
+    return Rebuilt(built(schema, content), tuple(missing_keys(schema, content)))
+
+
+def schema_at(content: Any) -> type[Any]:
+    """With the settings of the family that the run's network is of."""
+    model = content.get("model") if isinstance(content, dict) else None
+    return schema_of(model.get("family", "cnn") if isinstance(model, dict) else "cnn")
 
 
 def unknown_keys(schema: type[Any], content: Any, at: str = "") -> Iterator[str]:

@@ -77,9 +77,10 @@ def arithmetic(kind: str) -> Rule:
 def concat(call: Call) -> Made:
     dims = call.dims[0]
     axis = call.get(1, "dim", 0)
-    if set(call.dims) != {dims} or dims[axis] != "c":
+    if set(call.dims) != {dims} or not (dims[axis] == "c" or (dims[axis] == "1" and "c" not in dims)):
         raise Unfollowed(f"joins maps along {dims[axis]!r}, not along the channels")
-    return Made("concat", dims, {})
+    at = axis % len(dims)
+    return Made("concat", (*dims[:at], "c", *dims[at + 1 :]), {})  # single channels too, sliced out before
 
 
 def linear(call: Call) -> Made:
