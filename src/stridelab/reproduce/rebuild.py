@@ -28,7 +28,7 @@ def rebuild(content: Any) -> Rebuilt:
             f"config.json has keys that this version of Stridelab does not know: {', '.join(unknown)}. Another "
             "version recorded it; go back to the code of its commit, and reproduce it there."
         )
-    return Rebuilt(built(schema, content), tuple(missing_keys(schema, content)))
+    return Rebuilt(Config(**vars(built(schema, content))), tuple(missing_keys(schema, content)))
 
 
 def schema_at(content: Any) -> type[Any]:
