@@ -48,9 +48,8 @@ def has_moved(location: str, store: Store) -> bool:
         return False
     if not place.exists():
         return True
-    return (
-        not place.samefile(mine) and (place.parent / store.database.name).exists()
-    )  # else a folder of one's own choice
+    # where no store lies beside it, it is a folder of somebody's choice
+    return not place.samefile(mine) and (place.parent / store.database.name).exists()
 
 
 def _replace(database: sqlite3.Connection, number: int, old: str, new: str) -> None:
