@@ -570,6 +570,11 @@ def parents_in(store: Store) -> set[tuple[str, str]]:
     return {(parent, sweep[0]) for (parent,) in found}
 
 
+def copy_database(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+        one.backup(other)
+
+
 @pytest.mark.parametrize("when", ["before a run", "in the middle of one"])
 def test_a_database_restored_from_a_backup_is_completed(store: Store, runs: Path, tmp_path: Path, when: str) -> None:
     assert store.database is not None
@@ -577,12 +582,10 @@ def test_a_database_restored_from_a_backup_is_completed(store: Store, runs: Path
         train(run, steps=2 if when == "in the middle of one" else 0)
         if when == "in the middle of one":
             send(store, runs / "a")
-        shutil.copyfile(store.database, tmp_path / "backup.db")
+        copy_database(store.database, tmp_path / "backup.db")
         train(run)
     send(store, runs / "a")
-    for file in store.database.parent.glob("mlflow.db-*"):
-        file.unlink()
-    shutil.copyfile(tmp_path / "backup.db", store.database)
+    copy_database(tmp_path / "backup.db", store.database)
     done = sync(store, runs.parent, timeout_s=FLUSH_S)
     assert (done.complete, done.said) == (True, ())
     assert find_run(store).status == "FINISHED"

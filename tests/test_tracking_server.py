@@ -205,7 +205,7 @@ def counting(status: int, *, drip: bool = False) -> Iterator[tuple[str, list[str
         def answer(self) -> None:
             asked.append(self.path)
             self.send_response(status)
-            self.send_header("Content-Length", "100000")
+            self.send_header("Content-Length", "100000" if drip else "0")
             self.end_headers()
             while drip and not over.is_set():
                 self.wfile.write(b" ")
