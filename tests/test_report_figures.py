@@ -97,7 +97,7 @@ def test_one_run_alone_is_drawn_or_said_to_be_too_little(name: str) -> None:
         assert inside(draw(alone, name)) == []
 
 
-KNOWN_BEFORE_TRAINING = {"geometry_ladder", "costs"}
+KNOWN_BEFORE_TRAINING = {"geometry", "costs"}
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name not in KNOWN_BEFORE_TRAINING])
@@ -192,7 +192,7 @@ def test_of_many_variants_the_ones_that_matter_are_named(many: Comparison) -> No
     assert set(front[:8]) <= set(shown) if len(front) <= 7 else set(shown) <= {many.baseline, *front}
     figure = draw(many, "accuracy_vs_macs")
     assert any("8 of 27 variants are named" in text.replace("\n", " ") for text in texts(figure))
-    for name in ("costs", "accuracy_differences", "geometry_ladder", "learning_curves"):
+    for name in ("costs", "accuracy_differences", "geometry", "learning_curves"):
         assert inside(draw(many, name)) == []
 
 

@@ -151,7 +151,7 @@ def test_a_sweep_whose_runs_all_failed_gets_its_report(tmp_path: Path) -> None:
         sweep, tmp_path, store=shared_store(), progress=lambda done, total: steps.append((done, total))
     )
     assert paths.problems == ()
-    assert [path.name for path in paths.figures] == ["costs.png", "geometry_ladder.png"]  # known before training
+    assert [path.name for path in paths.figures] == ["costs.png", "geometry.svg"]  # known before training
     text = Page(paths.html).text
     assert "No run finished with an accuracy, so there is nothing to compare." in text
     assert "FakeFailure: no memory for seed 1" in text

@@ -42,7 +42,7 @@ DIGESTS = {
 }
 """Tags that say what a run was handed, and what came out; all of SHA-256, in hex digits."""
 
-BENCHMARK = "benchmarks"
+BENCHMARK = "stridelab.benchmark"
 """`trusted`, or `untrusted: ` and why: the metrics `benchmark/...` of a run, measured apart from training."""
 BENCHMARK_SETUP = "stridelab.benchmark_setup"
 """Device, threads, precision and memory layout that they were measured with."""
@@ -57,10 +57,6 @@ MEMBERS = "stridelab.members"
 """On a sweep's run: the signatures of its runs, comma-separated; continued in `stridelab.members.1`, ..."""
 FOREIGN = "stridelab.foreign"
 """On a sweep's run: which of its runs were trained by other code or on another platform, and what differed."""
-ARGV = "stridelab.argv"
-"""On a sweep's run: the words of the command that made it, a JSON list without passwords."""
-KEYS = "stridelab.keys"
-"""On a sweep's run: the settings that its variants differ in and are named by, comma-separated: `model.strides`."""
 REPRODUCES = "stridelab.reproduces"
 """The run that this one trained again."""
 VERDICT = "stridelab.reproduce"
@@ -80,6 +76,8 @@ PROVENANCE_FILE = "provenance.json"
 REQUIREMENTS_FILE = "requirements.txt"
 DIFF_FILE = "uncommitted.diff"
 TORCH_FILE = "torch.json"
+VARIANTS_FILE = "variants.json"
+"""Of a sweep: signature -> name, variant and params of each of its runs, as this sweep calls them."""
 FEATURE_MAPS_FILE = "feature_maps.npz"
 FEATURE_MAPS = f"feature_maps/{FEATURE_MAPS_FILE}"
 """Artifacts of a run."""
@@ -126,9 +124,27 @@ class Metric:
     A KeyError (a metric that the run lacks) or a ZeroDivisionError leaves it out."""
 
     @property
+    def is_share(self) -> bool:
+        return self.unit == "share"
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better (or nothing is said), else -1."""
+        return -1 if self.better == "lower" else 1
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """The least and the largest value there can be: an interval is cut there."""
-        return (0.0, 1.0 if self.unit == "share" else float("inf"))
+        return (0.0, 1.0 if self.is_share else float("inf"))
+
+    @property
+    def factor(self) -> float:
+        """From the stored number to the one that is shown, in `shown_unit`."""
+        return 100.0 if self.is_share else 1.0
+
+    @property
+    def shown_unit(self) -> str:
+        return "%" if self.is_share else self.unit
 
 
 def _accuracy(meaning: str, label: str = "") -> Metric:
