@@ -117,7 +117,7 @@ def test_without_a_finished_run_there_is_nothing_to_draw(name: str) -> None:
 
 
 def test_an_unknown_figure_is_refused_with_the_choices(comparison: Comparison) -> None:
-    with pytest.raises(ValueError, match="figure='pie' is not known; choose one of accuracy_vs_macs, "):
+    with pytest.raises(ValueError, match="figure='pie' is not known; choose one of accuracy_differences, "):
         draw(comparison, "pie")
 
 
