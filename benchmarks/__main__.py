@@ -17,9 +17,9 @@ OWN = {"json": "", "size": "full"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if asks_for_help(given) or not given:
+    if not given or asks_for_help(given):
         print(usage())
-        sys.exit(0 if given else 1)
+        return
     with refusing():
         try:
             benchmark(given[0], given[1:])

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from report_sweeps import Fake, grid, sweep_of
 from stridelab import report
-from stridelab.benchmark.timing import Measured, Timing
-from stridelab.benchmark.workloads import CELLS as MEASURED
+from stridelab.benchmark.timing import Timing, VariantTimings
+from stridelab.benchmark.workloads import WORKLOADS as MEASURED
 from stridelab.names import METRICS
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.speed import CELLS, column_of, memory_note, phase_of, sharing_text, speed_note
@@ -27,7 +27,7 @@ def benchmarked(fake: Fake, *, session: str = "a", mark: str = "trusted", at_onc
     """Twice as fast with every stride of 2."""
     speed = 2 ** fake.strides.count("2")
     timings = {cell: Timing(cell.batch, 12 * [10 * [cell.batch * 0.001 / speed]]) for cell in MEASURED}
-    metrics = Measured(fake.variant, threads=1, timings=timings).metrics()
+    metrics = VariantTimings(fake.variant, threads=1, timings=timings).metrics()
     tags = {"benchmark": mark, "benchmark_session": session, "benchmark_setup": "A processor, 1 thread"}
     tags |= {"runs_at_once": at_once, "peak_rss": "of the run: above the level before it"}
     return replace(fake, metrics=metrics, tags={f"stridelab.{name}": value for name, value in tags.items()})
@@ -123,7 +123,7 @@ def test_what_is_not_trusted_says_why_wherever_it_is_shown() -> None:
 def test_a_sweep_that_was_not_measured_is_told_how_to() -> None:
     comparison = comparison_of(*grid(["1-1-1"]))
     page = report.show_speed(comparison)
-    assert "stridelab benchmark variants sweep=&lt;name&gt;" in page.html
+    assert "stridelab benchmark sweep=&lt;name&gt;" in page.html
     assert sharing_text(comparison) == "measured while the sweep trained"
     assert memory_note(comparison) == ""
 

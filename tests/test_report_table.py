@@ -409,7 +409,7 @@ def test_a_baseline_that_is_lost_is_said_and_what_is_missing_is_named() -> None:
     less = report.compare(replace(sweep, runs=tuple(run for run in sweep.runs if "1-2-2" in run.name)))
     assert less.missing == ("strides=1-1-1", "strides=1-1-1")
     said = " ".join(summary(less).opening)
-    assert "2 runs of this sweep are missing from the store (2 of strides=1-1-1)" in said
+    assert "2 runs of this sweep are missing from the run folders and the store (2 of strides=1-1-1)" in said
     assert "strides=1-1-1, the first variant, has no finished run; strides=1-2-2 is the baseline in its place." in said
     one = report.compare(replace(sweep, runs=sweep.runs[1:]))
     assert one.missing == ("strides=1-1-1",)

@@ -47,7 +47,7 @@ def as_text(rich_table: Table, *, width: int | None = None) -> str:
 
     out = StringIO()
     width = max(width, rich_table.min_width or 0) if width else 10_000
-    console = Console(file=out, width=width, color_system=None, highlight=False)
+    console = Console(file=out, width=width, color_system=None, highlight=False, force_jupyter=False)
     console.print(rich_table, crop=False)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 

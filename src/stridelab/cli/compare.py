@@ -32,7 +32,6 @@ def main() -> None:
 
 def compare(arguments: list[str]) -> None:
     from stridelab.config import load
-    from stridelab.config.schema import is_plain_name
     from stridelab.report.notebook import write_report
     from stridelab.report.terminal import print_variants
     from stridelab.sweep.progress import screen
@@ -44,9 +43,8 @@ def compare(arguments: list[str]) -> None:
     config = load(overrides)
     results = Path(config.paths.results_dir)
     store = resolve_store(config.tracking, results_dir=results)
-    sweep = find_sweep(store, own["sweep"])
-    # The name comes from the store, which a stranger may keep: it is a folder's only if it is no path.
-    folder = results / "reports" / (sweep.name if is_plain_name(sweep.name) else sweep.run_id)
+    sweep = find_sweep(store, own["sweep"], results=results)
+    folder = results / "reports" / sweep.folder_name
     console = screen()
     baseline, metric = own["baseline"] or None, own["metric"] or None
     comparison = print_variants(sweep, console, baseline=baseline, metric=metric)

@@ -127,7 +127,8 @@ def compare(sweep: SweepRecord, *, baseline: str | None = None, metric: str | No
     if not sweep.runs:
         raise ValueError(f"sweep {sweep.name} has no runs in the store, so there is nothing to compare.")
     found = {run.tags.get(names.SIGNATURE) for run in sweep.runs}
-    missing = tuple(variant for signature, variant in planned.items() if signature not in found)
+    lost = [*(key for key in planned if key not in found), *(key for key in sweep.missing if key not in planned)]
+    missing = tuple(planned.get(signature, signature) for signature in lost)
     runs = run_table(sweep)
     metric = _metric(runs, metric)
     if metric not in runs:
@@ -170,7 +171,7 @@ def _warnings(missing: Sequence[str], *, baseline: str, asked: str) -> Iterator[
         listed = ", ".join(f"{count} of {variant}" for variant, count in Counter(missing).items())
         yield (
             f"{plural(len(missing), 'run')} of this sweep {'is' if len(missing) == 1 else 'are'} missing from the "
-            f"store ({listed}): the same sweep again sends or trains what is missing."
+            f"run folders and the store ({listed}): the sweep's own command trains what is missing."
         )
     if baseline != asked:
         yield f"{asked}, the first variant, has no finished run; {baseline} is the baseline in its place."
@@ -190,16 +191,24 @@ def _metric(runs: pd.DataFrame, wanted: str | None) -> str:
 
 
 def load(
-    *, store: str, experiment: str, sweep: str = "latest", baseline: str | None = None, metric: str | None = None
+    *,
+    store: str,
+    experiment: str,
+    sweep: str = "latest",
+    baseline: str | None = None,
+    metric: str | None = None,
+    results: str = "",
 ) -> Comparison:
-    """A sweep, by name or id, from the store at an address (a relative SQLite path counts from this folder)."""
+    """A sweep, by name or id, from the run folders in `results` and from the store at an address (relative paths
+    count from this folder)."""
     from stridelab.tracking.find import find_sweep
     from stridelab.tracking.settings import TrackingConfig
     from stridelab.tracking.store import resolve_store
 
     place = resolve_store(TrackingConfig(uri=store, experiment=experiment), results_dir=Path())
     warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm in MLflow, when a notebook imports it
-    return compare(find_sweep(place, sweep), baseline=baseline, metric=metric)
+    found = find_sweep(place, sweep, results=Path(results) if results else None)
+    return compare(found, baseline=baseline, metric=metric)
 
 
 def _variants(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
