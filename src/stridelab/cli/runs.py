@@ -1,9 +1,10 @@
-"""`python scripts/runs.py ui|sync|export|import [key=value ...]`"""
+"""`stridelab runs ui|sync|export|import [key=value ...]`"""
 
 from __future__ import annotations
 
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from stridelab.config import Config, load
 
-from .arguments import asks_for_help, split
-from .refusal import refusing
+from .arguments import run_verb, split
+from .program import command, for_reader
 
 if TYPE_CHECKING:
     from stridelab.tracking.store import Store
@@ -20,49 +21,63 @@ if TYPE_CHECKING:
 USAGE = """\
 Look after what has been run.
 
-  python scripts/runs.py ui      open the store's pages in MLflow, on 127.0.0.1:5000
-  python scripts/runs.py sync    send to the store what its absence has left in the run folders
-  python scripts/runs.py export to=sweep.tar.gz [sweep=<name or id>]
+  stridelab runs ui      open the store's pages in MLflow, on 127.0.0.1:5000
+  stridelab runs sync    send to the store what its absence has left in the run folders
+  stridelab runs export to=sweep.tar.gz [sweep=<name or id>]
                                  a sweep as one file: configurations, metrics, artifacts, environments (the latest
                                  sweep if none is named; .tar.gz or .zip)
-  python scripts/runs.py import from=sweep.tar.gz
+  stridelab runs import from=sweep.tar.gz
                                  a sweep that was exported, into this store and results folder; what is here already
                                  is left alone
 
-paths.results_dir= and tracking.*= as in train.py."""
+paths.results_dir= and tracking.*= as in stridelab train."""
 
 
-def main() -> None:
-    arguments = sys.argv[1:]
-    if asks_for_help(arguments) or not arguments:
-        print(USAGE)
-        return
-    with refusing():
-        verb, *rest = arguments
-        if verb not in VERBS:
-            raise ValueError(f"{verb!r} is not one of {', '.join(VERBS)}; see python scripts/runs.py --help.")
-        VERBS[verb](rest)
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    run_verb(USAGE, look_after, given or ["--help"])
+
+
+def look_after(arguments: Sequence[str]) -> int | None:
+    name, *rest = arguments
+    if name not in ACTIONS:
+        raise ValueError(f"{name!r} is not one of {', '.join(ACTIONS)}; see stridelab runs --help.")
+    return ACTIONS[name](rest)
 
 
 def open_ui(arguments: Sequence[str]) -> None:
-    from stridelab.tracking.links import ui_command
+    from stridelab.tracking.links import ui_base, ui_command
 
-    command = ui_command(store_of(load(arguments)))
-    print(command, flush=True)
-    words = shlex.split(command)
+    config = load(arguments)
+    store, port = store_of(config), config.tracking.port
+    if store.uri.startswith(("http://", "https://")):
+        print(f"The store is a server with pages of its own: {ui_base(store)}")
+        return
+    refuse_busy(port)
+    line = ui_command(store, port=port)
+    print(line, flush=True)
+    words = shlex.split(line)
     settings = dict(word.split("=", 1) for word in words if "=" in word.split("/")[0] and not word.startswith("-"))
     program = words[len(settings) :]
     os.execvpe(program[0], program, os.environ | settings)
 
 
-def sync(arguments: Sequence[str]) -> None:
+def refuse_busy(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a closed one may linger
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(f"tracking.port={port} cannot be had ({error.strerror}); give another one.") from None
+
+
+def sync(arguments: Sequence[str]) -> int:
     from stridelab.tracking.sync import sync as send_all
 
     config = load(arguments)
     complete = send_all(store_of(config), Path(config.paths.results_dir))
     print("everything is in the store" if complete else "the store did not take everything; try again later")
-    if not complete:
-        sys.exit(1)
+    return 0 if complete else 1
 
 
 def export_sweep(arguments: Sequence[str]) -> None:
@@ -71,23 +86,23 @@ def export_sweep(arguments: Sequence[str]) -> None:
     own, overrides = split(arguments, {"sweep": "latest", "to": ""})
     if not own["to"]:
         raise ValueError("to= must name the file to write, such as to=sweep.tar.gz.")
-    done = export_sweep(store_of(load(overrides)), own["sweep"], Path(own["to"]))
+    done = export_sweep(store_of(load(overrides)), own["sweep"], Path(own["to"]).expanduser())
     size = f"{done.num_bytes / 2**20:.1f} MiB"
     print(f"{done.sweep}: {done.num_runs} runs, {done.num_files} files, {size} in {done.path}")
-    print(f"elsewhere: python scripts/runs.py import from={shlex.quote(done.path.name)}")
+    print(f"elsewhere: {command('runs')} import from={shlex.quote(done.path.name)}")
 
 
-def import_sweep(arguments: Sequence[str]) -> None:
+def import_sweep(arguments: Sequence[str]) -> int:
     from stridelab.tracking.exchange import import_sweep
 
     own, overrides = split(arguments, {"from": ""})
     if not own["from"]:
-        raise ValueError("from= must name the file that runs.py export wrote.")
+        raise ValueError("from= must name the file that stridelab runs export wrote.")
     config = load(overrides)
-    done = import_sweep(Path(own["from"]), store_of(config), Path(config.paths.results_dir))
+    done = import_sweep(Path(own["from"]).expanduser(), store_of(config), Path(config.paths.results_dir))
     if not done.new:
         print(f"{done.sweep}: all of it is here already; nothing was done")
-        return
+        return 0
     print(f"{done.sweep}: {sum(folder.parent.name == 'runs' for folder in done.new)} runs are new here")
     if done.num_known:
         print(f"{done.num_known} records were here already and are left alone")
@@ -96,10 +111,11 @@ def import_sweep(arguments: Sequence[str]) -> None:
             "the sweep's own run was made here, and keeps its own list of runs; the new ones are found by their names"
         )
     if not done.complete:
-        print("the store did not take everything; python scripts/runs.py sync sends the rest")
-        sys.exit(1)
-    print(f"compare:   python scripts/compare.py sweep={done.run_id or done.sweep}")
-    print("reproduce: python scripts/reproduce.py run=<id of a run>")
+        print(for_reader("the store did not take everything; stridelab runs sync sends the rest"))
+        return 1
+    print(f"compare:   {command('compare')} sweep={done.run_id or done.sweep}")
+    print(f"reproduce: {command('reproduce')} run=<id of a run>")
+    return 0
 
 
 def store_of(config: Config) -> Store:
@@ -108,7 +124,7 @@ def store_of(config: Config) -> Store:
     return resolve_store(config.tracking, results_dir=Path(config.paths.results_dir))
 
 
-VERBS: dict[str, Callable[[Sequence[str]], None]] = {
+ACTIONS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "ui": open_ui,
     "sync": sync,
     "export": export_sweep,

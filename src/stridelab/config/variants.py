@@ -10,7 +10,7 @@ from typing import Any
 
 from stridelab.models.settings import spell_entry, spell_field
 
-from .schema import Config
+from .schema import MAX_NAME, Config
 
 ONE_INTEGER_A_LAYER = {"strides": "stride", "kernel_sizes": "kernel_size", "dilations": "dilation"}
 
@@ -98,4 +98,4 @@ def sweep_name(configs: Sequence[Config]) -> str:
     text = json.dumps([configs[0].task_name, sorted(fixed.items())], default=str)
     prefix = "" if configs[0].task_name == "train" else f"{configs[0].task_name}-"
     words = "-".join(short(key) for key in keys) or "seeds"
-    return f"{prefix}{words}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return f"{(prefix + words)[: MAX_NAME - 7]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -100,7 +100,7 @@ class Mirror:
         count = sum(not feed.has_sent(feed.size()) for feed in list(self._feeds.values()))
         return (
             f"{count} runs are not yet complete in {redact(self.store.uri)}. Nothing is lost: the run folders have all "
-            "of it, and `python scripts/runs.py sync` with the same paths and tracking sends it."
+            "of it, and `stridelab runs sync` with the same paths and tracking sends it."
         )
 
     def _failing(self, behind: Sequence[Feed]) -> float:
