@@ -110,8 +110,9 @@ def search_axis(config_dir: Path | None) -> dict[str, list[Choice]]:
     if not config_dir.is_dir():
         raise ValueError(f"--config-dir {config_dir}: there is no such folder.")
     address = f"file://{config_dir.resolve()}"
-    quoted = address.replace("\\", "\\\\").replace('"', '\\"')
-    return {SEARCH: [Choice(SEARCH, f'["{quoted}"]', [address])]}
+    if set(address) & set('"\\$'):
+        raise ValueError(f'--config-dir {config_dir}: a folder whose path has none of ", \\ and $ is expected.')
+    return {SEARCH: [Choice(SEARCH, f'["{address}"]', [address])]}
 
 
 def axes_of(overrides: Sequence[str], config_dir: Path | None) -> dict[str, list[Choice]]:
@@ -250,7 +251,7 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
     except (HydraException, YAMLError, OSError, UnicodeDecodeError) as error:
         raise ValueError(errors.explain(error.__cause__ or error, Config)) from None
     if overrides:
-        safety.check_composed(unresolved(node), unresolved(composed(())))
+        safety.check_composed(unresolved(node), unresolved(composed(())), given=overrides[0])
     return node
 
 

@@ -25,7 +25,7 @@ RESOLVER = re.compile(r"\$\{[^{}]*:")
 """`${oc.env:HOME}` and its kin; `${paths.results_dir}` is none."""
 READ = re.compile(r"hydra\.(mode$|sweeper\.params\b)")
 """Of Hydra's settings, what an experiment may give."""
-BY_COMPOSING = re.compile(r"hydra\.(runtime\.|overrides\.|job\.override_dirname$|searchpath$)")
+BY_COMPOSING = re.compile(r"hydra\.(runtime\.|overrides\.|job\.override_dirname$)")
 """Of Hydra's settings, what follows from the arguments."""
 
 
@@ -44,11 +44,13 @@ def check_override(override: Override) -> None:
         raise ValueError(f"{line}: Hydra only composes the configuration here{instead}.")
 
 
-def check_composed(node: Mapping[Any, Any], plain: Mapping[Any, Any]) -> None:
+def check_composed(node: Mapping[Any, Any], plain: Mapping[Any, Any], *, given: str) -> None:
     """ValueError when files (an experiment somebody sent, say) hold more than data. Both unresolved: what was
-    composed, and what is composed when nothing is chosen."""
+    composed, and what is composed when nothing is chosen. `given`: what Hydra was told on purpose, in its words."""
     known = dict(leaves(plain, ""))
     for path, value in leaves(node, ""):
+        if path == "hydra.searchpath[0]" and f'hydra.searchpath=["{value}"]' == given:
+            continue
         if BY_COMPOSING.match(path) or (path.startswith("hydra.") and known.get(path) == value):
             continue
         if path.rpartition(".")[2] == "_target_":

@@ -17,7 +17,7 @@ from .checksummed import PARTIAL, read_sealed, replace_file, seal
 from .faults import point
 
 KEPT = 2
-PATTERN = "epoch=*.ckpt"
+PATTERN = "epoch-*.ckpt"
 OWNER = "stridelab"
 """Where a checkpoint says which run it belongs to."""
 
@@ -100,7 +100,7 @@ def starting_point(folder: Path, *, owner: str, given: str | None, epochs: int) 
 
 
 def name_of(epoch: int) -> str:
-    return f"epoch={epoch:04d}.ckpt"
+    return f"epoch-{epoch:04d}.ckpt"
 
 
 def by_epoch(folder: Path) -> list[Path]:
