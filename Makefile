@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup sweep test faults check ui data notebook plan lock clean clean-results
+.PHONY: help setup sweep test faults benchmarks check ui data notebook plan lock clean clean-results
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,7 +34,10 @@ test: $(READY) ## the tests, in TESTERS processes
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
 
 faults: $(READY) ## every fault that is injected: kills, full disks, dead servers (about 10 minutes)
-	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults
+	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults tests/test_developers_benchmarks.py
+
+benchmarks: $(READY) ## what the developers measure, and how: one section after the other is called for
+	$(BIN)/python -m benchmarks
 
 check: $(READY) ## formatting, lint, types, import contracts
 	$(BIN)/ruff format --check .

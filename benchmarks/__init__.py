@@ -37,9 +37,4 @@ SECTIONS: Mapping[str, Section] = {
     "training": Section(
         "training", "images/s of the whole fit against bare PyTorch loops; part=default|fast|usual", {"part": "all"}
     ),
-    "variants": Section(
-        "variants",
-        "speed of a finished sweep's variants, in turns, recorded in its runs; paths.* and tracking.* as in train.py",
-        {"sweep": "latest", "paths.results_dir": "", "tracking": "", "tracking.uri": "", "tracking.experiment": ""},
-    ),
 }

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stridelab.cli.arguments import asks_for_help, split
+from stridelab.cli.arguments import split
 from stridelab.cli.refusal import refusing
 
 from . import SECTIONS
@@ -17,9 +17,9 @@ OWN = {"json": "", "size": "full"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if asks_for_help(given) or not given:
+    if not given or {"-h", "--help"} & set(given):
         print(usage())
-        sys.exit(0 if given else 1)
+        return
     with refusing():
         try:
             benchmark(given[0], given[1:])

@@ -6,21 +6,21 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable
-from os import sched_getaffinity
 from pathlib import Path
 from typing import Any
 
 from stridelab.data.settings import DataConfig
+from stridelab.system.processes import usable_cores
 
 from .data import BATCH, SIZE_PX
 
 
 def build(config: DataConfig, *, tiny: bool) -> dict[str, Any]:
-    from stridelab.data.ready import ready
+    from stridelab.data.decode import decode
 
     def taken(*, checked: bool) -> float:
         start = time.perf_counter()
-        ready(config, checked=checked, progress=lambda event: None)
+        decode(config, checked=checked, progress=lambda event: None)
         return time.perf_counter() - start
 
     build_s = taken(checked=False)
@@ -36,13 +36,13 @@ def epochs(config: DataConfig, *, tiny: bool) -> dict[str, Any]:
     """Images a second, in turns, one thread each but for the loader's workers."""
     import torch
 
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.data.splits import Split
 
     torch.set_num_threads(1)
     data = load(config, checked=True)
     in_memory = Split(data.train.images, data.train.labels)
-    workers = len(sched_getaffinity(0))
+    workers = usable_cores()
     loader, num_loaded = loader_of(config, data.spec.mean, data.spec.std, workers=workers, tiny=tiny)
     found: dict[str, list[float]] = {"memory": [], "cache": [], "loader": []}
     for _ in range(1 if tiny else 5):
@@ -89,7 +89,7 @@ def loader_of(config: DataConfig, mean: Any, std: Any, *, workers: int, tiny: bo
 
 def peak(config: DataConfig, *, tiny: bool) -> dict[str, Any]:
     """VmHWM of this process (ru_maxrss would count what it was forked from)."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
 
     data = load(config, checked=True)
     for split in (data.train, data.val, data.test):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stridelab.training.faults import ONCE, VARIABLE
+from stridelab.tracking.journal import JOURNAL, read
 
 from .commands import call, plan_command, train_command
 from .rows import Row, middle_of
@@ -36,13 +36,12 @@ def rows(*, tiny: bool) -> Iterator[Row]:
 
 
 def first_step_s(folder: Path, number: int) -> float:
-    """From the start of `train.py` to the end of its first optimizer step. There the run is made to leave a file and
-    to end, as the tests of its faults do; the file's date is the answer."""
-    mark = folder / f"first-step-{number}"
-    environment = {VARIABLE: "step:1:exit", ONCE: str(mark)}
-    command = [*train_command(), f"paths.results_dir=results-{number}"]
-    ended = call(command, folder=folder, code=1, environment=environment)
-    return mark.stat().st_mtime - ended.began
+    """From the start of `train.py` to the record of an epoch of one step and one batch of validation."""
+    results = folder / f"results-{number}"
+    short = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
+    ended = call([*train_command(), f"paths.results_dir={results}", *short], folder=folder)
+    (journal,) = results.glob(f"runs/*/{JOURNAL}")
+    return next(one.ms / 1000 - ended.began for one in read(journal) if one.data.get("step") == 1)
 
 
 def row(name: str, seconds: list[float]) -> Row:

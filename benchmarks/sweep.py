@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stridelab.config import Config, load
+from stridelab.data.contents import contents_of
 from stridelab.data.files import missing
+from stridelab.system.processes import usable_cores
 from stridelab.tracking.status import RESULT
 
 from . import bare
@@ -68,7 +69,7 @@ def against_bare(grid: Grid, name: str, *, share: float, goal: str = "", nchw: b
         results = results_in(Path(folder))
     bare.append(sum_of_bare(grid, share, channels_last=True))
     plain += [sum_of_bare(grid, share, channels_last=False)] if nchw else []
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     limit = middle_of(bare).value
     yield row(f"{name}: the bare loops one after the other, channels_last, {cores} threads", bare)
     if nchw:
@@ -106,8 +107,9 @@ def stages(ended: Ended, name: str, configs: Sequence[Config], results: Sequence
 def trained_and_evaluated_s(config: Config, metrics: dict[str, float]) -> float:
     """All runs of a grid have as many images and epochs."""
     trainer, data = config.trainer, config.data
-    evaluated = data.num_val * trainer.max_epochs + data.facts.num_test
-    trained = data.num_train * trainer.max_epochs / metrics["throughput/train_images_per_s"]
+    contents = contents_of(data)
+    evaluated = contents.num_val * trainer.max_epochs + contents.facts.num_test
+    trained = contents.num_train * trainer.max_epochs / metrics["throughput/train_images_per_s"]
     return trained + evaluated / metrics["throughput/eval_images_per_s"]
 
 
@@ -116,14 +118,14 @@ def sum_of_bare(grid: Grid, share: float, *, channels_last: bool) -> float:
     seconds = 0.0
     for strides in grid.strides:
         config = load([f"model.strides={strides}", *grid.keys])
-        images = config.data.num_train * config.trainer.max_epochs * len(grid.seeds)
+        images = contents_of(config.data).num_train * config.trainer.max_epochs * len(grid.seeds)
         seconds += bare_s(config, images, share=share, channels_last=channels_last)
     return seconds
 
 
 def bare_s(config: Config, images: int, *, share: float, channels_last: bool) -> float:
     """Seconds to train on `images`: one fixed batch in memory, all cores, no metrics, no data loading."""
-    trainer = replace(config.trainer, threads=len(os.sched_getaffinity(0)), channels_last=channels_last)
+    trainer = replace(config.trainer, threads=usable_cores(), channels_last=channels_last)
     steps = max(1, round(share * images / trainer.batch_size))
     seconds = bare.seconds(replace(config, trainer=trainer), steps=steps)
     return seconds * images / (steps * trainer.batch_size)

@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
-from os import sched_getaffinity
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import pytorch_lightning as pl
 
 from stridelab.config import Config, load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.models.settings import spell
 from stridelab.plan import layer_plan_of
+from stridelab.system.processes import usable_cores
 from stridelab.tracking.run import Run
 from stridelab.training.fit import fit
 
@@ -45,7 +45,7 @@ def rows(*, tiny: bool, part: str = "all") -> Iterator[Row]:
     with carrier(load([])) as carrying, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as untouched:
         for channels, strides, batch, precision in cells:
             words = [f"model.channels={channels}", f"model.strides={strides}", f"trainer.batch_size={batch}"]
-            words += [f"trainer.threads={1 if tiny else len(sched_getaffinity(0))}", "trainer.lr=0.02"]
+            words += [f"trainer.threads={1 if tiny else usable_cores()}", "trainer.lr=0.02"]
             words += ["data.train_size=1000", "data.val_size=100"] if tiny else []
             cell = Cell(tuple(words), PRECISIONS[precision], span_s=0.05 if tiny else SPAN_S)
             yield from compared(cell, carrying, untouched, rounds=1 if tiny else ROUNDS)

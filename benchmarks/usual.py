@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from os import sched_getaffinity
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,8 +15,9 @@ import numpy as np
 from torch import Tensor
 
 from stridelab.config import load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Split
+from stridelab.system.processes import usable_cores
 
 from .commands import call, train_command
 from .rows import Row, middle_of
@@ -28,7 +28,7 @@ BATCH, ROUNDS = 256, 2
 
 
 def rows(*, tiny: bool) -> Iterator[Row]:
-    threads = 1 if tiny else len(sched_getaffinity(0))
+    threads = 1 if tiny else usable_cores()
     words = [f"trainer.batch_size={BATCH}", f"trainer.threads={threads}", "trainer.lr=0.02"]
     words += ["data.train_size=1000", "data.val_size=100"] if tiny else []
     with tempfile.TemporaryDirectory() as place:

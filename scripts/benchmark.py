@@ -1,6 +1,6 @@
 """python scripts/benchmark.py --help"""
 
-from benchmarks.__main__ import main
+from stridelab.cli.benchmark import main
 
 if __name__ == "__main__":
     main()

@@ -64,16 +64,18 @@ REFUSED = {
     "a negative stride": (["train", "model.strides=-1"], "model.strides=-1 must be a whole number of at least 1."),
     "too few strides": (["train", "model.strides=[1,2]"], "has 2 entries, but model.channels has 3 layers"),
     "unknown padding": (["train", "model.padding=smae"], "model.padding='smae' is not a padding policy; choose one of"),
-    "a collapsing map": (["train", "model.strides=9", "model.padding=valid"], "model.strides=9-9-9 model.padding=valid"),
+    "a collapsing map": (["train", "model.strides=9", "model.padding=valid"], "strides=9-9-9 model.padding=valid"),
     "reflection too wide": (["train", "model.padding=28", "model.padding_mode=reflect"], "layer 'conv1'"),
     "circular too wide": (["train", "model.padding=29", "model.padding_mode=circular"], "layer 'conv1'"),
     "a missing data set": (["train", "data=mnist", "data.download=false"], "the files of this data set were not found"),
     "a grid without -m": (["train", "model.strides=[1,1,1],[1,2,2]"], "name 2 runs; add -m"),
     "a bad point of a grid": (["train", "-m", "model.strides=2,0"], "model.strides=0 must be a whole number"),
     "only impossible points": (["train", "-m", "model.strides=9,8", "model.padding=valid"], "model.strides=8-8-8"),
-    "stop on an impossible one": (["train", "-m", "model.strides=1,9", "model.padding=valid", "on_invalid=stop"], "map of 1x1"),
-    "a lonely last image": (["train", "model.strides=4", "data.train_size=257", "trainer.batch_size=64"], "one of the 257"),
-    "a folder that cannot be": (["train", "paths.results_dir=/dev/null/x"], "paths.results_dir=/dev/null/x cannot be made"),
+    "stop on an impossible one":
+        (["train", "-m", "model.strides=1,9", "model.padding=valid", "on_invalid=stop"], "map of 1x1"),
+    "a lonely last image":
+        (["train", "model.strides=4", "data.train_size=257", "trainer.batch_size=64"], "one of the 257"),
+    "a folder that cannot be": (["train", "paths.results_dir=/dev/null/x"], "results_dir=/dev/null/x cannot be made"),
     "an unknown action": (["runs", "list"], "'list' is not one of ui, sync, export, import; see stridelab runs --help"),
     "a key of reproduce's": (["reproduce", "seed=1"], "what decides the result comes from the run itself"),
 }  # fmt: skip

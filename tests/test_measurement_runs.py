@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from stridelab.config import load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.models import layer_plan
 from stridelab.training import fit as fitting
@@ -95,7 +95,7 @@ def test_a_run_too_short_to_be_timed_gives_no_speed(tmp_path: Path, data: Data) 
 
 IN_ONE_PROCESS = """
 import sys, torch
-from stridelab.training.peak import OF_THE_RUN, PeakMemory
+from stridelab.training.memory import OF_THE_RUN, PeakMemory
 
 def run(mib):
     start = PeakMemory.start(torch.device("cpu"))

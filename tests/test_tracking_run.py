@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from stridelab.names import check_key
-from stridelab.tracking.files import write_json_atomic
+from stridelab.system.files import write_json_atomic
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.status import RESULT, read_status, repair, settle
@@ -208,7 +208,8 @@ import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from tracking_stores import identity
-from stridelab.tracking import open_run, write_json_atomic
+from stridelab.system.files import write_json_atomic
+from stridelab.tracking.run import open_run
 opened = []
 for number, leaves_result in ((1, False), (2, True)):
     opened.append(open_run(Path({str(runs)!r}) / str(number), identity(number)))
@@ -253,8 +254,8 @@ def test_recording_needs_nothing_heavy(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-import stridelab.tracking as tracking
-with tracking.open_run(Path({str(tmp_path)!r}), tracking.RunIdentity("a", "b")) as run:
+from stridelab.tracking.run import RunIdentity, open_run
+with open_run(Path({str(tmp_path)!r}), RunIdentity("a", "b")) as run:
     run.metrics({{"a": 1.0}}, step=0)
 print([name for name in ("torch", "mlflow", "numpy", "pandas", "PIL", "sqlalchemy") if name in sys.modules])
 """

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from stridelab.config import load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.models import layer_plan
 from stridelab.models.build import build
+from stridelab.system.files import write_atomic
 from stridelab.training import Result
-from stridelab.training.checksummed import replace_file
 from stridelab.training.feature_maps import enlarge, snapshot_epochs, tile_grid
 from stridelab.training.fit import fit
 from stridelab.training.randomness import BatchOrder, batch_order, initialise, keyed_seed, weights_digest
@@ -213,8 +213,8 @@ def test_enlarging_repeats_pixels() -> None:
 
 def test_a_replaced_file_is_the_new_one_and_leaves_nothing_beside(tmp_path: Path) -> None:
     target = tmp_path / "folder" / "file"
-    replace_file(target, b"old")
-    replace_file(target, b"new")
+    write_atomic(target, b"old")
+    write_atomic(target, b"new")
     assert target.read_bytes() == b"new"
     assert list(target.parent.iterdir()) == [target]
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import itertools
 import json
 import os
+import resource
 import shutil
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,23 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from stridelab.cli.train import start
 from stridelab.config import expand
 from stridelab.config.variants import varying_keys
 from stridelab.data import DataSpec
-from stridelab.data.loaders import load
+from stridelab.data.load import load
 from stridelab.plan import examine
 from stridelab.run import RunSpec, run
 from stridelab.sweep.agenda import Agenda, make_agenda
 from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.task import Outcome, Task
+from stridelab.system import points
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.status import read_status
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
-from stridelab.training.faults import ONCE, VARIABLE
 
 TINY = (
     "model.channels=[4,4,8]", "model.strides=4-2-2", "data.train_size=300", "data.val_size=100",
@@ -76,14 +82,48 @@ def task(work: RunSpec, *, fault: str = "", once: Path | None = None, setup: Set
 
 
 def struck(work: RunSpec, fault: str, once: Path | None, setup: Setup | None, *, progress: Any) -> Any:
-    """In a child: a run that meets `fault` (see stridelab.training.faults) after `setup` has prepared its process."""
+    """In a child: a run that meets `fault` (`point:nth:action`: the nth time that it comes by the point) after `setup`
+    has prepared its process. `once`: a file that is made first; of all processes one is struck, and that one once."""
     if fault:
-        os.environ[VARIABLE] = fault
-    if once:
-        os.environ[ONCE] = str(once)
+        strike(fault, once)
     if setup:
         setup()
     return run(work, progress=progress)
+
+
+def strike(fault: str, once: Path | None = None) -> None:
+    """Let this process meet the fault."""
+    name, nth, action = fault.split(":")
+    passed = itertools.count(1)
+
+    def come_by() -> None:
+        if next(passed) == int(nth) and (once is None or _is_first(once)):
+            ACTIONS[action]()
+
+    points.hooks[name] = come_by
+
+
+def _is_first(once: Path) -> bool:
+    try:
+        once.open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _exhaust() -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
+    torch.ones(2**28)
+
+
+ACTIONS: dict[str, Callable[[], object]] = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: os._exit(0),
+    "hang": lambda: time.sleep(3600),
+    "crash": lambda: ctypes.string_at(0),
+    "exhaust": _exhaust,
+}
 
 
 def attempt(pool: LocalLauncher, work: RunSpec, **what: Any) -> Outcome:
@@ -166,7 +206,7 @@ def stored(results: Path, folders: Sequence[Path]) -> dict[str, dict[tuple[str, 
     from tracking_stores import rows, stored_points
 
     store = resolve_store(TrackingConfig(), results_dir=results)
-    with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+    with Mirror(store) as mirror:
         for folder in folders:
             mirror.watch(folder)
         assert mirror.flush(60)

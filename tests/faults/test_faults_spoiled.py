@@ -19,16 +19,16 @@ from typing import Any
 
 import pytest
 import torch
-from injection import Evidence, agenda_of, attempt, complete, elsewhere, evidence, sweep, use_store, work_of
+from injection import ACTIONS, Evidence, agenda_of, attempt, complete, elsewhere, evidence, sweep, use_store, work_of
 
 from stridelab.run import RunSpec, run
 from stridelab.sweep.agenda import code_digest
 from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.task import Task
+from stridelab.system.files import write_atomic
 from stridelab.tracking.status import read_status, read_tag
-from stridelab.training import faults
 from stridelab.training.checkpoints import owner_of, starting_point
-from stridelab.training.checksummed import read_sealed, replace_file, seal
+from stridelab.training.checksummed import read_sealed, seal
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_given_checkpoint_counts_by_its_content(tmp_path: Path, interrupted: P
 
 def know_how_to_limit(size: int) -> None:
     """From the fault on, no file can be longer: EFBIG, in the place of ENOSPC."""
-    faults.ACTIONS["limit"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    ACTIONS["limit"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def test_no_space_for_a_checkpoint(pool: LocalLauncher, tmp_path: Path, reference: Evidence) -> None:
@@ -319,5 +319,5 @@ def test_replacing_is_whole_or_nothing(tmp_path: Path) -> None:
     target.mkdir()
     (target / "inside").touch()
     with pytest.raises(OSError, match="file"):
-        replace_file(target, b"new")
+        write_atomic(target, b"new")
     assert list(tmp_path.iterdir()) == [target]

@@ -31,8 +31,8 @@ from injection import (
 
 from stridelab.sweep.launchers.local import LocalLauncher, finish
 from stridelab.sweep.task import Outcome, Task, cause_of_death
+from stridelab.system import points
 from stridelab.tracking.status import read_status, read_tag, status_of
-from stridelab.training import faults
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 STATUS = "stridelab.status"
@@ -416,10 +416,18 @@ def test_a_configuration_cannot_name_code(tmp_path: Path, key: str) -> None:
         sweep(tmp_path / "results", key)
 
 
-def test_without_the_variable_a_point_does_nothing_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(faults.VARIABLE, raising=False)
-    began = time.perf_counter()
-    for _ in range(10_000):
-        faults.point("step")
-    assert time.perf_counter() - began < 0.1
-    assert faults.passed == {}
+def test_no_environment_variable_strikes_a_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: LocalLauncher
+) -> None:
+    """What happens at a point is registered in the process itself; the name that once did it does nothing."""
+    monkeypatch.setenv("STRIDELAB_FAULT", "step:1:kill")
+    assert points.hooks == {}
+    assert attempt(pool, work_of(tmp_path)).status == "finished"
+
+
+def test_a_point_calls_what_is_registered_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    came_by: list[str] = []
+    monkeypatch.setitem(points.hooks, "step", lambda: came_by.append("step"))
+    for name in ("step", "run.opened", "step"):
+        points.point(name)
+    assert came_by == ["step", "step"]

@@ -8,16 +8,16 @@ from time import process_time, sleep
 from typing import NamedTuple
 
 from .cpu_load import Moment
-from .process import Lost, Process
-from .timing import Measured, Session, Timing
-from .workloads import CELLS, Cell, Effort, Subject
+from .process import Lost, WorkerProcess
+from .timing import Session, Timing, VariantTimings
+from .workloads import WORKLOADS, Effort, Subject, Workload
 
 Told = Callable[[str, float, float], None]
 """What is being done, and the seconds done and to do in all, as far as they are known."""
 
 
 class Blocks(NamedTuple):
-    """Of one variant in one cell."""
+    """Of one variant in one workload."""
 
     passes: int
     seconds: float
@@ -25,8 +25,8 @@ class Blocks(NamedTuple):
 
 
 def take_turns(subjects: Sequence[Subject], effort: Effort, *, told: Told = lambda what, done, all_s: None) -> Session:
-    """Every cell of every subject in rounds, A B C A B C; one process computes at a time."""
-    variants = {one.name: Measured(one.name, one.trainer.threads) for one in subjects}
+    """Every workload of every subject in rounds, A B C A B C; one process computes at a time."""
+    variants = {one.name: VariantTimings(one.name, one.trainer.threads) for one in subjects}
     assert len(variants) == len(subjects), "a variant's name is its own"
     told("looking whether the machine is idle", 0.0, 0.0)
     idle = Moment.now(own_s=process_time())
@@ -38,19 +38,19 @@ def take_turns(subjects: Sequence[Subject], effort: Effort, *, told: Told = lamb
         a_round = sum(block.seconds for block in blocks.values())
         done = 0.0
         for number in range(effort.rounds):
-            for (name, cell), block in blocks.items():
+            for (name, workload), block in blocks.items():
                 told(f"round {number + 1} of {effort.rounds}", done, effort.rounds * a_round)
                 if not variants[name].lost:
-                    turn(variants[name], cell, block, started[name])
+                    turn(variants[name], workload, block, started[name])
                 done += block.seconds
         during = start.until(Moment.now(own_s=own_s(started.values(), ask=True)))
     return Session(variants, before, during)
 
 
 @contextmanager
-def processes() -> Iterator[dict[str, Process]]:
+def processes() -> Iterator[dict[str, WorkerProcess]]:
     """By variant; all of them end with the block."""
-    started: dict[str, Process] = {}
+    started: dict[str, WorkerProcess] = {}
     try:
         yield started
     finally:
@@ -60,51 +60,51 @@ def processes() -> Iterator[dict[str, Process]]:
 
 def prepared(
     subjects: Sequence[Subject],
-    variants: dict[str, Measured],
+    variants: dict[str, VariantTimings],
     effort: Effort,
-    started: dict[str, Process],
+    started: dict[str, WorkerProcess],
     told: Told,
-) -> list[tuple[tuple[str, Cell], Blocks]]:
-    """Every variant in every cell that it can do, in the order of a round: cell by cell, A B C."""
-    found: dict[tuple[str, Cell], Blocks] = {}
+) -> list[tuple[tuple[str, Workload], Blocks]]:
+    """Every variant in every workload that it can do, in the order of a round: workload by workload, A B C."""
+    found: dict[tuple[str, Workload], Blocks] = {}
     for subject in subjects:
         told(f"warming up {subject.name}", 0.0, 0.0)
-        process = started[subject.name] = Process(subject)
+        process = started[subject.name] = WorkerProcess(subject)
         try:
             found |= warmed_up(variants[subject.name], process, effort)
         except Lost as lost:
             give_up(variants[subject.name], lost)
-    return sorted(found.items(), key=lambda item: CELLS.index(item[0][1]))
+    return sorted(found.items(), key=lambda item: WORKLOADS.index(item[0][1]))
 
 
-def warmed_up(measured: Measured, process: Process, effort: Effort) -> dict[tuple[str, Cell], Blocks]:
+def warmed_up(measured: VariantTimings, process: WorkerProcess, effort: Effort) -> dict[tuple[str, Workload], Blocks]:
     found = {}
     measured.device = process.call("device_name")
-    for cell in CELLS:
+    for workload in WORKLOADS:
         try:
-            passes, seconds = process.call("prepare", cell, warm_up_s=effort.warm_up_s, block_s=effort.block_s)
+            passes, seconds = process.call("prepare", workload, warm_up_s=effort.warm_up_s, block_s=effort.block_s)
         except ValueError as error:
-            measured.refused[cell] = str(error)
+            measured.refused[workload] = str(error)
             continue
-        measured.timings[cell] = Timing(cell.batch)
-        found[measured.name, cell] = Blocks(passes, passes * seconds)
+        measured.timings[workload] = Timing(workload.batch)
+        found[measured.name, workload] = Blocks(passes, passes * seconds)
     return found
 
 
-def turn(measured: Measured, cell: Cell, block: Blocks, process: Process) -> None:
+def turn(measured: VariantTimings, workload: Workload, block: Blocks, process: WorkerProcess) -> None:
     try:
-        measured.timings[cell].rounds.append(process.call("block", cell, passes=block.passes))
+        measured.timings[workload].rounds.append(process.call("block", workload, passes=block.passes))
     except (Lost, ValueError) as error:
         give_up(measured, error)
 
 
-def give_up(measured: Measured, error: Exception) -> None:
+def give_up(measured: VariantTimings, error: Exception) -> None:
     measured.lost = str(error)
     measured.timings.clear()
 
 
-def own_s(started: Collection[Process], *, ask: bool = False) -> float:
-    """Processor time of this process and of the specimens'; `ask` them, or take what they last said."""
+def own_s(started: Collection[WorkerProcess], *, ask: bool = False) -> float:
+    """Processor time of this process and of the workers'; `ask` them, or take what they last said."""
     for process in started if ask else ():
         with suppress(Lost):
             process.call("own_s")

@@ -1,11 +1,12 @@
-"""A specimen's process: it waits for a call, does it, answers, and computes nothing in between."""
+"""A worker's process: it waits for a call, does it, answers, and computes nothing in between."""
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from multiprocessing.connection import Connection
 from typing import Any
+
+from stridelab.system.processes import process_context
 
 from .workloads import Subject
 
@@ -17,12 +18,11 @@ class Lost(Exception):
     """The process died; why, in words."""
 
 
-class Process:
-    """Calls the methods of `Specimen` over there."""
+class WorkerProcess:
+    """Calls the methods of `Worker` over there."""
 
     def __init__(self, subject: Subject) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([PRELOAD])  # of no effect where the warm process of a sweep is there already
+        context = process_context([PRELOAD])  # of no effect where the warm process of a sweep is there already
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, subject), daemon=True)
         self.process.start()
@@ -54,20 +54,20 @@ class Process:
 def serve(pipe: Connection, subject: Subject) -> None:
     """Until the other end is closed, or gone with its process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends us
-    from .worker import Specimen
+    from .worker import Worker
 
-    specimen: Specimen | None = None
+    worker: Worker | None = None
     while True:
         try:
             method, arguments, named = pipe.recv()
         except EOFError:
             return
         try:
-            specimen = specimen or Specimen(subject)
-            found = getattr(specimen, method)
+            worker = worker or Worker(subject)
+            found = getattr(worker, method)
             answer = ("done", found(*arguments, **named) if callable(found) else found)
         except ValueError as error:
             answer = ("refused", " ".join(str(error).split()))
         except Exception as error:
             answer = ("failed", " ".join(f"{type(error).__name__}: {error}".split()))
-        pipe.send((*answer, specimen.own_s() if specimen else 0.0))
+        pipe.send((*answer, worker.own_s() if worker else 0.0))

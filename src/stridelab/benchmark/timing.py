@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median, quantiles
 
 from .cpu_load import Load
-from .workloads import CELLS, Cell
+from .workloads import WORKLOADS, Workload
 
 PREFIX = "benchmark/"
 LARGEST_SPREAD = 0.10
@@ -66,23 +66,23 @@ def iqr(values: Sequence[float]) -> float:
 
 
 @dataclass
-class Measured:
+class VariantTimings:
     """One variant."""
 
     name: str
     threads: int
     device: str = ""
-    timings: dict[Cell, Timing] = field(default_factory=dict)
-    refused: dict[Cell, str] = field(default_factory=dict)
-    """Cells that the network cannot do, with the reason."""
+    timings: dict[Workload, Timing] = field(default_factory=dict)
+    refused: dict[Workload, str] = field(default_factory=dict)
+    """Workloads that the network cannot do, with the reason."""
     lost: str = ""
     """Why its process ended before its time."""
 
     def metrics(self) -> dict[str, float]:
         found = {"benchmark/num_rounds": float(min((len(one.rounds) for one in self.timings.values()), default=0))}
-        for cell in CELLS:
-            if cell in self.timings and self.timings[cell].rounds:
-                found |= self.timings[cell].metrics(cell.key)
+        for workload in WORKLOADS:
+            if workload in self.timings and self.timings[workload].rounds:
+                found |= self.timings[workload].metrics(workload.key)
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def doubts(self) -> list[str]:
@@ -91,9 +91,11 @@ class Measured:
             return [self.lost]
         rounds = min((len(timing.rounds) for timing in self.timings.values()), default=0)
         found = [f"{rounds} rounds are too few"] if rounds < FEWEST_ROUNDS else []
-        spreads = {cell: timing.spread for cell, timing in self.timings.items() if timing.spread > LARGEST_SPREAD}
+        spreads = {
+            workload: timing.spread for workload, timing in self.timings.items() if timing.spread > LARGEST_SPREAD
+        }
         if spreads:
-            worst = max(spreads, key=lambda cell: spreads[cell])
+            worst = max(spreads, key=lambda workload: spreads[workload])
             more = f", and {len(spreads) - 1} more" if len(spreads) > 1 else ""
             said = f"{100 * spreads[worst]:.0f} % of the median in {worst.key}{more}"
             found.append(f"the rounds spread over {said} (more than {100 * LARGEST_SPREAD:.0f} %)")
@@ -104,7 +106,7 @@ class Measured:
 class Session:
     """Variants that took turns."""
 
-    variants: Mapping[str, Measured]
+    variants: Mapping[str, VariantTimings]
     before: Load
     during: Load
 

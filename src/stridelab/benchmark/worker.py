@@ -15,14 +15,14 @@ from stridelab.training.runtime import autocast, device_of, dtype_of, layout_of,
 from stridelab.training.step import TrainingStep
 from stridelab.training.throughput import synchronise
 
-from .workloads import FORWARD, Cell, Subject
+from .workloads import FORWARD, Subject, Workload
 
 LEAST_PASSES, MOST_PASSES = 3, 500
 SETTLE_S = 0.005
 """Of passes that do not count before each block: another process has had the caches."""
 
 
-class Specimen:
+class Worker:
     """The network as it is before training, with noise for images: speed does not depend on either."""
 
     def __init__(self, subject: Subject) -> None:
@@ -35,11 +35,12 @@ class Specimen:
         initialise(network, seed=subject.seed)
         self.dtype, self.layout = dtype_of(self.config), layout_of(self.config)
         self.network = network.to(self.device, self.dtype).to(memory_format=self.layout)
-        endless = replace(self.config, schedule="constant", batch_size=1)  # batches of any size are whole ones
+        # Without an end of its schedule; batches of any size are whole ones.
+        endless = replace(self.config, schedule="constant", batch_size=1, accumulate=1)
         self.step = TrainingStep(self.network, endless, num_steps=1)
         for group in self.step.optimizer.param_groups:
             group["lr"] = 0.0  # every operation of a step, and weights that stay
-        self.passes: dict[Cell, Callable[[], object]] = {}
+        self.passes: dict[Workload, Callable[[], object]] = {}
 
     @property
     def device_name(self) -> str:
@@ -48,43 +49,43 @@ class Specimen:
             return str(torch.cuda.get_device_name(self.device))
         return "" if self.device.type == "cpu" else self.device.type
 
-    def prepare(self, cell: Cell, *, warm_up_s: float, block_s: float) -> tuple[int, float]:
+    def prepare(self, workload: Workload, *, warm_up_s: float, block_s: float) -> tuple[int, float]:
         """Warm up; how many passes fill a block, and the seconds of one. ValueError when the network cannot do it."""
-        self.passes[cell] = self._pass_of(cell)
+        self.passes[workload] = self._pass_of(workload)
         end = perf_counter() + warm_up_s
         times: list[float] = []
         while len(times) < LEAST_PASSES or perf_counter() < end:
-            times.append(self._timed(cell))
+            times.append(self._timed(workload))
         return max(1, min(round(block_s / min(times)), MOST_PASSES)), min(times)
 
-    def block(self, cell: Cell, *, passes: int) -> list[float]:
+    def block(self, workload: Workload, *, passes: int) -> list[float]:
         """Seconds of each of `passes` passes."""
         end = perf_counter() + SETTLE_S
         while passes > 1 and perf_counter() < end:  # a pass that is a block by itself is long enough
-            self._timed(cell)
-        return [self._timed(cell) for _ in range(passes)]
+            self._timed(workload)
+        return [self._timed(workload) for _ in range(passes)]
 
     def own_s(self) -> float:
         """Processor time of this process, all threads."""
         return process_time()
 
-    def _timed(self, cell: Cell) -> float:
-        run = self.passes[cell]
+    def _timed(self, workload: Workload) -> float:
+        run = self.passes[workload]
         synchronise()
         start = perf_counter()
         run()
         synchronise()
         return perf_counter() - start
 
-    def _pass_of(self, cell: Cell) -> Callable[[], object]:
+    def _pass_of(self, workload: Workload) -> Callable[[], object]:
         generator = torch.Generator().manual_seed(0)
-        shape = (cell.batch, self.plan.input_channels, *self.plan.input_size)
+        shape = (workload.batch, self.plan.input_channels, *self.plan.input_size)
         images = torch.randn(shape, generator=generator).to(self.device, self.dtype)
         images = images.contiguous(memory_format=self.layout)
-        if cell.kind == FORWARD:
+        if workload.kind == FORWARD:
             return lambda: self._forward(images)
         classes = self._forward(images[:1]).shape[1]
-        labels = torch.randint(classes, (cell.batch,), generator=generator).to(self.device)
+        labels = torch.randint(classes, (workload.batch,), generator=generator).to(self.device)
         return lambda: self._train(images, labels)
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:

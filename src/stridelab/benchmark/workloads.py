@@ -12,7 +12,7 @@ FORWARD, TRAINING = "forward", "training"
 BATCHES = (1, 256)
 
 
-class Cell(NamedTuple):
+class Workload(NamedTuple):
     """One pass over one batch. forward: eval mode, inference_mode. training: train mode, loss, backward pass and
     optimiser step."""
 
@@ -25,7 +25,7 @@ class Cell(NamedTuple):
         return f"{self.kind}_batch{self.batch}"
 
 
-CELLS = tuple(Cell(kind, batch) for kind in (FORWARD, TRAINING) for batch in BATCHES)
+WORKLOADS = tuple(Workload(kind, batch) for kind in (FORWARD, TRAINING) for batch in BATCHES)
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Effort:
     """How much time is spent."""
 
     rounds: int = 15
-    """Turns of every variant in every cell."""
+    """Turns of every variant in every workload."""
     block_s: float = 0.1
     """Of passes in one turn, at least one pass."""
     warm_up_s: float = 0.3
-    """Of passes before the first turn, in every cell."""
+    """Of passes before the first turn, in every workload."""
     idle_s: float = 1.0
     """Watched before anything runs, for what else the machine does."""
 

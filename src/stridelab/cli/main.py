@@ -1,4 +1,4 @@
-"""`stridelab VERB ...`: the one console command. To add a verb: one line here, and its module."""
+"""`stridelab VERB ...`: the one console command. To add a verb: one line in `VERBS`, and its module."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-VERBS = {
-    "train": "train one run, or a sweep with its comparison",
-    "plan": "geometry, cost and memory of every variant, without training",
-    "compare": "write the comparison of a sweep again",
-    "runs": "look after what has been run: ui, sync, export, import",
-    "reproduce": "run a stored run again and say whether the result is the same",
-    "data": "find, download and decode a data set",
-    "ui": "open the store's pages in MLflow",
-}
-"""Each is `main` of the module of this name in stridelab/cli."""
+from .program import VERBS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

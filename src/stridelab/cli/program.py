@@ -6,6 +6,18 @@ import re
 import sys
 from pathlib import Path
 
+VERBS = {
+    "train": "train one run, or a sweep with its comparison",
+    "plan": "geometry, cost and memory of every variant, without training",
+    "compare": "write the comparison of a sweep again",
+    "runs": "look after what has been run: ui, sync, export, import",
+    "reproduce": "run a stored run again and say whether the result is the same",
+    "probe": "measure a trained network, and record that in its run",
+    "benchmark": "measure the speed of a finished sweep's variants, in turns",
+    "data": "find, download and decode a data set",
+    "ui": "open the store's pages in MLflow",
+}
+"""Each is `main` of the module of this name in stridelab/cli."""
 SCRIPTS = {"train": "train.py", "data": "scripts/get_data.py"}
 """Verbs whose script is not scripts/<verb>.py."""
 
@@ -18,6 +30,4 @@ def command(verb: str) -> str:
 
 def for_reader(text: str) -> str:
     """`text` with every `stridelab VERB` as this reader types it."""
-    from .main import VERBS
-
     return re.sub(rf"\bstridelab ({'|'.join(VERBS)})\b", lambda match: command(match[1]), text)

@@ -75,25 +75,29 @@ def sync(arguments: Sequence[str]) -> int:
     from stridelab.tracking.sync import sync as send_all
 
     config = load(arguments)
-    complete = send_all(store_of(config), Path(config.paths.results_dir))
-    print("everything is in the store" if complete else "the store did not take everything; try again later")
-    return 0 if complete else 1
+    done = send_all(store_of(config), Path(config.paths.results_dir))
+    for said in done.said:
+        print(said)
+    print("everything is in the store" if done.complete else "the store did not take everything")
+    return 0 if done.complete else 1
 
 
 def export_sweep(arguments: Sequence[str]) -> None:
-    from stridelab.tracking.exchange import export_sweep
+    from stridelab.tracking.transfer import export_sweep
 
     own, overrides = split(arguments, {"sweep": "latest", "to": ""})
     if not own["to"]:
         raise ValueError("to= must name the file to write, such as to=sweep.tar.gz.")
-    done = export_sweep(store_of(load(overrides)), own["sweep"], Path(own["to"]).expanduser())
+    config = load(overrides)
+    results = Path(config.paths.results_dir)
+    done = export_sweep(store_of(config), own["sweep"], Path(own["to"]).expanduser(), results=results)
     size = f"{done.num_bytes / 2**20:.1f} MiB"
     print(f"{done.sweep}: {done.num_runs} runs, {done.num_files} files, {size} in {done.path}")
     print(f"elsewhere: {command('runs')} import from={shlex.quote(done.path.name)}")
 
 
 def import_sweep(arguments: Sequence[str]) -> int:
-    from stridelab.tracking.exchange import import_sweep
+    from stridelab.tracking.transfer import import_sweep
 
     own, overrides = split(arguments, {"from": ""})
     if not own["from"]:
@@ -101,17 +105,18 @@ def import_sweep(arguments: Sequence[str]) -> int:
     config = load(overrides)
     done = import_sweep(Path(own["from"]).expanduser(), store_of(config), Path(config.paths.results_dir))
     if not done.new:
-        print(f"{done.sweep}: all of it is here already; nothing was done")
-        return 0
-    print(f"{done.sweep}: {sum(folder.parent.name == 'runs' for folder in done.new)} runs are new here")
-    if done.num_known:
+        print(f"{done.sweep}: all of it is here already")
+    else:
+        print(f"{done.sweep}: {sum(folder.parent.name == 'runs' for folder in done.new)} runs are new here")
+    if done.new and done.num_known:
         print(f"{done.num_known} records were here already and are left alone")
     if not done.listed:
         print(
             "the sweep's own run was made here, and keeps its own list of runs; the new ones are found by their names"
         )
-    if not done.complete:
-        print(for_reader("the store did not take everything; stridelab runs sync sends the rest"))
+    for said in done.sent.said:
+        print(for_reader(said))
+    if not done.sent.complete:
         return 1
     print(f"compare:   {command('compare')} sweep={done.run_id or done.sweep}")
     print(f"reproduce: {command('reproduce')} run=<id of a run>")

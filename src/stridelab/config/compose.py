@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from stridelab.data.contents import contents_of
+
 from . import errors, safety
 from .overrides import alternatives, parse
 from .schema import Config
@@ -173,8 +175,8 @@ def job_at(point: tuple[Choice, ...]) -> Job:
     overrides = tuple(choice.argument for choice in point)
     try:
         config = config_at(point)
-        if config.data.is_listed:
-            config.data.check()
+        if config.data.is_own_folder:
+            contents_of(config.data)
         return Job(overrides, config)
     except ValueError as error:
         return Job(overrides, None, str(error))

@@ -58,7 +58,7 @@ def alternatives(override: Override, *, files: Sequence[str]) -> list[tuple[str,
     """(as Hydra writes it, value) of each; `files` are what a glob chooses from. ValueError if it cannot be listed."""
     if not override.is_sweep_override():
         return [(override.get_value_element_as_str(), override.value())]
-    sweep = override.value()
+    sweep: Any = override.value()
     if isinstance(sweep, Glob):
         return [(name, name) for name in sweep.filter(list(files))]
     if isinstance(sweep, RangeSweep) and not sweep.step:

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from stridelab.models.settings import spell_entry, spell_field
+from stridelab.models.settings import metadata, spell_entry, spell_field
 
 from .schema import MAX_NAME, Config
-
-ONE_INTEGER_A_LAYER = {"strides": "stride", "kernel_sizes": "kernel_size", "dilations": "dilation"}
 
 
 def science(config: Config) -> dict[str, Any]:
@@ -75,8 +73,11 @@ def spelled(config: Config, key: str) -> str:
 def varying_params(configs: Sequence[Config]) -> list[dict[str, Any]]:
     """MLflow params of each: what varies, a list over layers as one number for each layer that varies."""
     keys = varying_keys(configs) or ("model.strides",)
-    layers = {key: varying_layers([getattr(config.model, short(key)) for config in configs]) for key in keys
-              if key.startswith("model.") and short(key) in ONE_INTEGER_A_LAYER}  # fmt: skip
+    layers = {
+        key: varying_layers([getattr(config.model, short(key), ()) for config in configs])
+        for key in keys
+        if key.startswith("model.") and metadata(configs[0].model, short(key)).get("one")
+    }
     return [params_of(config, keys, layers) for config in configs]
 
 
@@ -85,8 +86,8 @@ def params_of(config: Config, keys: Sequence[str], layers: Mapping[str, Sequence
     for key in keys:
         name = short(key)
         if key in layers:
-            value, word = getattr(config.model, name), ONE_INTEGER_A_LAYER[name]
-            params |= {f"{word}_{at + 1}": spell_entry(value[at]) for at in layers[key] if at < len(value)}
+            value, one = getattr(config.model, name, ()), metadata(config.model, name)["one"]
+            params |= {f"{one}_{at + 1}": spell_entry(value[at]) for at in layers[key] if at < len(value)}
         else:
             params[name] = spelled(config, key)
     return params | {"seed": config.seed}

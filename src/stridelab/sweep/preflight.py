@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from stridelab.data.files import fetch
 from stridelab.models.settings import spell_field
 from stridelab.plan import Variant
 from stridelab.run import prepare
+from stridelab.system.processes import open_files
 from stridelab.training.checksummed import read_sealed
 
 from .decoding import Decoding
@@ -43,7 +43,7 @@ def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
 def settings(variant: Variant) -> str:
     """The keys that decide a geometry, as they are typed."""
     model = variant.config.model
-    keys = ("strides", "padding", "padding_mode", "kernel_sizes", "dilations")
+    keys = (one.name for one in fields(model) if one.name != "family")
     return " ".join(f"model.{key}={spell_field(model, key)}" for key in keys)
 
 
@@ -73,15 +73,27 @@ def refuse_no_compiler(config: Config) -> None:
     raise ValueError(f"trainer.compile=true needs {missing}, or give trainer.compile=false.")
 
 
+def refuse_no_device(config: Config) -> None:
+    """ValueError when runs are to train on a device that PyTorch does not find here."""
+    wanted = config.trainer.accelerator
+    if wanted not in ("gpu", "mps"):
+        return
+    import torch  # of some seconds, which only those who ask for a device wait
+
+    found = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not found[wanted]:
+        there = [name for name, is_there in found.items() if is_there]
+        raise ValueError(
+            f"trainer.accelerator={wanted}: PyTorch {torch.__version__} finds no such device here; "
+            f"choose one of {', '.join(['cpu', 'auto', *there])}."
+        )
+
+
 def enough_files(jobs: int) -> None:
     """Raise our own limit of open files; ValueError when the system's is too low to work with."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = FILES + FILES_A_JOB * jobs
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise ValueError(f"this system lets a process open {hard} files; sweep.jobs={jobs} needs {needed}: ulimit -n.")
-    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    most, needed = open_files(WANTED_FILES), FILES + FILES_A_JOB * jobs
+    if most is not None and most < needed:
+        raise ValueError(f"this system lets a process open {most} files; sweep.jobs={jobs} needs {needed}: ulimit -n.")
 
 
 def fetch_data(wanted: Iterable[DataConfig], *, download: bool) -> None:

@@ -4,10 +4,10 @@ core."""
 from __future__ import annotations
 
 import logging
-import os
 from importlib import import_module
 from threading import Thread
 
+from stridelab.system.processes import usable_cores
 from stridelab.tracking.store import Store, modules_for
 
 REPORT = ("stridelab.report.terminal", "stridelab.report.notebook")
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def load_ahead(store: Store, *, report: bool) -> None:
     """In the background; not on a single core, where it would only delay the first step."""
-    if len(os.sched_getaffinity(0)) > 1:
+    if usable_cores() > 1:
         modules = [*modules_for(store), *(REPORT if report else ())]
         Thread(target=_load, args=(modules,), name="load-ahead", daemon=True).start()
 

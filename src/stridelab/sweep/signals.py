@@ -10,14 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from stridelab.system.processes import STOPS
 from stridelab.tracking.provenance import command_line
-
-TAKEN = (signal.SIGTERM, signal.SIGHUP)
-"""What a scheduler or a container sends, and what a closed terminal does."""
 
 
 class Stopped(KeyboardInterrupt):
-    """One of the signals that are TAKEN."""
+    """One of the system's `STOPS`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -29,7 +27,7 @@ def signals_as_exceptions() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
-    before = {number: signal.getsignal(number) for number in TAKEN}
+    before = {number: signal.getsignal(number) for number in STOPS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:  # nohup: it shall go on
             signal.signal(number, stop)

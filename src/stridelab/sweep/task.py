@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stridelab.system.processes import CRASHES, KILL
 from stridelab.tracking.status import BUSY, DIVERGED, FAILED, FINISHED, KILLED, OUT_OF_MEMORY, status_of
 
 LOST = 255
 """Exit code that multiprocessing gives a child of whose end the warm process, itself dead, could not tell."""
-CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 NOT_STARTED = "not started"
 
 Event = Callable[[int, Mapping[str, Any]], None]
@@ -76,19 +76,10 @@ def cause_of_death(exit_code: int | None, *, killed_for_memory: bool = False) ->
     name = signal.Signals(-exit_code).name
     if -exit_code in CRASHES:
         return Outcome(reason=f"crashed by {name}; output.txt says where", died=True, status=FAILED)
-    if -exit_code == signal.SIGKILL and killed_for_memory:
+    if -exit_code == KILL and killed_for_memory:
         return Outcome(reason="killed by the system, out of memory", died=True, status=OUT_OF_MEMORY)
-    hint = " (perhaps by the system, out of memory)" if -exit_code == signal.SIGKILL else ""
+    hint = " (perhaps by the system, out of memory)" if -exit_code == KILL else ""
     return Outcome(reason=f"killed by {name}{hint}", died=True, status=KILLED)
-
-
-def oom_kills() -> int:
-    """Processes that Linux has killed for want of memory since it started; 0 where it does not say."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
 def attempt(task: Task, progress: Callable[[Mapping[str, Any]], None]) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import signal
@@ -12,9 +11,9 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from .task import Task, attempt
+from stridelab.system.processes import die_with_parent
 
-PR_SET_PDEATHSIG = 1
+from .task import Task, attempt
 
 
 def run_task(pipe: Connection, task: Task) -> None:
@@ -25,15 +24,6 @@ def run_task(pipe: Connection, task: Task) -> None:
         outcome = attempt(task, lambda event: pipe.send(("event", dict(event))))
     pipe.send(("outcome", outcome))
     pipe.close()
-
-
-def die_with_parent() -> None:
-    """Linux: be killed when the warm process goes, which goes when the main one does."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 @contextmanager

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
+import re
 import sqlite3
 import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlparse
+
+from stridelab.system.files import PARTIAL, replacement
+from stridelab.system.locks import locked
 
 from .settings import TrackingConfig
 
@@ -68,6 +71,14 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
+def local_folder(uri: str) -> Path | None:
+    """Of an artifact address on this machine."""
+    parsed = urlparse(uri)
+    if parsed.scheme in ("", "file"):
+        return Path(unquote(parsed.path) if parsed.scheme else uri)
+    return None
+
+
 def apply_settings() -> None:
     """Before MLflow is first imported, in the caller's thread."""
     for name, value in SETTINGS.items():
@@ -103,20 +114,20 @@ def create_sqlite(path: Path, *, artifact_root: str) -> None:
     also when eight processes begin at once (MLflow's own start then loses seven) or one is killed halfway."""
     if _has_content(path):
         return
+    import_module("mlflow")  # all of it before a part: a thread may be at it, and the two would meet halfway
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")):
         if _has_content(path):
             return
-        new = path.with_name(f".{path.name}.new")
-        for left in path.parent.glob(f"{new.name}*"):
+        for left in path.parent.glob(f".{path.name}.*{PARTIAL}*"):
             left.unlink()
-        made: Any = SqlAlchemyStore
-        made(SQLITE + str(new), artifact_root).engine.dispose()
-        with closing(sqlite3.connect(new)) as database:
-            database.execute("PRAGMA journal_mode=WAL")
-        new.replace(path)
+        with replacement(path) as new:
+            made: Any = SqlAlchemyStore
+            made(SQLITE + str(new), artifact_root).engine.dispose()
+            with closing(sqlite3.connect(new)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
 
 
 def find_experiment(client: MlflowClient, name: str) -> str | None:
@@ -144,6 +155,29 @@ def ensure_experiment(client: MlflowClient, store: Store) -> str:
     return experiment.experiment_id
 
 
+REMEDIES = (
+    (("No module named 'psycopg", "No module named 'pymysql"), "install the driver: pip install psycopg2-binary"),
+    (("not a database", "malformed", "disk image"), "move the file away and run `sync` again: the journals refill it"),
+    (("401", "403", "Unauthorized", "Forbidden"), "the server refuses this name and password; check tracking.uri"),
+    (("password authentication failed", "Access denied"), "the database refuses this name and password"),
+    (("readonly database", "read-only", "unable to open database", "Permission denied"), "it cannot be written to"),
+    (("out-of-date database schema", "Detected out-of-date"), "run `mlflow db upgrade` on it, or move it away"),
+)
+"""Words of errors that waiting does not mend, and what does."""
+
+
+def remedy(error: BaseException, store: Store) -> str:
+    """What a person can do about a store that waiting does not mend; empty when it may."""
+    text = f"{type(error).__name__}: {error}"
+    http = store.uri.startswith(("http://", "https://"))
+    for words, advice in REMEDIES:
+        if any(re.search(rf"(?<![\w.]){re.escape(word)}(?![\d])", text) for word in words):
+            if words[0] == "401" and not http:
+                continue
+            return advice
+    return ""
+
+
 def analyze(store: Store) -> None:
     """Let SQLite count its rows: from ten runs on, MLflow reads a metric's history about 30 times faster."""
     if store.database is None or not store.database.exists():
@@ -160,10 +194,3 @@ def _has_content(path: Path) -> bool:
         return path.stat().st_size > 0
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -13,8 +13,10 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
 
-from .checksummed import PARTIAL, read_sealed, replace_file, seal
-from .faults import point
+from stridelab.system.files import PARTIAL, replacement
+from stridelab.system.points import point
+
+from .checksummed import read_sealed, seal
 
 KEPT = 2
 PATTERN = "epoch-*.ckpt"
@@ -30,14 +32,30 @@ class AtomicCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        replace_file(Path(path), seal(buffer.getvalue()))
+        write_checkpoint(Path(path), seal(buffer.getvalue()))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> dict[str, Any]:
         archive = io.BytesIO(read_sealed(Path(path)))
-        return torch.load(archive, map_location=map_location, weights_only=True)  # type: ignore[no-any-return]
+        where = map_location or "cpu"  # Lightning names none: what a GPU saved must load where there is none, too
+        return torch.load(archive, map_location=where, weights_only=True)  # type: ignore[no-any-return]
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
+
+
+def write_checkpoint(path: Path, content: bytes) -> None:
+    """A reader sees the old file or the new one, never a part. OSError says how much was to be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with replacement(path) as new, new.open("wb") as file:
+            point("checkpoint.opened")
+            file.write(content)
+            file.flush()
+            point("checkpoint.written")
+    except OSError as error:
+        error.add_note(f"while writing {len(content)} bytes to {path}")
+        raise
+    point("checkpoint.renamed")
 
 
 class EpochCheckpoints(pl.Callback):

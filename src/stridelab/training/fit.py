@@ -18,13 +18,13 @@ from stridelab.data.batches import Batches
 from stridelab.data.splits import Data, probe_images
 from stridelab.geometry import LayerPlan
 from stridelab.models.build import build
+from stridelab.system.memory import MIB
+from stridelab.system.points import point
 
 from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, starting_point
-from .faults import point
 from .feature_maps import FeatureMaps
-from .memory import measured_saved_bytes
+from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
-from .peak import MIB, PeakMemory
 from .progress import Divergence, EpochMetrics, ProgressEvents
 from .randomness import Augmentation, BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder
@@ -133,7 +133,7 @@ def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Step
     return {
         "train": batches(
             data.train,
-            batch_size=config.batch_size * steps.at_once,
+            batch_size=config.images_a_step * steps.at_once,
             order=order,
             augment=augment if config.crop or config.flip else None,
         ),

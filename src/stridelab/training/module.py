@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .faults import point
+from stridelab.system.points import point
+
 from .settings import TrainerConfig
 from .step import Batch, TrainingStep
 from .step_grouping import Steps
@@ -57,7 +58,7 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """`losses`: float32 [steps], each the mean over its images."""
-        size = self.config.batch_size
+        size = self.config.images_a_step
         parts = list(zip(*(torch.split(values, size) for values in batch), strict=True))
         made = []
         for images, labels in parts:

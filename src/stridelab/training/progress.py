@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from .faults import point
+from stridelab.system.points import point
+
 from .module import Classifier
 from .recorder import Progress, Recorder
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from .peak import PeakMemory
+from .memory import PeakMemory
 from .randomness import BatchOrder
 from .throughput import Clock, Throughput
 

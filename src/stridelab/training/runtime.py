@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .allocator import keep_freed_memory
+from stridelab.system.memory import keep_freed_memory
+
 from .settings import TrainerConfig
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -22,6 +24,8 @@ def prepare_process(config: TrainerConfig) -> None:
     keep_freed_memory()
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
+    # Lightning 2.6 asks PyTorch in a way that PyTorch 2.14 deprecates, many times a run; nobody who trains can mend it.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
     # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

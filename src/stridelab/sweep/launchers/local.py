@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import multiprocessing
-import os
 import signal
 import threading
 from collections import deque
@@ -17,9 +15,10 @@ from multiprocessing.process import BaseProcess
 from time import monotonic, sleep
 
 from stridelab.config import Config
+from stridelab.system.processes import oom_kills, process_context, usable_cores, warm_up
 from stridelab.tracking.status import BUSY, KILLED, TIMED_OUT
 
-from ..task import NOT_STARTED, SILENT, Event, Listener, Outcome, Task, cause_of_death, oom_kills
+from ..task import NOT_STARTED, SILENT, Event, Listener, Outcome, Task, cause_of_death
 from ..worker import run_task
 
 PRELOAD = ("stridelab.run", "stridelab.training.fit", "stridelab.sweep.worker")
@@ -31,7 +30,7 @@ atexit.register(gc.freeze)
 
 
 def local(config: Config, num_runs: int) -> LocalLauncher:
-    return LocalLauncher(jobs_at_once(config, runs=num_runs, cores=len(os.sched_getaffinity(0))))
+    return LocalLauncher(jobs_at_once(config, runs=num_runs, cores=usable_cores()))
 
 
 def jobs_at_once(config: Config, *, runs: int, cores: int) -> int:
@@ -61,14 +60,11 @@ class LocalLauncher:
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(list(PRELOAD))
+        self.context = process_context(PRELOAD)
 
     def warm_up(self) -> None:
         """Start the warm process now, in the background."""
-        from multiprocessing import forkserver
-
-        forkserver.ensure_running()
+        warm_up(self.context)
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
         return Batch(self, tasks, listener).run()

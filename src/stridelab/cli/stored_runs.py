@@ -1,0 +1,69 @@
+"""Finished runs as a store and this machine's folders hold them, for commands that add to them afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from stridelab import names
+from stridelab.config import Config
+from stridelab.reproduce.rebuild import rebuild
+from stridelab.system.files import read_json
+from stridelab.tracking.mlflow_reader import RunRecord
+from stridelab.tracking.run import IDENTITY
+from stridelab.tracking.store import Store
+from stridelab.tracking.sync import Mirror
+
+FLUSH_S = 60.0
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    record: RunRecord
+    config: Config
+    folder: Path | None
+    """None: its journal is not on this machine, so that nothing can be recorded in it."""
+
+    @property
+    def variant(self) -> str:
+        return self.record.tags.get(names.VARIANT) or self.record.name
+
+
+def finished(records: Sequence[RunRecord], results: Path) -> list[StoredRun]:
+    """Those of `records` that have finished. ValueError when none has."""
+    folders = folders_by_uid(results)
+    found = [
+        StoredRun(run, config_of(run), folders.get(run.tags.get(names.UID, "")))
+        for run in records
+        if run.status == "FINISHED"
+    ]
+    if not found:
+        raise ValueError(f"{describe(records)} has finished; only finished runs are measured.")
+    return found
+
+
+def describe(records: Sequence[RunRecord]) -> str:
+    return f"the run {records[0].name} is {records[0].status}: none" if len(records) == 1 else f"none of {len(records)}"
+
+
+def config_of(run: RunRecord) -> Config:
+    return rebuild(json.loads(run.artifact("config.json").read_text(encoding="utf-8"))).config
+
+
+def folders_by_uid(results: Path) -> dict[str, Path]:
+    """A run that was trained again has a folder beside its first, so the signature does not tell."""
+    paths = sorted((results / "runs").glob(f"*/{IDENTITY}"))
+    return {(read_json(path) or {}).get("uid", ""): path.parent for path in paths}
+
+
+def send(store: Store, folders: Iterable[Path | None], console: Console) -> None:
+    """What was added to the runs in `folders`, into the store."""
+    with Mirror(store) as mirror:
+        for folder in filter(None, folders):
+            mirror.watch(folder)
+        if not mirror.flush(FLUSH_S):
+            console.print("[yellow]The tracking store did not take everything[/]; stridelab runs sync sends it.")

@@ -1,0 +1,1 @@
+"""Measures on a trained network, logged into its run afterwards."""

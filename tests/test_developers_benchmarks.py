@@ -1,0 +1,92 @@
+"""The developers' benchmarks run, and say what they measured in one form; what they find is never tested."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks import SECTIONS
+from benchmarks.__main__ import main
+from benchmarks.plan import AXES
+from benchmarks.rows import cell, middle_of
+from stridelab.config import expand
+from stridelab.plan import examine
+
+FIELDS = ["section", "name", "strides", "batch", "value", "unit", "ratio", "n", "spread"]
+CHEAP = "memory"
+"""Runs in every test run; the others take minutes together."""
+minutes = pytest.mark.skipif("STRIDELAB_FAULTS" not in os.environ, reason="takes minutes: make faults runs it")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("section", [name if name == CHEAP else pytest.param(name, marks=minutes) for name in SECTIONS])
+def test_a_section_prints_its_rows_and_writes_them_as_json(
+    section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main([section, "size=tiny", "json=rows.json"])
+    said, warned = capfd.readouterr()
+    assert "Warning" not in warned
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert rows
+    for row in rows:
+        assert list(row) == FIELDS
+        assert row["section"] == section
+        assert row["value"] > 0
+        assert row["n"] >= 1
+        assert row["unit"]
+        assert row["name"] in said
+        assert (row["spread"] is None) == (row["n"] == 1)
+    assert len(said.splitlines()) == len(rows) + 1
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_the_largest_grid_of_plan_is_possible_throughout() -> None:
+    """Every alternative in every pair of neighbouring axes; the whole grid would take a minute."""
+    assert [len(values) for values in AXES.values()] == [10] * 5
+    strides, kernels, padding, channels, batch = (f"{key}={','.join(values)}" for key, values in AXES.items())
+    for arguments in ([strides, kernels, "model.padding=0,9"], [padding, channels], [batch, "model.padding=0"]):
+        for job in expand(arguments):
+            assert job.config, job.error
+            assert examine(job.config, keys=()).error is None
+
+
+def test_the_middle_of_measurements() -> None:
+    assert middle_of([1.0, 2.0, 3.0, 4.0, 100.0]) == (3.0, 5, 2.0)
+    assert middle_of([7.0]) == (7.0, 1, None)
+    assert [cell(value) for value in (None, 0.01234, 12345.6, 3, "s")] == ["", "0.0123", "12,346", "3", "s"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plans"], "error: 'plans' is not a section; choose one of "),
+        (["plan", "size=huge"], "error: size=huge is not one of its choices; choose one of full, tiny."),
+        (["store", "runs=7"], "error: runs=7 must be a multiple of 50 (seeds a variant), 50,000 at most."),
+        (["plan", "strides=1"], "error: strides=1 is not read here"),
+        (["plan", "json=nowhere/rows.json"], "error: json=nowhere/rows.json cannot be written: its folder"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_measured(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        main(arguments)
+    out, refusal = capsys.readouterr()
+    assert refusal.startswith(said)
+    assert out == ""
+
+
+def test_help_names_every_section(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    said = capsys.readouterr().out
+    assert all(f"python -m benchmarks {section}" in said for section in SECTIONS)
+
+
+def test_memory_is_predicted_within_five_percent_of_what_is_kept_and_handed_out():
+    rows = list(SECTIONS["memory"].rows(tiny=True))
+    assert len(rows) == 2
+    assert all(0.95 <= row.ratio <= 1.05 for row in rows)
