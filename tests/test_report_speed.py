@@ -95,7 +95,7 @@ def test_without_all_figures_the_speed_while_training_is_shown_and_what_shared_t
     assert "img/s: training while 2 runs trained at once" in printed(partly)
     assert "Some finished runs have no figures" in report.show_speed(partly).html
     page = report.show_training_speed(partly)
-    assert "VariantTimings while 2 runs trained at once and shared the machine. Mean" in page.html
+    assert "Measured while 2 runs trained at once and shared the machine. Mean" in page.html
     row = partly.by_variant["strides=1-1-1"]
     assert row["throughput/train_timed_images_mean"] == 1e4
     assert "10.0 k" in page.text.splitlines()[1]
@@ -106,7 +106,7 @@ def test_figures_of_two_sessions_are_not_compared() -> None:
     comparison = comparison_of(*runs)
     assert column_of(comparison, TRAINING) == f"{TRAINING}_mean"
     html = report.show_speed(comparison).html
-    assert "VariantTimings at different times (2030-01-01 10:00 UTC, 2030-01-02 10:00 UTC): not to be compared." in html
+    assert "Measured at different times (2030-01-01 10:00 UTC, 2030-01-02 10:00 UTC): not to be compared." in html
 
 
 def test_what_is_not_trusted_says_why_wherever_it_is_shown() -> None:

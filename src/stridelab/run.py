@@ -134,9 +134,8 @@ def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
         names.GEOMETRY_FILE: json.dumps([asdict(layer) for layer in layers], indent=1),
         names.CONFIG_FILE: redact(json.dumps(asdict(spec.config), indent=1)),
         names.TORCH_FILE: json.dumps(torch_facts(), indent=1),
+        names.DATA_FILE: json.dumps(asdict(data.spec), indent=1),
     }
-    if data.spec.unreadable:
-        files["unreadable_images.txt"] = "".join(f"{line}\n" for line in data.spec.unreadable)
     for name, content in files.items():
         path = spec.folder / name
         path.write_text(content)
