@@ -19,7 +19,7 @@ from stridelab.config import load
 from stridelab.config.variants import science
 from stridelab.data.augment import Moves, moved
 from stridelab.data.batches import Batches
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data, Split
 from stridelab.data.storage import OnDisk
 from stridelab.plan.variant import layers_of
@@ -215,7 +215,7 @@ def test_all_variants_of_a_seed_see_the_same_augmented_images(tmp_path: Path, da
 
 def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, data: Data) -> None:
     whole, _ = train(tmp_path / "whole", data, "trainer.max_epochs=3", *AUGMENTED)
-    part = tmp_path / "whole" / "checkpoints" / "epoch=0002.ckpt"
+    part = tmp_path / "whole" / "checkpoints" / "epoch-0002.ckpt"
     rest, _ = train(tmp_path / "rest", data, "trainer.max_epochs=3", f"ckpt_path='{part}'", *AUGMENTED)
     assert rest.weights_digest == whole.weights_digest
     assert timeless(rest.metrics) == timeless(whole.metrics)

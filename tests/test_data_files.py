@@ -4,7 +4,9 @@ import gc
 import gzip
 import hashlib
 import importlib.util
+import os
 import threading
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,11 +17,11 @@ import pytest
 import torchvision.datasets
 
 from stridelab.data import DATASETS, DataConfig, files
+from stridelab.data.catalog.arrays import ARRAY_SETS, DEBIAN_FASHION_MNIST, EMBEDDED
+from stridelab.data.catalog.facts import DatasetFacts, Files
 from stridelab.data.files import fetch, missing
-from stridelab.data.formats import READERS, read_cifar, read_idx
-from stridelab.data.loaders import load
-from stridelab.data.sets.arrays import ARRAY_SETS
-from stridelab.data.spec import DEBIAN_FASHION_MNIST, EMBEDDED, DatasetFacts, Files
+from stridelab.data.formats import READERS, read_cifar, read_file, read_idx
+from stridelab.data.load import load
 
 IDX_NAMES = list(DATASETS["mnist"].files.digests)
 PLACE = "FashionMNIST/raw"
@@ -79,7 +81,7 @@ def tiny(monkeypatch, tmp_path):
         ),
     )
     monkeypatch.setitem(DATASETS, "tiny", facts)
-    return DataConfig(name="tiny", root=str(tmp_path / "root"), download=False)
+    return DataConfig(name="tiny", root=str(tmp_path / "mine"), download=False)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -87,7 +89,7 @@ def test_idx_files_read_as_torchvision_reads_them(tiny, packed):
     root = Path(tiny.root)
     write(root / PLACE, IDX_CONTENTS, packed=packed)
     write(root / "FashionMNIST" / "raw", IDX_CONTENTS)  # torchvision itself reads unpacked files only
-    arrays = read_idx(root / PLACE, digests=tiny.facts.files.digests)
+    arrays = read_idx(root / PLACE, digests=tiny.files.digests)
     for train, (images, labels) in zip((True, False), (arrays[:2], arrays[2:]), strict=True):
         theirs = torchvision.datasets.FashionMNIST(root, train=train)
         assert np.array_equal(images[..., 0], theirs.data.numpy())
@@ -122,11 +124,11 @@ def test_nothing_found_says_what_was_tried_and_how_to_place_files(tiny, tmp_path
     assert str(caught.value) == reason
     assert reason.splitlines() == [
         "data.name=tiny: the files of this data set were not found. Tried, in this order:",
-        f"  1. {tmp_path}/root/{PLACE} (data.root={tmp_path}/root): lacks train-labels-idx1-ubyte, "
+        f"  1. {tmp_path}/mine/{PLACE} (data.root={tmp_path}/mine): lacks train-labels-idx1-ubyte, "
         "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte",
         f"  2. {tmp_path}/system (a package): no such folder",
         "  3. download: switched off (data.download=false)",
-        f"To place them by hand, put these files, as they are or as .gz, into {tmp_path}/root/{PLACE}:",
+        f"To place them by hand, put these files, as they are or as .gz, into {tmp_path}/mine/{PLACE}:",
         *(f"  {name}" for name in IDX_CONTENTS),
         f"or set data.root to a folder that has {PLACE}.",
         "data=fashion_mnist_mini comes with this package and needs no files.",
@@ -170,6 +172,48 @@ def test_a_damaged_file_is_named(tiny, name, packed, damage):
     with pytest.raises(ValueError, match=rf"{name}(\.gz)? is truncated or corrupt: .*Delete it") as caught:
         load(tiny)
     assert str(caught.value).startswith(f"{path} is ")
+
+
+def zeros_gz(path, num_bytes):
+    """Packed, a thousandth of what it unpacks to."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(num_bytes >> 20):
+            file.write(bytes(1 << 20))
+
+
+@pytest.mark.parametrize("write_bomb", [zeros_gz, lambda path, size: os.truncate(path, size)])
+def test_a_file_that_holds_far_more_than_the_set_is_never_held_as_a_whole(tiny, write_bomb):
+    folder = Path(tiny.root) / PLACE
+    write(folder, IDX_CONTENTS)
+    path = folder / ("train-images-idx3-ubyte.gz" if write_bomb is zeros_gz else "train-images-idx3-ubyte")
+    (folder / "train-images-idx3-ubyte").unlink()
+    path.touch()
+    write_bomb(path, 256 << 20)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"is truncated or corrupt: it holds more than the 1,050,256 bytes of any"):
+        load(tiny)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_a_published_file_that_unpacks_to_far_more_than_the_set_is_refused(tmp_path):
+    """Its digest is that of the packed file, and right."""
+    zeros_gz(tmp_path / "a.gz", 64 << 20)
+    digest = f"md5:{md5((tmp_path / 'a.gz').read_bytes())}"
+    with pytest.raises(ValueError, match=r"a\.gz is truncated or corrupt: it holds more than the 1,000,000 bytes"):
+        read_file(tmp_path, "a.gz", digest=digest, max_bytes=1_000_000)
+
+
+def test_a_file_that_may_not_be_read_is_named(tiny, monkeypatch):
+    write(Path(tiny.root) / PLACE, IDX_CONTENTS)
+
+    def refused(path, *arguments, **keys):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte cannot be read: Permission denied\."):
+        load(tiny)
 
 
 def text(value):

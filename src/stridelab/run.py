@@ -45,7 +45,7 @@ class RunSpec:
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
     """Read and check the data, so that every run after finds them sound."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
 
     return load(config.data, progress=progress).spec
 
@@ -53,7 +53,7 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
 def run(spec: RunSpec, *, progress: Progress) -> Result:
     """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.training import Result
     from stridelab.training.fit import fit
 
@@ -134,9 +134,8 @@ def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
         names.GEOMETRY_FILE: json.dumps([asdict(layer) for layer in layers], indent=1),
         names.CONFIG_FILE: json.dumps(redact_values(asdict(spec.config)), indent=1),
         names.TORCH_FILE: json.dumps(torch_facts(), indent=1),
+        names.DATA_FILE: json.dumps(asdict(data.spec), indent=1),
     }
-    if data.spec.unreadable:
-        files["unreadable_images.txt"] = "".join(f"{line}\n" for line in data.spec.unreadable)
     for name, content in files.items():
         path = spec.folder / name
         path.write_text(content)
@@ -160,3 +159,13 @@ def read_result(folder: Path) -> Mapping[str, Any] | None:
     """What a finished run left; None when it has not finished."""
     path = folder / RESULT
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def probe(spec: RunSpec, *, progress: Progress) -> Mapping[str, float]:
+    """What `config.probes` names, of the network that the run left: recorded in the run, and returned."""
+    from stridelab.data.load import load
+    from stridelab.probes.record import probe
+
+    config = spec.config
+    data = load(config.data, checked=bool(spec.data_digest), progress=progress)
+    return probe(config.probes, layer_plan_of(config), data, config.trainer, seed=config.seed, folder=spec.folder)

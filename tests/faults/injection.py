@@ -25,7 +25,7 @@ from stridelab.cli.train import start
 from stridelab.config import expand
 from stridelab.config.variants import varying_keys
 from stridelab.data import DataSpec
-from stridelab.data.loaders import load
+from stridelab.data.load import load
 from stridelab.plan import examine
 from stridelab.run import RunSpec, run
 from stridelab.sweep.agenda import Agenda, make_agenda

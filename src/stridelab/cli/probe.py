@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .arguments import asks_for_help, split
-from .refusal import refusing
+from .arguments import run_verb, split
 
 if TYPE_CHECKING:
     from stridelab.config import Config
@@ -30,12 +28,7 @@ HERE = ("paths.", "tracking.", "tracking=", "data.root=", "data.cache_dir=", "da
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if asks_for_help(given):
-        print(usage())
-        return
-    with refusing():
-        probe(given)
+    run_verb(usage(), probe, arguments)
 
 
 def usage() -> str:
@@ -108,7 +101,7 @@ def probed(
     from dataclasses import replace
     from pathlib import Path
 
-    from stridelab.data.loaders import load as load_data
+    from stridelab.data.load import load as load_data
     from stridelab.plan import layer_plan_of
     from stridelab.probes.record import probe
 

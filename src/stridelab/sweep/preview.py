@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from stridelab.config import Config
+from stridelab.data.contents import contents_of
 from stridelab.geometry import totals
 from stridelab.plan import Variant
 from stridelab.run import RunSpec, read_result
@@ -42,10 +43,11 @@ def preview(
 
 def lines(agenda: Agenda, stored: Collection[str]) -> Iterator[tuple[str, str]]:
     left = {one.spec.identity.signature: one.status for one in agenda.skipped}
+    done = {spec.identity.signature for spec in agenda.done}
     refused = {spec.identity.signature for spec, _ in agenda.refused}
     for spec in agenda.specs:
         key = spec.identity.signature
-        if spec in agenda.done:
+        if key in done:
             yield "done" + (f" ({agenda.differences[key]})" if key in agenda.differences else ""), spec.identity.name
         elif key in left:
             yield f"{left[key]} earlier; skipped", spec.identity.name
@@ -61,7 +63,7 @@ def lines(agenda: Agenda, stored: Collection[str]) -> Iterator[tuple[str, str]]:
 
 def reached(spec: RunSpec) -> int:
     """The newest checkpoint's epoch, unread."""
-    names = [path.stem.partition("=")[2] for path in (spec.folder / "checkpoints").glob("epoch=*.ckpt")]
+    names = [path.stem.partition("-")[2] for path in (spec.folder / "checkpoints").glob("epoch-*.ckpt")]
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
@@ -82,7 +84,7 @@ def estimate(agenda: Agenda, variants: Mapping[str, Variant]) -> tuple[float, st
 def guess(config: Config, variant: Variant) -> float:
     """Seconds of one run on one core."""
     assert variant.layers is not None
-    images = config.data.num_train * config.trainer.max_epochs
+    images = contents_of(config.data).num_train * config.trainer.max_epochs
     operations = totals(variant.layers).macs_at_least * FORWARD_AND_BACKWARD * images
     return START_S + images * IMAGE_S + operations / MACS_A_SECOND
 

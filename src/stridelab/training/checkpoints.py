@@ -19,7 +19,7 @@ from stridelab.system.points import point
 from .checksummed import read_sealed, seal
 
 KEPT = 2
-PATTERN = "epoch=*.ckpt"
+PATTERN = "epoch-*.ckpt"
 OWNER = "stridelab"
 """Where a checkpoint says which run it belongs to."""
 
@@ -36,7 +36,8 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> dict[str, Any]:
         archive = io.BytesIO(read_sealed(Path(path)))
-        return torch.load(archive, map_location=map_location, weights_only=True)  # type: ignore[no-any-return]
+        where = map_location or "cpu"  # Lightning names none: what a GPU saved must load where there is none, too
+        return torch.load(archive, map_location=where, weights_only=True)  # type: ignore[no-any-return]
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -117,7 +118,7 @@ def starting_point(folder: Path, *, owner: str, given: str | None, epochs: int) 
 
 
 def name_of(epoch: int) -> str:
-    return f"epoch={epoch:04d}.ckpt"
+    return f"epoch-{epoch:04d}.ckpt"
 
 
 def by_epoch(folder: Path) -> list[Path]:

@@ -20,7 +20,10 @@ class TrainerConfig:
     max_epochs: int = 5
     """Passes over the training split."""
     batch_size: int = 64
-    """Images a step."""
+    """Images a forward and backward pass; a step's, unless gradients are accumulated."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged, over their images, for one step; all else that counts batches counts
+    steps. Batch norm sees one batch at a time."""
     lr: float = 0.3
     """Peak learning rate of the schedule."""
     momentum: float = 0.9
@@ -40,7 +43,7 @@ class TrainerConfig:
     accelerator: str = "cpu"
     """cpu, gpu, mps or auto."""
     devices: int = 1
-    """Devices a run."""
+    """Devices a run: 1; several are not built."""
     threads: int = 1
     """CPU threads a run; another count gives other bits."""
     channels_last: bool = True
@@ -67,7 +70,11 @@ class TrainerConfig:
     """After training, before the report, measure the speed of all variants in turns and record it in their runs."""
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "devices", "threads"):
+        if self.devices != 1:
+            raise ValueError(
+                f"trainer.devices={self.devices}: a run trains on one device; sweep.jobs= trains several runs at once."
+            )
+        for name in ("max_epochs", "batch_size", "accumulate", "threads"):
             require(name, getattr(self, name), at_least=1)
         for name in ("momentum", "weight_decay", "label_smoothing", "crop", "feature_map_images"):
             require(name, getattr(self, name), at_least=0)
@@ -86,6 +93,10 @@ class TrainerConfig:
             raise ValueError(f"trainer.timeout_min={self.timeout_min} must be greater than 0, or null.")
         for name in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
             require_share(name, getattr(self, name))
+
+    @property
+    def images_a_step(self) -> int:
+        return self.batch_size * self.accumulate
 
 
 CHOICES: dict[str, tuple[str | None, ...]] = {

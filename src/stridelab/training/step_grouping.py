@@ -31,8 +31,8 @@ class Steps:
 def steps_of(config: TrainerConfig, *, count: int, image_shape: Sequence[int]) -> Steps:
     """Of a fit on `count` images. One at a time where the batches of an epoch are limited: those limits count
     batches as Lightning sees them."""
-    an_epoch = math.ceil(count / config.batch_size)
+    an_epoch = math.ceil(count / config.images_a_step)
     limited = config.overfit_batches or config.limit_train_batches != 1.0 or isinstance(config.limit_train_batches, int)
-    room = MOST_BYTES // (4 * config.batch_size * math.prod(image_shape))
+    room = MOST_BYTES // (4 * config.images_a_step * math.prod(image_shape))
     at_once = 1 if limited else max(1, min(MOST_AT_ONCE, an_epoch // FEWEST_TURNS, room))
     return Steps(at_once, an_epoch, config.max_epochs)
