@@ -178,7 +178,7 @@ def remedy(error: BaseException, store: Store) -> str:
     text = f"{type(error).__name__}: {error}"
     http = store.uri.startswith(("http://", "https://"))
     for words, advice in REMEDIES:
-        if any(re.search(rf"(?<![\w.]){re.escape(word)}(?![\d])", text) for word in words):
+        if any(re.search(rf"\b{word}\b" if word.isdecimal() else re.escape(word), text) for word in words):
             if words[0] == "401" and not http:
                 continue
             return advice
