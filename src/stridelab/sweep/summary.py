@@ -99,7 +99,8 @@ def by_reason(failures: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> None:
     """The comparison in results/reports/, attached to the sweep's own run; its failure is said, never fatal."""
-    from stridelab.report import print_variants, write_report
+    from stridelab.report.notebook import write_report
+    from stridelab.report.terminal import print_variants
 
     config: Config = agenda.specs[0].config
     record = read_sweep(agenda.folder, mirror.store)  # the folders have all of it, whatever became of the store
