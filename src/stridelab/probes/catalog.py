@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +56,15 @@ PROBES: dict[str, Probe] = {
 
 def all_metrics() -> dict[str, Metric]:
     """METRICS, and each probe's `probe/<probe>`."""
-    return METRICS | {PREFIX + name: probe.metric for name, probe in PROBES.items()}
+    found = {name: replace(probe.metric, heading=name.replace("_", " ")) for name, probe in PROBES.items()}
+    return METRICS | {PREFIX + name: metric for name, metric in found.items()}
 
 
 def metric_of(name: str) -> Metric | None:
     """What a metric is, a probe's further values included; None of what neither table knows."""
-    probe = probe_of(name)
-    return METRICS.get(name) or (probe and probe.metric)
+    if probe := probe_of(name):
+        return probe.metric
+    return METRICS.get(name)
 
 
 def probe_of(metric: str) -> Probe | None:
