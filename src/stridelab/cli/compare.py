@@ -1,36 +1,30 @@
-"""`python scripts/compare.py sweep=latest|<name or id> [baseline=<variant>]`"""
+"""`stridelab compare sweep=latest|<name or id> [baseline=<variant>]`"""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from .arguments import asks_for_help, split
-from .refusal import refusing
+from .arguments import run_verb, split
 
 USAGE = """\
 Write the comparison of a sweep again, from what the store holds.
 
-  python scripts/compare.py                       the latest sweep
-  python scripts/compare.py sweep=<name or id>    another one
-  python scripts/compare.py baseline='strides=1-2-2'
+  stridelab compare                       the latest sweep
+  stridelab compare sweep=<name or id>    another one
+  stridelab compare baseline='strides=1-2-2'
                                                   differences to this variant, not to the first
   python scripts/compare.py metric=latency/batch1_ms
                                                   by this metric, not by test accuracy
 
-paths.results_dir= and tracking.*= as in train.py. Everything goes to results/reports/<sweep>/."""
+paths.results_dir= and tracking.*= as in stridelab train. Everything goes to results/reports/<sweep>/."""
 
 
-def main() -> None:
-    arguments = sys.argv[1:]
-    if asks_for_help(arguments):
-        print(USAGE)
-        return
-    with refusing():
-        compare(arguments)
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_verb(USAGE, compare, arguments)
 
 
-def compare(arguments: list[str]) -> None:
+def compare(arguments: Sequence[str]) -> None:
     from stridelab.config import load
     from stridelab.report.notebook import write_report
     from stridelab.report.terminal import print_variants
