@@ -15,10 +15,14 @@ class TrackingConfig:
     """Address of the MLflow store, e.g. http://127.0.0.1:5000; empty: SQLite under paths.results_dir."""
     experiment: str = "stridelab"
     """The MLflow experiment that runs are kept in; made when it does not exist."""
+    port: int = 5000
+    """Of 127.0.0.1, where `stridelab ui` shows the store's pages."""
 
     def __post_init__(self) -> None:
         check_uri(self.uri)
         check_experiment(self.experiment)
+        if not 1 <= self.port <= 65535:
+            raise ValueError(f"tracking.port={self.port} must be from 1 to 65535.")
 
 
 def check_uri(uri: str) -> None:
