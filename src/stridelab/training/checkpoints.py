@@ -19,7 +19,7 @@ from stridelab.system.points import point
 from .checksummed import read_sealed, seal
 
 KEPT = 2
-PATTERN = "epoch=*.ckpt"
+PATTERN = "epoch-*.ckpt"
 OWNER = "stridelab"
 """Where a checkpoint says which run it belongs to."""
 
@@ -118,7 +118,7 @@ def starting_point(folder: Path, *, owner: str, given: str | None, epochs: int) 
 
 
 def name_of(epoch: int) -> str:
-    return f"epoch={epoch:04d}.ckpt"
+    return f"epoch-{epoch:04d}.ckpt"
 
 
 def by_epoch(folder: Path) -> list[Path]:
