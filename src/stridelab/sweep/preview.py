@@ -11,8 +11,9 @@ from rich.markup import escape
 
 from stridelab.config import Config
 from stridelab.plan import Variant
-from stridelab.run import RunSpec, cost, read_result
+from stridelab.run import RunSpec, cost
 from stridelab.text import duration
+from stridelab.tracking.status import read_result
 
 from .agenda import Agenda
 

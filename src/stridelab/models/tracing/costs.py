@@ -38,7 +38,7 @@ class SavedTensors:
         if storage._cdata not in self._known:
             self._known[storage._cdata] = tensor  # held until the end, so that no address comes twice
             self.bytes_of_storages.append(storage.nbytes())
-        return tensor
+        return tensor.detach()  # the tensor itself would hold its graph, which holds it: never freed
 
 
 class Costs(TorchDispatchMode):  # type: ignore[no-untyped-call]
