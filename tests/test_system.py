@@ -74,8 +74,7 @@ def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(tmp_path:
     path = tmp_path / "a.json"
     write_json_atomic(path, 1)
     with pytest.raises(ZeroDivisionError), replacement(path) as new:
-        new.write_text("half")
-        raise ZeroDivisionError
+        new.write_text(f"half {1 // 0}")
     with pytest.raises(TypeError):
         write_json_atomic(path, object())
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a.json", "1\n")]
@@ -86,15 +85,15 @@ def test_cores_are_at_least_one() -> None:
 
 
 HIDING = """
-import builtins, ctypes, multiprocessing, os, pathlib, signal, sys
+import ctypes, multiprocessing, os, pathlib, signal, sys
+import psutil  # which has its own way on every system
 del os.sched_getaffinity, signal.SIGHUP, os.O_DIRECTORY
 sys.modules["fcntl"] = sys.modules["resource"] = None
 multiprocessing.get_all_start_methods = lambda: ["spawn"]
 class NoLibrary:
     def __init__(self, *names, **named): raise OSError("hidden")
-if not os.environ.get("HIDING_KEEPS_CTYPES"):
-    real = ctypes.CDLL
-    ctypes.CDLL = lambda name, *rest, **named: NoLibrary() if name is None else real(name, *rest, **named)
+real_library = ctypes.CDLL
+ctypes.CDLL = lambda name, *rest, **named: NoLibrary() if name is None else real_library(name, *rest, **named)
 for method in ("read_text", "write_text", "open"):
     def hidden(path, *rest, real=getattr(pathlib.Path, method), **named):
         if str(path).startswith("/proc"):
@@ -111,15 +110,13 @@ def test_a_sweep_a_kill_and_a_report_where_a_systems_names_are_missing(tmp_path:
     results = tmp_path / "results"
     command = [sys.executable, str(ROOT / "train.py"), "-m", *TINY, "seed=0,1", f"paths.results_dir={results}"]
     more = [*command, "trainer.max_epochs=40"]
-    with subprocess.Popen(
-        more, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as sweep:
+    with subprocess.Popen(more, cwd=tmp_path, env=environment, stdout=-1, stderr=-2) as sweep:
         while not list(results.glob("runs/*/checkpoints/*2.ckpt")):
             assert sweep.poll() is None, sweep.communicate()[0].decode()
             time.sleep(0.1)
         children = psutil.Process(sweep.pid).children(recursive=True)
         sweep.kill()
-    gone, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, "a run goes with the sweep that began it"
     done = subprocess.run(more, cwd=tmp_path, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -124,7 +124,7 @@ def test_measuring_what_is_saved_leaves_no_activation_behind() -> None:
         gc.enable()
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_every_precision_trains(tmp_path: Path, data: Data, precision: str) -> None:
     result, _ = train(tmp_path, data, f"trainer.precision={precision}", "trainer.max_epochs=1")
     assert 0 <= result.metrics["test/acc"] <= 1
