@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
