@@ -54,7 +54,7 @@ def carrier(config: Config) -> Iterator[Carrier]:
 
 def _open(config: Config, results: Path) -> None:
     store = resolve_store(config.tracking, results_dir=results)
-    _mirrors.append(Mirror(store.uri, store.artifact_root, store.experiment))
+    _mirrors.append(Mirror(store))
 
 
 def _follow(folder: Path) -> None:

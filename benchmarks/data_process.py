@@ -16,11 +16,11 @@ from .data import BATCH, SIZE_PX
 
 
 def build(config: DataConfig, *, tiny: bool) -> dict[str, Any]:
-    from stridelab.data.ready import ready
+    from stridelab.data.decode import decode
 
     def taken(*, checked: bool) -> float:
         start = time.perf_counter()
-        ready(config, checked=checked, progress=lambda event: None)
+        decode(config, checked=checked, progress=lambda event: None)
         return time.perf_counter() - start
 
     build_s = taken(checked=False)
@@ -36,7 +36,7 @@ def epochs(config: DataConfig, *, tiny: bool) -> dict[str, Any]:
     """Images a second, in turns, one thread each but for the loader's workers."""
     import torch
 
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.data.splits import Split
 
     torch.set_num_threads(1)
@@ -89,7 +89,7 @@ def loader_of(config: DataConfig, mean: Any, std: Any, *, workers: int, tiny: bo
 
 def peak(config: DataConfig, *, tiny: bool) -> dict[str, Any]:
     """VmHWM of this process (ru_maxrss would count what it was forked from)."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
 
     data = load(config, checked=True)
     for split in (data.train, data.val, data.test):

@@ -95,7 +95,7 @@ def measured(shape: Shape) -> Seconds:
         store = resolve_store(TrackingConfig(), results_dir=results)
         folders = recorded(results, shape)
         start = perf_counter()
-        with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+        with Mirror(store) as mirror:
             for folder in folders:
                 mirror.watch(folder)
             assert mirror.flush(FLUSH_S), "the store did not take all runs in time"

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stridelab.config import Config, load
+from stridelab.data.contents import contents_of
 from stridelab.data.files import missing
 from stridelab.system.processes import usable_cores
 from stridelab.tracking.status import RESULT
@@ -106,8 +107,9 @@ def stages(ended: Ended, name: str, configs: Sequence[Config], results: Sequence
 def trained_and_evaluated_s(config: Config, metrics: dict[str, float]) -> float:
     """All runs of a grid have as many images and epochs."""
     trainer, data = config.trainer, config.data
-    evaluated = data.num_val * trainer.max_epochs + data.facts.num_test
-    trained = data.num_train * trainer.max_epochs / metrics["throughput/train_images_per_s"]
+    contents = contents_of(data)
+    evaluated = contents.num_val * trainer.max_epochs + contents.facts.num_test
+    trained = contents.num_train * trainer.max_epochs / metrics["throughput/train_images_per_s"]
     return trained + evaluated / metrics["throughput/eval_images_per_s"]
 
 
@@ -116,7 +118,7 @@ def sum_of_bare(grid: Grid, share: float, *, channels_last: bool) -> float:
     seconds = 0.0
     for strides in grid.strides:
         config = load([f"model.strides={strides}", *grid.keys])
-        images = config.data.num_train * config.trainer.max_epochs * len(grid.seeds)
+        images = contents_of(config.data).num_train * config.trainer.max_epochs * len(grid.seeds)
         seconds += bare_s(config, images, share=share, channels_last=channels_last)
     return seconds
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from stridelab.config import Config, load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.models.settings import spell
 from stridelab.plan import layer_plan_of
 from stridelab.system.processes import usable_cores

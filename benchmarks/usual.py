@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from stridelab.config import load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Split
 from stridelab.system.processes import usable_cores
 

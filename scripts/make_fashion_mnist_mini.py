@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stridelab.data.catalog import DATASETS
+from stridelab.data.catalog.arrays import DEBIAN_FASHION_MNIST, EMBEDDED
 from stridelab.data.formats import read_idx
-from stridelab.data.spec import DATASETS, DEBIAN_FASHION_MNIST, EMBEDDED
 from stridelab.data.splits import stratified_order
 
 SEED = 0

@@ -17,7 +17,8 @@ import numpy as np
 
 from stridelab import report
 from stridelab.geometry import LayerGeometry, measure
-from stridelab.models import ModelConfig, layer_plan
+from stridelab.models import CnnConfig, layer_plan
+from stridelab.run import cost
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig
@@ -49,8 +50,8 @@ class Fake:
         return self.name or f"strides={self.strides}"
 
     @property
-    def model(self) -> ModelConfig:
-        return ModelConfig(strides=self.strides, padding=self.padding, head=self.head)
+    def model(self) -> CnnConfig:
+        return CnnConfig(strides=self.strides, padding=self.padding, head=self.head)
 
     @property
     def geometry(self) -> tuple[LayerGeometry, ...]:
@@ -94,7 +95,7 @@ def record_sweep(
     """Write the runs as training would, mirror them into SQLite, read the sweep back."""
     store = resolve_store(TrackingConfig(), results_dir=results)
     signatures = [f"{name}-{index}" for index in range(len(runs))]
-    with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+    with Mirror(store) as mirror:
         parent = RunIdentity(f"{name}-sweep", name, role="sweep", sweep=name)
         folder = results / "sweeps" / name
         mirror.watch(folder)
@@ -127,12 +128,9 @@ def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: b
     with open_run(folder, identity) as run:
         run.tags({"stridelab.seed": str(fake.seed), "stridelab.data_digest": "d0"})
         layers = fake.geometry
-        last = [layer for layer in layers if layer.kind == "conv"][-1]
-        assert last.effective_stride
-        assert last.receptive_field
-        macs, params_count = (sum(getattr(layer, what) or 0 for layer in layers) for what in ("macs", "params"))
-        costs = {"cost/macs": macs, "cost/params": params_count, "cost/effective_stride": last.effective_stride[0]}
-        run.metrics({**costs, "cost/receptive_field_px": last.receptive_field[0]}, step=0)
+        costs = cost(layers)
+        macs = int(costs["cost/macs"])
+        run.metrics(costs, step=0)
         for file, content in _files(fake, layers).items():
             (folder / file).write_text(content)
             run.artifact(folder / file)
@@ -198,7 +196,7 @@ def _feature_maps(folder: Path, fake: Fake) -> Path:
     import torch
 
     from stridelab.data import DataConfig
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.data.splits import probe_images
     from stridelab.models.build import build
 

@@ -23,15 +23,16 @@ from stridelab.config import expand
 from stridelab.report.table import run_table
 from stridelab.sweep.agenda import is_finished
 from stridelab.tracking.archive import MANIFEST, Limits, read, write
-from stridelab.tracking.exchange import export_sweep, import_sweep
 from stridelab.tracking.find import SweepRecord, find_run, find_sweep
-from stridelab.tracking.portable import Portable, broken_rule, clashing
+from stridelab.tracking.journal import Record
+from stridelab.tracking.parcel import Parcel, broken_rule, clashing, unpack
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.staging import scratch
 from stridelab.tracking.status import repair, run_folders
 from stridelab.tracking.store import Store, resolve_store
 from stridelab.tracking.sync import sync
+from stridelab.tracking.transfer import export_sweep, import_sweep
 from tracking_stores import local_store, make_template
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -81,18 +82,22 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     with open_run(own, identity) as run:
         run.metrics({"odd/nan": math.nan, "odd/inf": math.inf, "odd/low": -math.inf, "odd/tenth": 0.1}, step=3)
         run.artifact(folder / "comparison.html", to="pages")
-    assert sync(store_of(results), results)
+    assert sync(store_of(results), results).complete
     assert sorted(run.status for run in find_sweep(store_of(results)).runs) == ["FAILED", "FINISHED", "FINISHED"]
     archives = {suffix: folder / f"sweep{suffix}" for suffix in KINDS}
     for path in archives.values():
-        export_sweep(store_of(results), "ours", path)
+        export_sweep(store_of(results), "ours", path, results=results)
     return Swept(results, archives)
+
+
+AFRESH = {f"stridelab.{word}" for word in ("signature", "uid", "sent", "members", "reason", "status")}
+"""Tags that an import makes anew."""
 
 
 @pytest.mark.parametrize("suffix", KINDS)
 def test_everything_arrives_as_it_left(swept: Swept, there: Path, suffix: str) -> None:
     done = import_sweep(swept.archives[suffix], store_of(there), there)
-    assert (len(done.new), done.num_known, done.complete) == (4, 0, True)
+    assert (len(done.new), done.num_known, done.sent.complete) == (4, 0, True)
     was, now = swept.record, find_sweep(store_of(there), done.run_id)
     assert run_table(was).drop(columns="run_id").equals(run_table(now).drop(columns="run_id"))
     for one, other in zip((was.run, *was.runs), (now.run, *now.runs), strict=True):
@@ -104,7 +109,7 @@ def test_everything_arrives_as_it_left(swept: Swept, there: Path, suffix: str) -
         assert one.artifacts() == other.artifacts()
         for path in one.artifacts():
             assert one.artifact(path).read_bytes() == other.artifact(path).read_bytes()
-        ours = {key for key in one.tags if key.startswith("stridelab.")} - {"stridelab.signature"}
+        ours = {key for key in one.tags if key.startswith("stridelab.")} - AFRESH
         assert {key: one.tags[key] for key in ours} == {key: other.tags[key] for key in ours}
         archive = hashlib.sha256(swept.archives[suffix].read_bytes()).hexdigest()
         assert other.tags["stridelab.imported"] == archive
@@ -150,7 +155,7 @@ def test_an_import_that_was_cut_off_is_completed(swept: Swept, tmp_path: Path, t
     other = local_store(tmp_path / "other", template)
     again = import_sweep(swept.archives[".tar.gz"], other, there)
     assert again.new == done.new[-1:]
-    assert sync(other, there)
+    assert sync(other, there).complete
     assert run_table(find_sweep(other)).drop(columns="run_id").equals(run_table(swept.record).drop(columns="run_id"))
 
 
@@ -197,37 +202,57 @@ def test_what_could_not_be_imported_is_not_exported(swept: Swept, tmp_path: Path
 
 def test_a_sweep_that_has_grown_since_comes_in_whole(tmp_path: Path, there: Path) -> None:
     results = there
-    small = replace(SWEEP, tags=dict(SWEEP.tags) | {"stridelab.members": RUN.signature})
+    small = listing(RUN)
     first = import_sweep(tar_of(tmp_path / "small.tar.gz", members(small, RUN)), store_of(results), results)
-    more = replace(RUN, uid="d" * 32, signature="5" * 16, name="more", tags={"stridelab.signature": "5" * 16} | ROLE)
-    large = replace(SWEEP, tags=dict(SWEEP.tags) | {"stridelab.members": f"{more.signature},{RUN.signature}"})
+    signed = journal(tags(signature="5" * 16, role="run"), ("artifact", {"path": "page.html", "to": ""}))
+    more = replace(RUN, uid="d" * 32, signature="5" * 16, name="more", records=signed)
+    large = listing(more, RUN)
     second = import_sweep(tar_of(tmp_path / "large.tar.gz", members(large, RUN, more)), store_of(results), results)
-    assert (len(second.new), second.num_known, second.listed, second.complete) == (1, 2, True, True)
+    assert (len(second.new), second.num_known, second.listed, second.sent.complete) == (1, 2, True, True)
     assert second.run_id == first.run_id
-    sweep = find_sweep(store_of(results), first.run_id)
-    assert [run.name for run in sweep.runs] == ["more", "strides=1-2-2 seed=0"]
-    assert sweep.run.status == "FINISHED"
+    for where in (None, results):
+        sweep = find_sweep(store_of(results), first.run_id, results=where)
+        assert [run.name for run in sweep.runs] == ["more", "strides=1-2-2 seed=0"]
+        assert sweep.run.status == "FINISHED"
+
+
+def listing(*runs: Parcel) -> Parcel:
+    """The sweep, with these members."""
+    words = ",".join(f"{run.signature}:{run.uid}" for run in runs)
+    return replace(SWEEP, records=journal(tags(sweep="theirs", role="sweep", members=words)))
 
 
 # Hostile archives. A sound one first: a sweep, a run, an artifact.
 
 PAGE = b"<p>hello"
-ROLE = {"stridelab.role": "run"}
 SHA = hashlib.sha256(PAGE).hexdigest()
-RUN = Portable(
+BEGAN, ENDED = 1_700_000_000_000, 1_700_000_001_000
+
+
+def journal(*entries: tuple[str, dict[str, Any]], status: str = "FINISHED") -> tuple[Record, ...]:
+    """That of a run that began, recorded `entries`, and ended."""
+    start = {"status": "RUNNING", "reason": "", "uid": "a" * 32, "parent": None, "pid": 1}
+    all_of_it = [("status", start), *entries, ("status", {"status": status, "reason": ""})]
+    return tuple(Record(number, kind, BEGAN + number, data) for number, (kind, data) in enumerate(all_of_it, start=1))
+
+
+def tags(**values: str) -> tuple[str, dict[str, Any]]:
+    return "tags", {f"stridelab.{key}": value for key, value in values.items()}
+
+
+POINT = ("metrics", {"step": 1, "values": {"test/acc": 0.5}})
+RUN = Parcel(
     uid="a" * 32,
     signature="0123456789abcdef",
     name="strides=1-2-2 seed=0",
     role="run",
-    status="FINISHED",
-    reason="",
-    start_ms=1_700_000_000_000,
-    end_ms=1_700_000_001_000,
-    params={"stride_1": "1"},
-    tags={"stridelab.signature": "0123456789abcdef", "stridelab.role": "run"},
-    metrics={"test/acc": [(1, 0.5, 1_700_000_000_500)]},
-    datasets=[],
-    artifacts={"page.html": SHA},
+    records=journal(
+        tags(signature="0123456789abcdef", role="run"),
+        ("params", {"stride_1": "1"}),
+        POINT,
+        ("artifact", {"path": "page.html", "to": ""}),
+    ),
+    files={"page.html": SHA},
 )
 SWEEP = replace(
     RUN,
@@ -235,24 +260,22 @@ SWEEP = replace(
     signature="fedcba9876543210",
     name="theirs",
     role="sweep",
-    params={},
-    tags={"stridelab.sweep": "theirs", "stridelab.role": "sweep", "stridelab.signature": "fedcba9876543210"},
-    metrics={},
-    artifacts={},
+    records=journal(tags(sweep="theirs", role="sweep", signature="fedcba9876543210")),
+    files={},
 )
 
 Member = tuple[Any, bytes]
 """A name, TarInfo or ZipInfo, with the content."""
 
 
-def members(*records: Portable, files: Mapping[str, bytes] | None = None, **manifest: Any) -> list[Member]:
+def members(*records: Parcel, files: Mapping[str, bytes] | None = None, **manifest: Any) -> list[Member]:
     """A sound archive of these, the manifest first."""
     inner = {f"runs/{record.key}.json": record.to_json() for record in records}
     inner |= {f"files/{sha}": content for sha, content in (files or {SHA: PAGE}).items()}
     listed = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in inner.items()
     }
-    whole = {"format": "stridelab sweep", "version": 1, "files": listed} | manifest
+    whole = {"format": "stridelab sweep", "version": 2, "files": listed} | manifest
     return [(MANIFEST, json.dumps(whole).encode()), *inner.items()]
 
 
@@ -331,7 +354,7 @@ HOSTILE_TAR: dict[str, tuple[Callable[[], list[Member]], str]] = {
     "the manifest last": (lambda: [*SOUND[1:], SOUND[0]], r"comes before manifest\.json"),
     "no manifest": (list, r"holds no manifest\.json|damaged"),
     "another kind of archive": (lambda: members(SWEEP, format="else"), "is not that of a sweep exported by Stridelab"),
-    "a later version": (lambda: members(SWEEP, RUN, version=2), "is of format version 2; this Stridelab reads 1"),
+    "a later version": (lambda: members(SWEEP, RUN, version=3), "is of format version 3; this Stridelab reads 2"),
     "a manifest of depth": (lambda: [(MANIFEST, b"[" * 200_000)], r"'manifest\.json' is not JSON"),
     "a name that is not its hash": (
         lambda: members(SWEEP, RUN, files={"0" * 64: PAGE}),
@@ -339,7 +362,7 @@ HOSTILE_TAR: dict[str, tuple[Callable[[], list[Member]], str]] = {
     ),
     "a file of no run": (lambda: members(SWEEP), "belongs to no run"),
     "a run without its file": (
-        lambda: members(SWEEP, replace(RUN, artifacts={"page.html": SHA, "x": "1" * 64})),
+        lambda: members(SWEEP, replace(RUN, files={"page.html": SHA, "x": "1" * 64})),
         "is an artifact of a run but not in the archive",
     ),
     "two sweeps": (lambda: members(SWEEP, replace(SWEEP, uid="c" * 32), RUN), "holds 2 sweeps; it must hold 1"),
@@ -402,6 +425,8 @@ LIMITS = {
     "files": (Limits(files=3), "is one too many; 3 files are the most"),
     "bytes": (Limits(total_bytes=1200), r"goes beyond 1,200 bytes in all|bytes; 1,200 are the most"),
     "records": (Limits(json_bytes=600), "goes beyond 600 bytes of records, which are the most"),
+    "a record": (Limits(record_bytes=400), "holds .* bytes; 400 a record are the most"),
+    "points": (Limits(points=0), "holds 1 values of metrics; 0 are the most"),
 }
 
 
@@ -444,12 +469,18 @@ def test_a_header_that_leads_back_does_not_loop(tmp_path: Path) -> None:
     refused(path, tmp_path, match="Nothing was imported|damaged")
 
 
+def contents_of(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    records: dict[str, Any] = {}
+    sizes = read(path, limits=Limits(), take=records.__setitem__).sizes
+    return records, sizes
+
+
 @pytest.mark.parametrize("suffix", KINDS)
 def test_a_damaged_file_is_refused_or_holds_the_very_same(tmp_path: Path, suffix: str) -> None:
     """Cut at any length, a byte changed anywhere: bytes that mean nothing (a gzip's date) may change."""
     make = tar_of if suffix == ".tar.gz" else zip_of
     whole = make(tmp_path / f"whole{suffix}", SOUND).read_bytes()
-    sound = read(tmp_path / f"whole{suffix}", limits=Limits())
+    sound = contents_of(tmp_path / f"whole{suffix}")
     path = tmp_path / f"damaged{suffix}"
     for length in range(0, len(whole), max(1, len(whole) // 60)):
         path.write_bytes(whole[:length])
@@ -461,12 +492,12 @@ def test_a_damaged_file_is_refused_or_holds_the_very_same(tmp_path: Path, suffix
         changed[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
         path.write_bytes(changed)
         try:
-            contents = read(path, limits=Limits())
+            contents = contents_of(path)
         except ValueError as error:
             said.append(str(error))
         else:
             kept += 1
-            assert (contents.records, contents.sizes) == (sound.records, sound.sizes)
+            assert contents == sound
     assert all(text.startswith(str(path)) for text in said)
     assert kept < 150
 
@@ -482,32 +513,47 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
         refused(tmp_path / name, tmp_path, match=f"{name} is damaged, or no archive of this kind")
 
 
+def entry(kind: Any, **data: Any) -> dict[str, Any]:
+    return {"records": journal((kind, data))}
+
+
 BAD_RECORDS = {
-    "a path above": ({"artifacts": {"../../evil": SHA}}, r"artifact '\.\./\.\./evil' is not a path inside"),
-    "an absolute path": ({"artifacts": {"/tmp/evil": SHA}}, "artifact '/tmp/evil' is not a path inside"),
-    "a path through above": ({"artifacts": {"a/../../evil": SHA}}, "is not a path inside a run's artifacts"),
-    "a backslash": ({"artifacts": {"..\\evil": SHA}}, "is not made of at most 10 parts"),
-    "a drive": ({"artifacts": {"C:evil": SHA}}, "is not made of at most 10 parts"),
-    "a NUL": ({"artifacts": {"a\0b": SHA}}, "is not made of at most 10 parts"),
-    "too deep": ({"artifacts": {"a/" * 10 + "b": SHA}}, "is not made of at most 10 parts"),
-    "two that differ in case": ({"artifacts": {"Page": SHA, "page": SHA}}, "is at, above or below another"),
-    "a file as a folder": ({"artifacts": {"a": SHA, "a/b": SHA}}, "artifact 'a/b' is at, above or below another"),
-    "no hash": ({"artifacts": {"page.html": "../x"}}, "must come with the SHA-256"),
+    "a path above": ({"files": {"../../evil": SHA}}, r"artifact '\.\./\.\./evil' is not a path inside"),
+    "an absolute path": ({"files": {"/tmp/evil": SHA}}, "artifact '/tmp/evil' is not a path inside"),
+    "a path through above": ({"files": {"a/../../evil": SHA}}, "is not a path inside a run's artifacts"),
+    "a backslash": ({"files": {"..\\evil": SHA}}, "is not made of at most 10 parts"),
+    "a drive": ({"files": {"C:evil": SHA}}, "is not made of at most 10 parts"),
+    "a NUL": ({"files": {"a\0b": SHA}}, "is not made of at most 10 parts"),
+    "too deep": ({"files": {"a/" * 10 + "b": SHA}}, "is not made of at most 10 parts"),
+    "two that differ in case": ({"files": {"Page": SHA, "page": SHA}}, "is at, above or below another"),
+    "a file as a folder": ({"files": {"a": SHA, "a/b": SHA}}, "artifact 'a/b' is at, above or below another"),
+    "the journal itself": ({"files": {"journal.jsonl": SHA}}, "is a file that a run's folder keeps for itself"),
+    "its position": ({"files": {"mirror.json": SHA}}, "is a file that a run's folder keeps for itself"),
+    "a checkpoint": ({"files": {"checkpoints/1.ckpt": SHA}}, "is a file that a run's folder keeps for itself"),
+    "no hash": ({"files": {"page.html": "../x"}}, "must come with the SHA-256"),
     "a uid that is a path": ({"uid": "../" * 10 + "ab"}, "uid must be 32 hex digits"),
     "a signature that is a path": ({"signature": "../x"}, "signature must be a signature"),
     "a name for the terminal": ({"name": "\x1b[2Jhello"}, "name must be 1 to 250 printable characters"),
     "an unknown role": ({"role": "admin"}, "role must be one of run, sweep"),
-    "a status": ({"status": "RUNNING"}, "status must be one of FINISHED, FAILED, KILLED"),
-    "a metric's name": ({"metrics": {"../x": []}}, r"holds a metric name '\.\./x'"),
-    "a metric's value": ({"metrics": {"x": [(1, True, 5)]}}, r"must be \[step, value, ms\]"),
-    "a step": ({"metrics": {"x": [(1 << 70, 1.0, 5)]}}, r"must be \[step, value, ms\]"),
-    "a tag's name": ({"tags": {"a\nb": "x"}}, "holds a tag name"),
-    "a tag's length": ({"tags": {"a": "x" * 8001}}, "tag 'a' must be text of at most 8000"),
-    "a tag for the terminal": ({"tags": {"stridelab.variant": "\x1b[2J"}}, "'stridelab.variant' must be printable"),
-    "a surrogate": ({"params": {"a": "\ud800"}}, "parameter 'a' must be text"),
-    "time": ({"start_ms": -1}, "start_ms must be ms since 1970"),
-    "an end before the start": ({"end_ms": 5}, "ends before it starts"),
-    "a dataset": ({"datasets": [{"name": "x"}]}, "datasets must be a list of name, digest"),
+    "no journal": ({"records": ()}, "journal must begin with a status"),
+    "a status": ({"records": journal(status="DONE")}, "status must be RUNNING or one of FINISHED, FAILED, KILLED"),
+    "a kind": (entry("code", run="x"), "holds an entry that is none: 'code'"),
+    "a kind that is none": (entry(["metrics"], step=1), "holds an entry that is none"),
+    "a metric's name": (entry("metrics", step=1, values={"../x": 1.0}), r"holds a metric name '\.\./x'"),
+    "a metric's value": (entry("metrics", step=1, values={"x": True}), "metric 'x' must be a number"),
+    "a value of text": (entry("metrics", step=1, values={"x": "1"}), "metric 'x' must be a number"),
+    "a step": (entry("metrics", step=1 << 70, values={"x": 1.0}), "a step must be a whole number"),
+    "no step": (entry("metrics", values={"x": 1.0}), "holds an entry that is none: 'metrics'"),
+    "a tag's name": (entry("tags", **{"a\nb": "x"}), "holds a tag name"),
+    "a tag's length": (entry("tags", a="x" * 8001), "tag 'a' must be text of at most 8000"),
+    "a tag for the terminal": (entry("tags", **{"stridelab.variant": "\x1b[2J"}), "'stridelab.variant' must be prin"),
+    "a surrogate": (entry("params", a="\ud800"), "parameter 'a' must be text"),
+    "an image elsewhere": (entry("image", key="x", step=1, file="../x"), "image 'x' must be in a file of its key"),
+    "an artifact elsewhere": (entry("artifact", path="../x", to=""), r"artifact '\.\./x' in '' is not a path"),
+    "an artifact to elsewhere": (entry("artifact", path="x", to="../y"), r"artifact 'x' in '\.\./y' is not a path"),
+    "time": ({"records": (Record(1, "status", -1, RUN.records[0].data),)}, "times must be ms, in order"),
+    "an end before the start": ({"records": (*RUN.records, replace(RUN.records[0], ms=5))}, "must be ms, in order"),
+    "a dataset": (entry("dataset", name="x"), "a dataset must be text for name, digest"),
 }
 
 
@@ -520,7 +566,7 @@ def test_hostile_records_are_refused_with_nothing_written(tmp_path: Path, what: 
 @pytest.mark.parametrize("name", ["../../evil", "a/b", "..", "", "a" * 101, ".hidden"])
 def test_a_sweep_that_is_named_like_a_path_is_refused(tmp_path: Path, name: str) -> None:
     """Reports go to a folder of that name."""
-    tagged = replace(SWEEP, tags=dict(SWEEP.tags) | {"stridelab.sweep": name})
+    tagged = replace(SWEEP, records=journal(tags(sweep=name, role="sweep")))
     refused(tar_of(tmp_path / "evil.tar.gz", members(tagged, RUN)), tmp_path, match="a folder is named after it")
 
 
@@ -533,11 +579,13 @@ def test_what_a_path_may_be() -> None:
     assert not clashing({"a/b": 1, "a/c": 1, "ab": 1})
 
 
-def test_a_record_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
-    from stridelab.tracking.portable import parse
-
-    odd = replace(RUN, metrics={"x": [(-1, math.inf, 5), (0, -math.inf, 5), (1, 0.1, 5), (2, 5e-324, 5)]})
-    assert parse(json.loads(odd.to_json()), at="here") == odd
+def test_a_record_comes_back_from_json_as_it_was() -> None:
+    values = {"a": "inf", "b": "-inf", "c": 0.1, "d": 5e-324, "e": "nan", "f": -0.0, "g": 1 << 52}
+    odd = replace(RUN, **entry("metrics", step=-1, values=values))
+    assert unpack(json.loads(odd.to_json()), at="here") == odd
+    for number in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="must be a number"):
+            unpack(json.loads(replace(RUN, **entry("metrics", step=0, values={"a": number})).to_json()), at="here")
 
 
 def test_a_power_cut_while_writing_leaves_no_half_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -546,7 +594,7 @@ def test_a_power_cut_while_writing_leaves_no_half_archive(tmp_path: Path, monkey
 
     page = tmp_path / "page"
     page.write_bytes(PAGE)
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr("os.link", fail)
     with pytest.raises(OSError, match="no space left"):
         write(tmp_path / "a.zip", {}, {SHA: page}, limits=Limits())
     assert list(tmp_path.iterdir()) == [page]

@@ -19,7 +19,7 @@ from stridelab.config import load
 from stridelab.config.variants import science
 from stridelab.data.augment import Moves, moved
 from stridelab.data.batches import Batches
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data, Split
 from stridelab.data.storage import OnDisk
 from stridelab.plan.variant import layers_of

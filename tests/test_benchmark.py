@@ -17,9 +17,9 @@ from stridelab import names
 from stridelab.benchmark import cpu_load, session
 from stridelab.benchmark.cpu_load import Load, Moment
 from stridelab.benchmark.interleave import take_turns
-from stridelab.benchmark.process import Lost, Process
+from stridelab.benchmark.process import Lost, WorkerProcess
 from stridelab.benchmark.session import is_measured
-from stridelab.benchmark.timing import Measured, Session, Timing
+from stridelab.benchmark.timing import Session, Timing, VariantTimings
 from stridelab.benchmark.worker import Worker
 from stridelab.benchmark.workloads import TINY, WORKLOADS, Subject, Workload
 from stridelab.cli.benchmark import benchmark, main
@@ -28,10 +28,10 @@ from stridelab.config import expand, load
 from stridelab.models.build import build
 from stridelab.plan import layer_plan_of
 from stridelab.system.processes import usable_cores
-from stridelab.tracking.amending import amend
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.mlflow_reader import RunRecord
+from stridelab.tracking.run import amend
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.status import read_status
 from stridelab.tracking.store import resolve_store
@@ -53,7 +53,7 @@ def timing(seconds: Sequence[Sequence[float]], batch: int = 256) -> Timing:
     return Timing(batch, [list(passes) for passes in seconds])
 
 
-def session_of(measured: Measured, *, before: Load = ALONE, during: Load = ALONE) -> Session:
+def session_of(measured: VariantTimings, *, before: Load = ALONE, during: Load = ALONE) -> Session:
     return Session({measured.name: measured}, before, during)
 
 
@@ -72,7 +72,7 @@ def test_figures_are_of_the_rounds_and_the_percentile_of_all_passes() -> None:
 
 @pytest.mark.parametrize(("rounds", "given"), [(9, False), (10, True)])
 def test_a_percentile_of_few_passes_is_not_given(*, rounds: int, given: bool) -> None:
-    measured = Measured("a", threads=1, timings={WORKLOADS[0]: timing(rounds * [10 * [0.001]], batch=1)})
+    measured = VariantTimings("a", threads=1, timings={WORKLOADS[0]: timing(rounds * [10 * [0.001]], batch=1)})
     assert ("benchmark/forward_batch1_p99_ms" in measured.metrics()) == given
     assert "benchmark/forward_batch1_images_per_s" not in measured.metrics()
 
@@ -92,14 +92,14 @@ def test_figures_are_trusted_when_they_are_steady_and_nothing_else_ran(
     slow: float, before: float | None, during: float, mark: str
 ) -> None:
     rounds = [[0.01], [0.01], [0.01], [0.01 * (1 + slow) / 2], [0.01 * slow], [0.01 * slow], [0.01 * slow]]
-    measured = Measured("a", threads=1, timings={WORKLOADS[1]: timing(rounds)})
+    measured = VariantTimings("a", threads=1, timings={WORKLOADS[1]: timing(rounds)})
     assert session_of(measured, before=Load(before, 2), during=Load(during, 2)).mark("a") == mark
 
 
 def test_few_rounds_and_lost_processes_are_not_trusted() -> None:
-    few = Measured("a", threads=1, timings={WORKLOADS[1]: timing(4 * [[0.01]])})
+    few = VariantTimings("a", threads=1, timings={WORKLOADS[1]: timing(4 * [[0.01]])})
     assert session_of(few).mark("a") == "untrusted: 4 rounds are too few"
-    lost = Measured("a", threads=1, lost="its process ended with exit code -9")
+    lost = VariantTimings("a", threads=1, lost="its process ended with exit code -9")
     assert session_of(lost).mark("a") == "untrusted: its process ended with exit code -9"
     assert lost.metrics() == {"benchmark/num_rounds": 0.0}
 
@@ -124,13 +124,13 @@ def test_what_others_use_is_all_work_but_ours(tmp_path: Path, monkeypatch: pytes
 
 def test_variants_take_turns_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, str, Any]] = []
-    before = Process.call
+    before = WorkerProcess.call
 
-    def call(self: Process, method: str, *arguments: Any, **named: Any) -> Any:
+    def call(self: WorkerProcess, method: str, *arguments: Any, **named: Any) -> Any:
         calls.append((self.process.pid or 0, method, arguments))
         return before(self, method, *arguments, **named)
 
-    monkeypatch.setattr(Process, "call", call)
+    monkeypatch.setattr(WorkerProcess, "call", call)
     subjects = [subject("2-2"), subject("4-2"), subject("2-4")]
     session = take_turns(subjects, TINY)
     pids = list(dict.fromkeys(pid for pid, _, _ in calls))
@@ -149,15 +149,15 @@ def test_variants_take_turns_in_processes_of_their_own(monkeypatch: pytest.Monke
 
 
 def test_a_variant_whose_process_dies_is_left_out_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, killed = Process.call, []
+    before, killed = WorkerProcess.call, []
 
-    def call(self: Process, method: str, *arguments: Any, **named: Any) -> Any:
+    def call(self: WorkerProcess, method: str, *arguments: Any, **named: Any) -> Any:
         if method == "block" and not killed:
             killed.append(self.process.pid)
             os.kill(self.process.pid or 0, signal.SIGKILL)
         return before(self, method, *arguments, **named)
 
-    monkeypatch.setattr(Process, "call", call)
+    monkeypatch.setattr(WorkerProcess, "call", call)
     session = take_turns([subject("2-2"), subject("4-2")], TINY)
     assert session.variants["strides=2-2"].lost == "its process ended with exit code -9"
     assert session.variants["strides=2-2"].metrics() == {"benchmark/num_rounds": 0.0}
@@ -165,7 +165,7 @@ def test_a_variant_whose_process_dies_is_left_out_and_the_others_are_measured(mo
 
 
 def test_a_worker_ends_when_nobody_is_left_to_ask_it() -> None:
-    process = Process(subject())
+    process = WorkerProcess(subject())
     assert process.call("device_name") == ""
     process.pipe.close()
     process.process.join(20)
@@ -173,7 +173,7 @@ def test_a_worker_ends_when_nobody_is_left_to_ask_it() -> None:
 
 
 def test_what_goes_wrong_over_there_is_said_here() -> None:
-    process = Process(subject())
+    process = WorkerProcess(subject())
     try:
         with pytest.raises(Lost, match="AttributeError: 'Worker' object has no attribute 'dance'"):
             process.call("dance")

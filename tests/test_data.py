@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stridelab.data import DATASETS, DataConfig
+from stridelab.data.catalog.arrays import ARRAY_SETS
+from stridelab.data.contents import contents_of
 from stridelab.data.formats import READERS
-from stridelab.data.loaders import load
-from stridelab.data.sets.arrays import ARRAY_SETS
+from stridelab.data.load import load
 from stridelab.data.splits import Split, channel_statistics, digest_of, probe_images, stratified_order
 
 CONF = Path(__file__).parents[1] / "conf" / "data"
@@ -36,7 +37,8 @@ def rows(split: Split) -> set[bytes]:
 
 def test_choosing_data_imports_no_torch():
     code = (
-        "import sys, stridelab.data as d; d.missing(d.DataConfig(name='cifar10'));"
+        "import sys, stridelab.data as d; from stridelab.data import contents, files;"
+        "files.missing(config := d.DataConfig(name='cifar10')); contents.contents_of(config);"
         "print(d.DATASETS['cifar10'].input_size, {'torch', 'numpy', 'torchvision'} & set(sys.modules))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -69,8 +71,8 @@ def test_nonsense_is_refused_with_key_value_and_rule(changes, message):
 @pytest.mark.parametrize("name", ARRAY_SETS)
 def test_sizes_are_known_without_reading(name):
     config, facts = DataConfig(name=name, train_size=1000), DATASETS[name]
-    assert (config.num_train, config.num_val) == (1000, facts.num_train // 10)
-    assert DataConfig(name=name).num_train == facts.num_train - facts.num_train // 10
+    assert (contents_of(config).num_train, contents_of(config).num_val) == (1000, facts.num_train // 10)
+    assert contents_of(DataConfig(name=name)).num_train == facts.num_train - facts.num_train // 10
     assert facts.num_classes == len(set(facts.class_names)) >= 10
     assert facts.files.reader in READERS
 

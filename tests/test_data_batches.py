@@ -8,7 +8,7 @@ from torchvision.transforms import Compose, Normalize, ToPILImage, ToTensor
 
 from stridelab.data import DataConfig
 from stridelab.data.batches import Batches
-from stridelab.data.loaders import load
+from stridelab.data.load import load
 from stridelab.data.splits import Split, channel_statistics
 
 FORMATS = [torch.channels_last, torch.contiguous_format]

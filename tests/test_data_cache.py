@@ -19,15 +19,16 @@ from PIL import Image
 
 from stridelab.cli.train import start
 from stridelab.config import load as compose
-from stridelab.data import DataConfig, splits
-from stridelab.data import cache as cache_file
+from stridelab.data import DataConfig, decode, splits
 from stridelab.data.batches import Batches
-from stridelab.data.image_index import listed
+from stridelab.data.cache import Recipe, source_digest
+from stridelab.data.contents import forget, index_of
 from stridelab.data.images import read_image
-from stridelab.data.loaders import load
+from stridelab.data.load import load
 from stridelab.data.splits import Data, channel_statistics, digest_of
 from stridelab.data.storage import OnDisk
 from stridelab.reproduce.rebuild import rebuild
+from stridelab.system.locks import locked
 
 ROOT = Path(__file__).parents[1]
 SIZE, EACH = 16, 60
@@ -48,12 +49,12 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Seven images a block, the last one shorter."""
-    monkeypatch.setattr(cache_file, "BLOCK_BYTES", 7 * SIZE * SIZE * 3)
+    monkeypatch.setattr(decode, "BLOCK_BYTES", 7 * SIZE * SIZE * 3)
 
 
 @pytest.fixture
 def config(pictures, tmp_path) -> DataConfig:
-    listed.cache_clear()
+    forget()
     return DataConfig(name="image_folder", root=str(pictures), size=SIZE, cache_dir=str(tmp_path / "cache"))
 
 
@@ -127,28 +128,26 @@ def test_a_damaged_note_of_facts_is_made_again(config):
 BUILD = """
 import os, sys
 from pathlib import Path
-from stridelab.data import DataConfig, cache, decode
-cache.BLOCK_BYTES = 7 * 16 * 16 * 3
-at, slow = int(sys.argv[3]), float(sys.argv[4])
+from stridelab.data import DataConfig, decode
+decode.BLOCK_BYTES = 7 * 16 * 16 * 3
+at = int(sys.argv[3])
 read, count = decode.read_image, 0
-def slowly(*arguments, **keys):
+def killed_at_one(*arguments, **keys):
     global count
     count += 1
     if count == at:
         os.kill(os.getpid(), 9)
-    import time; time.sleep(slow)
     return read(*arguments, **keys)
-decode.read_image = slowly
-from stridelab.data.ready import ready
+decode.read_image = killed_at_one
 config = DataConfig(name="image_folder", root=sys.argv[1], size=16, cache_dir=sys.argv[2])
-ready(config, checked=False, progress=lambda event: print(event.get("said", "decoded"), flush=True))
+decode.decode(config, checked=False, progress=lambda event: print(event.get("said", "decoded"), flush=True))
 print("images read:", count)
 """
 
 
-def builder(config: DataConfig, *, killed_at: int = -1, slow: float = 0.0) -> subprocess.Popen[str]:
+def builder(config: DataConfig, *, killed_at: int = -1) -> subprocess.Popen[str]:
     """A process that decodes, and is killed when it comes to an image."""
-    command = [sys.executable, "-c", BUILD, config.root, str(config.cache_dir), str(killed_at), str(slow)]
+    command = [sys.executable, "-c", BUILD, config.root, str(config.cache_dir), str(killed_at)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -159,38 +158,30 @@ def kill(config: DataConfig, *, at: int) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_build_that_was_killed_goes_on_and_ends_with_the_same_bytes(config, pictures, small_blocks):
-    for image in (52, 40):
+def test_after_a_kill_the_same_command_ends_with_the_right_bytes(config, pictures):
+    for image in (1, 52, 120):
         kill(config, at=image)
         assert not files(config, "*.u8") + files(config, "*.json")
-    said, errors = builder(config).communicate()
-    read = int(re.search(r"images read: (\d+)", said)[1])
-    assert not errors
-    assert read <= 120 - 2 * 28  # at least four whole blocks of seven from each of the two before it
+    (left,) = files(config, "*.part")
+    left.write_bytes(b"spoiled" * 10_000)
+    said, _ = builder(config).communicate()
+    assert said.endswith("images read: 120\n")
     assert pixel_file(config).read_bytes() == expected_bytes(pictures)
+    assert {path.suffix for path in files(config, "*")} == {".u8", ".json", ".lock"}
     assert told(config)[1] == []
 
 
-def test_a_block_that_was_half_written_or_spoiled_is_decoded_again(config, pictures, small_blocks):
-    kill(config, at=80)
-    (part,) = files(config, "*.part")
-    (log,) = files(config, "*.part.log")
-    content = bytearray(part.read_bytes())
-    content[3 * 7 * SIZE * SIZE * 3] ^= 1  # the first byte of block 3
-    part.write_bytes(content)
-    log.write_text(log.read_text() + '{"sha256": "cut o')
-    said, _ = builder(config).communicate()
-    assert int(re.search(r"images read: (\d+)", said)[1]) == 120 - 3 * 7
-    assert pixel_file(config).read_bytes() == expected_bytes(pictures)
-
-
 def test_of_two_builders_one_builds_and_the_other_waits_and_says_so(config, pictures):
-    first = builder(config, slow=0.02)
-    assert first.stdout.readline()  # it is at it
-    second = builder(config, slow=0.02)
-    said = [process.communicate()[0] for process in (first, second)]
-    assert [process.returncode for process in (first, second)] == [0, 0]
-    assert said[1] == "another process is decoding these images; waiting for it\nimages read: 0\n"
+    header, index = decode.header_of(config), index_of(config)
+    header.parent.mkdir()
+    with locked(header.with_suffix(".lock")):
+        other = builder(config)
+        said = other.stdout.readline()
+        assert said.startswith(f"another process is decoding these images; waiting for it (process {os.getpid()} on ")
+        recipe = Recipe(config.name, source_digest(index), len(index.paths), SIZE, SIZE, 3)
+        decode.make(index, header, recipe, lambda event: None)
+    assert other.communicate()[0] == "images read: 0\n"
+    assert other.returncode == 0
     assert pixel_file(config).read_bytes() == expected_bytes(pictures)
 
 
@@ -203,8 +194,8 @@ def spoil(path: Path, at: int) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda config: spoil(pixel_file(config), 0), r"\.u8 is damaged: blocks 0 are not as they were written"),
-        (lambda config: spoil(pixel_file(config), -1), r"\.u8 is damaged: blocks 17 are not"),
+        (lambda config: spoil(pixel_file(config), 0), r"\.u8 is damaged: its bytes are not as they were written"),
+        (lambda config: spoil(pixel_file(config), -1), r"\.u8 is damaged: its bytes are not"),
         (
             lambda config: os.truncate(pixel_file(config), 1000),
             r"\.u8 is damaged: it has 1,000 bytes instead of 92,160",
@@ -232,7 +223,7 @@ def test_damage_that_left_no_trace_but_in_the_bytes_is_found_before_a_sweep(conf
     spoil(path, 5000)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     again, events = told(config)
-    assert "blocks 0 are not" in events[0]
+    assert "its bytes are not" in events[0]
     assert same(again, before)
 
 
@@ -266,8 +257,6 @@ def test_changed_files_are_noticed(config, pictures, tmp_path, happens):
 
 
 def test_files_that_change_while_they_are_read_are_refused(config, pictures, tmp_path, monkeypatch):
-    from stridelab.data import decode
-
     root = tmp_path / "copy"
     shutil.copytree(pictures, root)
 
@@ -326,7 +315,8 @@ def test_what_a_device_is_given_is_the_split(config, memory_format, monkeypatch)
 PEAKS = """
 import sys, torch
 from pathlib import Path
-from stridelab.data import Batches, Split
+from stridelab.data.batches import Batches
+from stridelab.data.splits import Split
 from stridelab.data.storage import OnDisk
 for path, count in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
     split = Split(OnDisk(Path(path), (count, 64, 64, 3)), torch.zeros(count, dtype=torch.int64))

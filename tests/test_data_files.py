@@ -15,11 +15,11 @@ import pytest
 import torchvision.datasets
 
 from stridelab.data import DATASETS, DataConfig, files
+from stridelab.data.catalog.arrays import ARRAY_SETS, DEBIAN_FASHION_MNIST, EMBEDDED
+from stridelab.data.catalog.facts import DatasetFacts, Files
 from stridelab.data.files import fetch, missing
 from stridelab.data.formats import READERS, read_cifar, read_idx
-from stridelab.data.loaders import load
-from stridelab.data.sets.arrays import ARRAY_SETS
-from stridelab.data.spec import DEBIAN_FASHION_MNIST, EMBEDDED, DatasetFacts, Files
+from stridelab.data.load import load
 
 IDX_NAMES = list(DATASETS["mnist"].files.digests)
 PLACE = "FashionMNIST/raw"
@@ -79,7 +79,7 @@ def tiny(monkeypatch, tmp_path):
         ),
     )
     monkeypatch.setitem(DATASETS, "tiny", facts)
-    return DataConfig(name="tiny", root=str(tmp_path / "root"), download=False)
+    return DataConfig(name="tiny", root=str(tmp_path / "mine"), download=False)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -87,7 +87,7 @@ def test_idx_files_read_as_torchvision_reads_them(tiny, packed):
     root = Path(tiny.root)
     write(root / PLACE, IDX_CONTENTS, packed=packed)
     write(root / "FashionMNIST" / "raw", IDX_CONTENTS)  # torchvision itself reads unpacked files only
-    arrays = read_idx(root / PLACE, digests=tiny.facts.files.digests)
+    arrays = read_idx(root / PLACE, digests=tiny.files.digests)
     for train, (images, labels) in zip((True, False), (arrays[:2], arrays[2:]), strict=True):
         theirs = torchvision.datasets.FashionMNIST(root, train=train)
         assert np.array_equal(images[..., 0], theirs.data.numpy())
@@ -122,11 +122,11 @@ def test_nothing_found_says_what_was_tried_and_how_to_place_files(tiny, tmp_path
     assert str(caught.value) == reason
     assert reason.splitlines() == [
         "data.name=tiny: the files of this data set were not found. Tried, in this order:",
-        f"  1. {tmp_path}/root/{PLACE} (data.root={tmp_path}/root): lacks train-labels-idx1-ubyte, "
+        f"  1. {tmp_path}/mine/{PLACE} (data.root={tmp_path}/mine): lacks train-labels-idx1-ubyte, "
         "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte",
         f"  2. {tmp_path}/system (a package): no such folder",
         "  3. download: switched off (data.download=false)",
-        f"To place them by hand, put these files, as they are or as .gz, into {tmp_path}/root/{PLACE}:",
+        f"To place them by hand, put these files, as they are or as .gz, into {tmp_path}/mine/{PLACE}:",
         *(f"  {name}" for name in IDX_CONTENTS),
         f"or set data.root to a folder that has {PLACE}.",
         "data=fashion_mnist_mini comes with this package and needs no files.",

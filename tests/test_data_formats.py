@@ -17,7 +17,7 @@ import torchvision.datasets
 
 from stridelab.data import DATASETS, DataConfig
 from stridelab.data.formats import READERS
-from stridelab.data.loaders import load
+from stridelab.data.load import load
 from test_data_files import DAMAGE, Quiet, cifar_batch, idx, md5, pixels
 
 TRAIN, TEST = 40, 30

@@ -290,7 +290,7 @@ def test_adaptive_bins_have_a_field_only_when_all_alike(size, asked, known):
             r"layer 'deep' \(conv\) on a map of 3x3: a window of 5 .* nothing is left",
         ),
         ([layer("convv")], r"'convv' is not a kind of layer; choose one of activation, .*conv, "),
-        ([conv("", 4, 3, padding_mode="mirror")], r"'mirror' is not a padding_mode; choose one of circular, reflect"),
+        ([conv("", 4, 3, padding_mode="mirror")], r"'mirror' is not a padding_mode; choose one of zeros, reflect"),
         ([conv("", 4, 3, groups=3)], r"groups=3 must divide its 1 input and 4 output channels"),
         ([conv("", 4, 3, groups=0)], r"groups=0 must divide"),
         ([conv("", 0, 3)], r"out_channels=0 is not allowed"),

@@ -62,7 +62,7 @@ def test_an_edit_reaches_no_run_of_a_sweep_that_has_begun(copied: Path, launcher
     """What is loaded is signed, and goes on."""
     with start(copied, "seed=0,1,2", "trainer.max_epochs=8", f"launcher={launcher}") as sweep:
         wait_for(sweep, copied.parent, "results/runs/*/checkpoints/*.ckpt")
-        for room in ("data/loaders.py", "training/fit.py", "models/build.py", "training/throughput.py"):
+        for room in ("data/load.py", "training/fit.py", "models/build.py", "training/throughput.py"):
             with (copied / "stridelab" / room).open("a") as file:
                 file.write(EDIT)
         out, _ = sweep.communicate()

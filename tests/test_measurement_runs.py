@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from stridelab.config import load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.models import layer_plan
 from stridelab.training import fit as fitting

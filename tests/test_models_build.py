@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stridelab.geometry import IMAGE, KINDS, LayerPlan, layer, measure
-from stridelab.models import ModelConfig, layer_plan
+from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import BUILDERS, Network, build
 
 NUMPY_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def cnn(**choices: object) -> Network:
-    config = ModelConfig(channels=(4, 6, 8), **choices)
+    config = CnnConfig(channels=(4, 6, 8), **choices)
     return build(layer_plan(config, input_channels=3, input_size=(13, 16), num_classes=5))
 
 
@@ -249,7 +249,7 @@ def test_conv_layers_name_the_convolutions_in_order() -> None:
 
 def test_a_circular_net_is_invariant_to_shifts_by_its_effective_stride_and_to_no_others() -> None:
     for strides, jump in (("1-1-1", 1), ("1-2-1", 2), ("2-3-1", 6)):
-        config = ModelConfig(channels=(4, 6, 8), strides=strides, padding_mode="circular")
+        config = CnnConfig(channels=(4, 6, 8), strides=strides, padding_mode="circular")
         plan = layer_plan(config, input_channels=1, input_size=(24, 24), num_classes=5)
         assert measure(plan)[6].effective_stride == (jump, jump)
         net = build(plan).double().eval()

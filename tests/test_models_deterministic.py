@@ -12,8 +12,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stridelab.config import load
+from stridelab.geometry import PADDING_MODES
 from stridelab.models.build import BUILDERS, build, reflected
-from stridelab.models.settings import PADDING_MODES
 from stridelab.plan import layer_plan_of
 from stridelab.plan.warnings import NO_DETERMINISTIC_CUDA
 

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import stridelab
 from stridelab.geometry import IMAGE, LayerGeometry, LayerPlan, layer, measure, training_memory
-from stridelab.models import ModelConfig, layer_plan
+from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import build
 from stridelab.models.trace import geometry_of, trace
 from stridelab.training.memory import measured_saved_bytes
@@ -159,7 +159,7 @@ FAMILY_CASES = list(itertools.product(["1-1-1", "1-2-2", "3-1-2"], ["same", "hal
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
 def test_a_family_s_network_traces_back_to_the_plan_it_was_built_from(padding_mode: str) -> None:
     for strides, padding, head in FAMILY_CASES:
-        config = ModelConfig(strides=strides, padding=padding, padding_mode=padding_mode, head=head)
+        config = CnnConfig(strides=strides, padding=padding, padding_mode=padding_mode, head=head)
         plan = layer_plan(config, input_channels=3, input_size=(28, 33), num_classes=10)
         net = build(plan)
         planned, traced = measure(plan), geometry_of(net, (28, 33)).layers

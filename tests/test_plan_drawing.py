@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stridelab.config.grid import grid_of
-from stridelab.data.spec import DATASETS, EMBEDDED
+from stridelab.data.catalog import DATASETS
+from stridelab.data.catalog.arrays import EMBEDDED
 from stridelab.geometry import IMAGE, compose, layer
 from stridelab.geometry.drawing import Panel, draw
 from stridelab.geometry.drawing.maps import MANY_MAPS, maps_of, middle, seen_by

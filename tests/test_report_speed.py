@@ -11,8 +11,8 @@ from rich.console import Console
 
 from report_sweeps import Fake, grid, sweep_of
 from stridelab import report
-from stridelab.benchmark.timing import Measured, Timing
-from stridelab.benchmark.workloads import CELLS as MEASURED
+from stridelab.benchmark.timing import Timing, VariantTimings
+from stridelab.benchmark.workloads import WORKLOADS as MEASURED
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.speed import CELLS, column_of, memory_note, phase_of, sharing_text, speed_note
 from stridelab.report.table import COLUMNS
@@ -26,7 +26,7 @@ def benchmarked(fake: Fake, *, session: str = "a", mark: str = "trusted", at_onc
     """Twice as fast with every stride of 2."""
     speed = 2 ** fake.strides.count("2")
     timings = {cell: Timing(cell.batch, 12 * [10 * [cell.batch * 0.001 / speed]]) for cell in MEASURED}
-    metrics = Measured(fake.variant, threads=1, timings=timings).metrics()
+    metrics = VariantTimings(fake.variant, threads=1, timings=timings).metrics()
     tags = {"benchmark": mark, "benchmark_session": session, "benchmark_setup": "A processor, 1 thread"}
     tags |= {"runs_at_once": at_once, "peak_rss": "of the run: above the level before it"}
     return replace(fake, metrics=metrics, tags={f"stridelab.{name}": value for name, value in tags.items()})
@@ -95,7 +95,7 @@ def test_without_all_figures_the_speed_while_training_is_shown_and_what_shared_t
     assert "img/s: training while 2 runs trained at once" in printed(partly)
     assert "Some finished runs have no figures" in report.show_speed(partly).html
     page = report.show_training_speed(partly)
-    assert "Measured while 2 runs trained at once and shared the machine. Mean" in page.html
+    assert "VariantTimings while 2 runs trained at once and shared the machine. Mean" in page.html
     row = partly.by_variant["strides=1-1-1"]
     assert row["throughput/train_timed_images_mean"] == 1e4
     assert "10.0 k" in page.text.splitlines()[1]
@@ -106,7 +106,7 @@ def test_figures_of_two_sessions_are_not_compared() -> None:
     comparison = comparison_of(*runs)
     assert column_of(comparison, TRAINING) == f"{TRAINING}_mean"
     html = report.show_speed(comparison).html
-    assert "Measured at different times (2030-01-01 10:00 UTC, 2030-01-02 10:00 UTC): not to be compared." in html
+    assert "VariantTimings at different times (2030-01-01 10:00 UTC, 2030-01-02 10:00 UTC): not to be compared." in html
 
 
 def test_what_is_not_trusted_says_why_wherever_it_is_shown() -> None:
@@ -122,7 +122,7 @@ def test_what_is_not_trusted_says_why_wherever_it_is_shown() -> None:
 def test_a_sweep_that_was_not_measured_is_told_how_to() -> None:
     comparison = comparison_of(*grid(["1-1-1"]))
     page = report.show_speed(comparison)
-    assert "scripts/benchmark.py variants sweep=&lt;name&gt;" in page.html
+    assert "stridelab benchmark sweep=&lt;name&gt;" in page.html
     assert sharing_text(comparison) == "measured while the sweep trained"
     assert memory_note(comparison) == ""
 

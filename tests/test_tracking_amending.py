@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stridelab.tracking.amending import amend
 from stridelab.tracking.find import find_run
 from stridelab.tracking.journal import JOURNAL, last, read
-from stridelab.tracking.run import open_run
+from stridelab.tracking.run import amend, open_run
 from stridelab.tracking.status import read_status, repair, settle
 from tracking_stores import identity, leave_result, local_store, make_template, rows, send, stored_points
 

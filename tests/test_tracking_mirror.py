@@ -125,7 +125,9 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from tracking_stores import identity, mirror_of
-from stridelab.tracking import TrackingConfig, open_run, resolve_store
+from stridelab.tracking.run import open_run
+from stridelab.tracking.settings import TrackingConfig
+from stridelab.tracking.store import resolve_store
 results = Path({str(tmp_path)!r})
 start = time.perf_counter()
 mirror = mirror_of(resolve_store(TrackingConfig(), results_dir=results))
@@ -329,7 +331,7 @@ def test_a_store_that_is_lost_is_made_anew_from_the_journals(store: Store, runs:
     for file in moved.glob("mlflow.db*"):
         file.unlink()
     other = local_store(moved, template)
-    assert sync(other, moved, timeout_s=FLUSH_S)
+    assert sync(other, moved, timeout_s=FLUSH_S).complete
     (run,) = find_sweep(other, "s1").runs
     assert stored_points(other, run.run_id) == expected()
     assert len(run.artifacts("images")) == 2
@@ -344,7 +346,7 @@ def test_the_same_database_emptied_is_filled_again(store: Store, runs: Path) -> 
         for table in ("metrics", "latest_metrics", "tags", "runs"):
             database.execute(f"DELETE FROM {table}")
         database.commit()
-    assert sync(store, runs.parent, timeout_s=FLUSH_S)
+    assert sync(store, runs.parent, timeout_s=FLUSH_S).complete
     assert stored_points(store, find_run(store).run_id) == expected()
 
 
@@ -508,14 +510,14 @@ import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from tracking_stores import identity
-from stridelab.tracking import open_run
+from stridelab.tracking.run import open_run
 opened = open_run(Path({str(runs / "a")!r}), identity())
 opened.__enter__().metrics({{"a": 1.0}}, step=0)
 os._exit(9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
     with open_run(runs / "b", identity(2)):
-        assert sync(store, runs.parent, timeout_s=FLUSH_S)
+        assert sync(store, runs.parent, timeout_s=FLUSH_S).complete
         assert find_run(store, identity(1).signature).status == "KILLED"
         assert find_run(store, identity(1).signature).reason == "its process ended without a word"
         assert find_run(store, identity(2).signature).status == "RUNNING"

@@ -124,7 +124,7 @@ def spelled(runs: list[RunRecord]) -> list[RunRecord]:
 
 def test_a_sweep_is_read_from_its_file_without_mlflow(store: Store) -> None:
     code = (
-        "import sys; from stridelab.tracking import find_sweep, Store; "
+        "import sys; from stridelab.tracking.find import find_sweep; from stridelab.tracking.store import Store; "
         f"print(len(find_sweep({store!r}, 's1').runs[1].history('val/acc')), 'mlflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -135,7 +135,7 @@ def test_a_server_that_was_never_there_is_told_later(
     assert time.perf_counter() - start < 4
     assert "does not take runs" in caplog.text
     assert "pa55word" not in caplog.text
-    assert sync(server.store("late"), tmp_path, timeout_s=FLUSH_S)
+    assert sync(server.store("late"), tmp_path, timeout_s=FLUSH_S).complete
     assert stored_points(server.database(), find_run(server.store("late")).run_id) == expected()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stridelab.geometry import LayerPlan, layer, measure, training_memory
-from stridelab.models import ModelConfig, layer_plan
+from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import build
 from stridelab.training.memory import measured_saved_bytes
 
@@ -22,7 +22,7 @@ def test_families_keep_to_the_byte_what_geometry_predicts(head: str, padding_mod
     for strides, padding, size in itertools.product(
         ["1-1-1", "1-2-2", "3-1-2", "2x1-1-1x3"], PADDINGS, [(28, 28), (21, 26)]
     ):
-        config = ModelConfig(strides=strides, padding=padding, padding_mode=padding_mode, head=head, channels=(4, 6, 8))
+        config = CnnConfig(strides=strides, padding=padding, padding_mode=padding_mode, head=head, channels=(4, 6, 8))
         plan = layer_plan(config, input_channels=3, input_size=size, num_classes=10)
         net, layers = build(plan), measure(plan)
         for batch_size in (2, 5):

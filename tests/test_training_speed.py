@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from stridelab.cli.train import start
 from stridelab.config import load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.plan import layer_plan_of
 from stridelab.training import Result
 from stridelab.training import fit as fitting
+from stridelab.training.randomness import initialise
 from stridelab.training.settings import TrainerConfig
+from stridelab.training.step import TrainingStep
 from stridelab.training.step_grouping import Steps, steps_of
 from test_training import Notes, timeless
 
@@ -111,3 +114,52 @@ def test_without_a_compiler_nothing_is_created(
     with pytest.raises(ValueError, match=r"trainer.compile=true needs a C\+\+ compiler, and .* is not found; install"):
         start([load(["trainer=fast", f"paths.results_dir={results}"])], multirun=False)
     assert not results.exists()
+
+
+@pytest.mark.parametrize(("precision", "smoothing"), [("64-true", 0.0), ("64-true", 0.2)])
+def test_accumulated_gradients_are_those_of_the_whole(precision: str, smoothing: float) -> None:
+    """Without batch norm a step on 7 images in batches of 3, 3 and 1 is the step on all 7."""
+    images, labels = torch.randn(7, 1, 6, 6, dtype=torch.float64), torch.arange(7) % 3
+    found = []
+    for size, accumulate in ((7, 1), (3, 3), (1, 7)):
+        config = TrainerConfig(batch_size=size, accumulate=accumulate, precision=precision, label_smoothing=smoothing)
+        network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+        initialise(network, seed=0)
+        step = TrainingStep(network.double(), config, num_steps=9)
+        taken = [step(images, labels) for _ in range(3)]
+        found.append(([loss.item() for loss, _ in taken], taken[-1][1], *network.parameters()))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
+
+
+def test_accumulating_is_a_larger_batch_in_the_loop_and_continues_to_the_same_bits(tmp_path: Path, data: Data) -> None:
+    """400 images: 8 steps of 48 images and one of 16, which is a whole batch."""
+    chosen = ("trainer.accumulate=3", "trainer.lr=0.05")
+    told: list[int] = []
+    whole, notes = train(tmp_path / "whole", data, *chosen, progress=lambda event: told.append(event["steps"]))
+    assert set(told) == {9}
+    assert notes.values["train/loss", 2] < notes.values["train/loss", 1]
+    rest, _ = train(tmp_path / "rest", data, *chosen, ckpt_path=str(first_checkpoint(tmp_path / "whole")))
+    assert rest.weights_digest == whole.weights_digest
+    assert timeless(rest.metrics) == timeless(whole.metrics)
+    single, _ = train(tmp_path / "single", data, "trainer.lr=0.05")
+    assert single.weights_digest != whole.weights_digest
+    assert single.batch_order_digest == whole.batch_order_digest
+
+
+def first_checkpoint(folder: Path) -> Path:
+    return sorted((folder / "checkpoints").iterdir())[0]
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
+def test_a_fit_of_any_number_of_steps_has_a_learning_rate_for_each(schedule: str) -> None:
+    """Of exactly three steps, one_cycle once divided by zero."""
+    for num_steps in range(1, 20):
+        config = TrainerConfig(schedule=schedule, lr=0.5)
+        step = TrainingStep(nn.Linear(2, 2), config, num_steps=num_steps)
+        rates = []
+        for _ in range(num_steps):
+            rates.append(step.optimizer.param_groups[0]["lr"])
+            step(torch.randn(4, 2), torch.zeros(4, dtype=torch.int64))
+        assert all(0 < rate <= 0.5 for rate in rates), (num_steps, rates)
+        assert max(rates) > 0.2

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from stridelab.config import load
-from stridelab.data.loaders import load as load_data
+from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
-from stridelab.run import set_aside_bad_result
-from stridelab.tracking.status import RESULT, read_result
+from stridelab.tracking.status import RESULT, read_result, set_aside_bad_result
 from stridelab.training.checkpoints import refuse_unfit_checkpoint
 from stridelab.training.checksummed import read_sealed
 from stridelab.training.memory import measured_saved_bytes

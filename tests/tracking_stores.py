@@ -55,7 +55,7 @@ def local_store(results: Path, template: Path) -> Store:
 
 
 def mirror_of(store: Store) -> Mirror:
-    return Mirror(store.uri, store.artifact_root, store.experiment)
+    return Mirror(store)
 
 
 def identity(number: int = 1, **changes: Any) -> RunIdentity:

@@ -54,7 +54,11 @@ RUNS_AT_ONCE = "stridelab.runs_at_once"
 """Runs of the sweep that trained at the same time, at most, and shared the machine."""
 
 MEMBERS = "stridelab.members"
-"""On a sweep's run: the signatures of its runs, comma-separated; continued in `stridelab.members.1`, ..."""
+"""On a sweep's run: `signature:uid` of its runs, comma-separated; continued in `stridelab.members.1`, ..."""
+IMPORTED = "stridelab.imported"
+"""SHA-256 of the archive that a run came in: it never stands for a run of this results folder."""
+SENT = "stridelab.sent"
+"""Bytes of the run's journal that the store holds, and `folder.zip` when the folder itself is attached."""
 FOREIGN = "stridelab.foreign"
 """On a sweep's run: which of its runs were trained by other code or on another platform, and what differed."""
 ARGV = "stridelab.argv"
@@ -72,6 +76,13 @@ SOURCE_COMMIT = "mlflow.source.git.commit"
 LOGGED_IMAGES = "mlflow.loggedImages"
 DATASET_CONTEXT = "mlflow.data.context"
 
+FROM_OUTSIDE = frozenset(
+    {SWEEP, VARIANT, SEED, WORDS, CODE, SCIENCE, COMMIT, DIRTY, CONTINUED_FROM, MIXED_PLATFORMS, *DIGESTS}
+    | {BENCHMARK, BENCHMARK_SETUP, BENCHMARK_SESSION, PEAK_RSS, RUNS_AT_ONCE, FOREIGN, ARGV, KEYS}
+    | {LOGGED_IMAGES, SOURCE_COMMIT}
+)
+"""Tags that an imported run brings along, as claims of whoever made it. All others are made afresh, or left behind."""
+
 ROLES = ("run", "sweep")
 
 CONFIG_FILE = "config.json"
@@ -83,11 +94,24 @@ TORCH_FILE = "torch.json"
 FEATURE_MAPS_FILE = "feature_maps.npz"
 FEATURE_MAPS = f"feature_maps/{FEATURE_MAPS_FILE}"
 """Artifacts of a run."""
+FOLDER_ARCHIVE = "folder.zip"
+"""Among a run's artifacts in the store: an archive of its folder, from which it can be restored."""
 
 NO_EFFECT = {"affects_results": False}
 """The metadata of a setting's field that cannot change a result: no part of a run's signature."""
 
 SIGNATURE_RULE = re.compile(r"[\w.-]{1,200}", re.ASCII)
+
+_MEMBERS_KEY = re.compile(rf"{re.escape(MEMBERS)}(\.[0-9]{{1,6}})?", re.ASCII)
+_MEMBER = re.compile(rf"({SIGNATURE_RULE.pattern})(?::([0-9a-f]{{32}}))?", re.ASCII)
+
+
+def members_of(tags: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(signature, uid or nothing) of the members that a sweep's tags list, in order."""
+    parts = {int(key.removeprefix(MEMBERS)[1:] or 0): tags[key] for key in tags if _MEMBERS_KEY.fullmatch(key)}
+    words = (word for number in sorted(parts) for word in parts[number].split(","))
+    return [(found.group(1), found.group(2) or "") for word in words if (found := _MEMBER.fullmatch(word))]
+
 
 _KEY = re.compile(r"[\w.\- ][/\w.\- ]*", re.ASCII)
 MAX_LENGTH = {"metric": 250, "parameter": 250, "tag": 250, "image": 120}

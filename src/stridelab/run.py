@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from stridelab import names
 from stridelab.config import Config
 from stridelab.data import DataSpec
-from stridelab.geometry import LayerGeometry, LayerPlan, measure
+from stridelab.geometry import LayerGeometry, LayerPlan, measure, totals
 from stridelab.plan import layer_plan_of
 from stridelab.system.files import write_json_atomic
 from stridelab.system.points import point
 from stridelab.tracking.journal import JOURNAL
-from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
-from stridelab.tracking.provenance import torch_facts
+from stridelab.tracking.provenance import platform_difference, platform_of, stored_platform, torch_facts
 from stridelab.tracking.run import Run, RunIdentity, open_run
 from stridelab.tracking.settings import redact
 from stridelab.tracking.status import FINISHED, RESULT, read_result, set_aside_bad_result, status_of
@@ -47,7 +46,7 @@ class RunSpec:
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
     """Read and check the data, and the checkpoint that training starts from, so that every run after finds them
     sound."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
 
     data = load(config.data, progress=progress)
     if config.ckpt_path is not None:
@@ -60,7 +59,7 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
 def run(spec: RunSpec, *, progress: Progress) -> Result:
     """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
-    from stridelab.data.loaders import load
+    from stridelab.data.load import load
     from stridelab.tracking.loaded_code import refuse_other_code
     from stridelab.training import Result
     from stridelab.training.fit import fit
@@ -155,13 +154,23 @@ def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
 
 
 def cost(layers: Sequence[LayerGeometry]) -> dict[str, float]:
-    """What the arithmetic says: stride and field of the last convolution, the larger of height and width."""
-    last = [layer for layer in layers if layer.kind == "conv"][-1]
-    assert last.effective_stride is not None
-    assert last.receptive_field is not None
-    return {
-        "cost/macs": sum(layer.macs or 0 for layer in layers),
-        "cost/params": sum(layer.params or 0 for layer in layers),
-        "cost/effective_stride": max(last.effective_stride),
-        "cost/receptive_field_px": max(last.receptive_field),
+    """Sums, and stride and field of the last map, the larger of height and width; what cannot be known is left out."""
+    whole = totals(layers)
+    stride, field = (getattr(whole.last_map, name, None) for name in ("effective_stride", "receptive_field"))
+    figures = {
+        "cost/macs": whole.macs,
+        "cost/params": whole.params,
+        "cost/effective_stride": stride and max(stride),
+        "cost/receptive_field_px": field and max(field),
     }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def probe(spec: RunSpec, *, progress: Progress) -> Mapping[str, float]:
+    """What `config.probes` names, of the network that the run left: recorded in the run, and returned."""
+    from stridelab.data.load import load
+    from stridelab.probes.record import probe
+
+    config = spec.config
+    data = load(config.data, checked=bool(spec.data_digest), progress=progress)
+    return probe(config.probes, layer_plan_of(config), data, config.trainer, seed=config.seed, folder=spec.folder)

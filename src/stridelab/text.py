@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 Pair = Sequence[int]
 """(height, width)."""
@@ -42,6 +42,11 @@ def human_bytes(count: float | None) -> str:
     while size >= 999.5 and len(units) > 1:
         size, units = size / 1024, units[1:]
     return f"{size:,.0f} B" if units[0] == "B" else f"{three_digits(size)} {units[0]}"
+
+
+def at_least(total: int | None, known: int, spelled: Callable[[int], str]) -> str:
+    """A sum, or what is known of it where it is None: `at least 7.45 M`."""
+    return f"at least {spelled(known)}" if total is None else spelled(total)
 
 
 def duration(seconds: float) -> str:

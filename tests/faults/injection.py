@@ -25,7 +25,7 @@ from stridelab.cli.train import start
 from stridelab.config import expand
 from stridelab.config.variants import varying_keys
 from stridelab.data import DataSpec
-from stridelab.data.loaders import load
+from stridelab.data.load import load
 from stridelab.plan import examine
 from stridelab.run import RunSpec, run
 from stridelab.sweep.agenda import Agenda, make_agenda
@@ -206,7 +206,7 @@ def stored(results: Path, folders: Sequence[Path]) -> dict[str, dict[tuple[str, 
     from tracking_stores import rows, stored_points
 
     store = resolve_store(TrackingConfig(), results_dir=results)
-    with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+    with Mirror(store) as mirror:
         for folder in folders:
             mirror.watch(folder)
         assert mirror.flush(60)

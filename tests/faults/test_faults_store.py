@@ -6,7 +6,6 @@ import re
 import shutil
 import socket
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -52,7 +51,7 @@ def reference(pool: LocalLauncher, tmp_path_factory: pytest.TempPathFactory) -> 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the end of a sweep, seconds for the store and not a minute."""
     monkeypatch.setattr("stridelab.sweep.summary.FLUSH_S", 1.0)
-    monkeypatch.setattr(sys.modules["stridelab.sweep.sweep"], "CLOSE_S", 1.0)  # a function has the same name
+    monkeypatch.setattr("stridelab.sweep.sweep.CLOSE_S", 1.0)
 
 
 def trained(results: Path, reference: list[Evidence]) -> list[Path]:
@@ -133,13 +132,13 @@ def test_a_server_that_is_not_there(
     assert sweep(results, SEEDS, f"tracking.uri=http://me:a-secret@127.0.0.1:{free_port()}") == 0
     assert time.monotonic() - began < 60
     said = capsys.readouterr()
-    assert "runs.py sync" in said.out
+    assert "runs sync" in said.out
     assert "a-secret" not in said.out + said.err
     assert not [path for path in results.rglob("*") if path.is_file() and b"a-secret" in path.read_bytes()]
     folders = trained(results, reference)
     store = resolve_store(TrackingConfig(), results_dir=results)
     for _ in range(2):
-        assert sync(store, results)
+        assert sync(store, results).complete
     expected = {folder.name: dict(one.points) for folder, one in zip(folders, reference, strict=True)}
     assert stored(results, folders) == expected
 
@@ -167,7 +166,7 @@ def test_a_real_server_dies_in_the_middle_and_comes_back(
         server.wait_until_up()
         folders = trained(tmp_path / "results", reference)
         store = server.store(TrackingConfig().experiment)
-        assert sync(store, tmp_path / "results")
+        assert sync(store, tmp_path / "results").complete
         found = [points_in(server.database(), folder.name) for folder in folders]
     assert found == [dict(one.points) for one in reference]
 
@@ -243,7 +242,7 @@ def test_runs_whose_folders_are_lost_are_taken_from_the_store(
         folder.name: dict(one.points) for folder, one in zip(folders, reference, strict=True)
     }
     shutil.rmtree(folders[0])
-    for path in (results / "artifacts").rglob("result.json"):
+    for path in (results / "artifacts").rglob("folder.zip"):
         path.unlink()
     assert sweep(results, SEEDS) == 0
     assert "is in the store but not whole" in capsys.readouterr().out

@@ -8,8 +8,8 @@ from time import process_time, sleep
 from typing import NamedTuple
 
 from .cpu_load import Moment
-from .process import Lost, Process
-from .timing import Measured, Session, Timing
+from .process import Lost, WorkerProcess
+from .timing import Session, Timing, VariantTimings
 from .workloads import WORKLOADS, Effort, Subject, Workload
 
 Told = Callable[[str, float, float], None]
@@ -26,7 +26,7 @@ class Blocks(NamedTuple):
 
 def take_turns(subjects: Sequence[Subject], effort: Effort, *, told: Told = lambda what, done, all_s: None) -> Session:
     """Every workload of every subject in rounds, A B C A B C; one process computes at a time."""
-    variants = {one.name: Measured(one.name, one.trainer.threads) for one in subjects}
+    variants = {one.name: VariantTimings(one.name, one.trainer.threads) for one in subjects}
     assert len(variants) == len(subjects), "a variant's name is its own"
     told("looking whether the machine is idle", 0.0, 0.0)
     idle = Moment.now(own_s=process_time())
@@ -48,9 +48,9 @@ def take_turns(subjects: Sequence[Subject], effort: Effort, *, told: Told = lamb
 
 
 @contextmanager
-def processes() -> Iterator[dict[str, Process]]:
+def processes() -> Iterator[dict[str, WorkerProcess]]:
     """By variant; all of them end with the block."""
-    started: dict[str, Process] = {}
+    started: dict[str, WorkerProcess] = {}
     try:
         yield started
     finally:
@@ -60,16 +60,16 @@ def processes() -> Iterator[dict[str, Process]]:
 
 def prepared(
     subjects: Sequence[Subject],
-    variants: dict[str, Measured],
+    variants: dict[str, VariantTimings],
     effort: Effort,
-    started: dict[str, Process],
+    started: dict[str, WorkerProcess],
     told: Told,
 ) -> list[tuple[tuple[str, Workload], Blocks]]:
     """Every variant in every workload that it can do, in the order of a round: workload by workload, A B C."""
     found: dict[tuple[str, Workload], Blocks] = {}
     for subject in subjects:
         told(f"warming up {subject.name}", 0.0, 0.0)
-        process = started[subject.name] = Process(subject)
+        process = started[subject.name] = WorkerProcess(subject)
         try:
             found |= warmed_up(variants[subject.name], process, effort)
         except Lost as lost:
@@ -77,7 +77,7 @@ def prepared(
     return sorted(found.items(), key=lambda item: WORKLOADS.index(item[0][1]))
 
 
-def warmed_up(measured: Measured, process: Process, effort: Effort) -> dict[tuple[str, Workload], Blocks]:
+def warmed_up(measured: VariantTimings, process: WorkerProcess, effort: Effort) -> dict[tuple[str, Workload], Blocks]:
     found = {}
     measured.device = process.call("device_name")
     for workload in WORKLOADS:
@@ -91,19 +91,19 @@ def warmed_up(measured: Measured, process: Process, effort: Effort) -> dict[tupl
     return found
 
 
-def turn(measured: Measured, workload: Workload, block: Blocks, process: Process) -> None:
+def turn(measured: VariantTimings, workload: Workload, block: Blocks, process: WorkerProcess) -> None:
     try:
         measured.timings[workload].rounds.append(process.call("block", workload, passes=block.passes))
     except (Lost, ValueError) as error:
         give_up(measured, error)
 
 
-def give_up(measured: Measured, error: Exception) -> None:
+def give_up(measured: VariantTimings, error: Exception) -> None:
     measured.lost = str(error)
     measured.timings.clear()
 
 
-def own_s(started: Collection[Process], *, ask: bool = False) -> float:
+def own_s(started: Collection[WorkerProcess], *, ask: bool = False) -> float:
     """Processor time of this process and of the workers'; `ask` them, or take what they last said."""
     for process in started if ask else ():
         with suppress(Lost):

@@ -18,7 +18,7 @@ class Lost(Exception):
     """The process died; why, in words."""
 
 
-class Process:
+class WorkerProcess:
     """Calls the methods of `Worker` over there."""
 
     def __init__(self, subject: Subject) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from stridelab import names
-from stridelab.tracking.amending import amend
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.provenance import machine
+from stridelab.tracking.run import amend
 from stridelab.training import TrainerConfig
 
-from .timing import PREFIX, Measured, Session
+from .timing import PREFIX, Session, VariantTimings
 
 
 def record(session: Session, folders: Mapping[str, Sequence[Path]], trainers: Mapping[str, TrainerConfig]) -> list[str]:
@@ -56,7 +56,7 @@ def recorded(folder: Path) -> Iterator[tuple[int, list[str]]]:
             yield one.data["step"], known
 
 
-def setup(measured: Measured, trainer: TrainerConfig, *, cpu: str) -> str:
+def setup(measured: VariantTimings, trainer: TrainerConfig, *, cpu: str) -> str:
     """What speed depends on beside the variant, in words."""
     threads = f"{measured.threads} thread{'' if measured.threads == 1 else 's'}"
     where = measured.device or f"{cpu}, {threads}"

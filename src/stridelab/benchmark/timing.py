@@ -66,7 +66,7 @@ def iqr(values: Sequence[float]) -> float:
 
 
 @dataclass
-class Measured:
+class VariantTimings:
     """One variant."""
 
     name: str
@@ -106,7 +106,7 @@ class Measured:
 class Session:
     """Variants that took turns."""
 
-    variants: Mapping[str, Measured]
+    variants: Mapping[str, VariantTimings]
     before: Load
     during: Load
 

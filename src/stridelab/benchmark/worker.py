@@ -35,7 +35,8 @@ class Worker:
         initialise(network, seed=subject.seed)
         self.dtype, self.layout = dtype_of(self.config), layout_of(self.config)
         self.network = network.to(self.device, self.dtype).to(memory_format=self.layout)
-        endless = replace(self.config, schedule="constant", batch_size=1)  # batches of any size are whole ones
+        # Without an end of its schedule; batches of any size are whole ones.
+        endless = replace(self.config, schedule="constant", batch_size=1, accumulate=1)
         self.step = TrainingStep(self.network, endless, num_steps=1)
         for group in self.step.optimizer.param_groups:
             group["lr"] = 0.0  # every operation of a step, and weights that stay

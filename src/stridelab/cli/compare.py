@@ -30,7 +30,6 @@ def main() -> None:
 
 def compare(arguments: list[str]) -> None:
     from stridelab.config import load
-    from stridelab.config.schema import is_plain_name
     from stridelab.report import print_variants, write_report
     from stridelab.sweep.progress import screen
     from stridelab.tracking.find import find_sweep
@@ -40,13 +39,17 @@ def compare(arguments: list[str]) -> None:
     config = load(overrides)
     results = Path(config.paths.results_dir)
     store = resolve_store(config.tracking, results_dir=results)
-    sweep = find_sweep(store, own["sweep"])
-    # The name comes from the store, which a stranger may keep: it is a folder's only if it is no path.
-    folder = results / "reports" / (sweep.name if is_plain_name(sweep.name) else sweep.run_id)
+    sweep = find_sweep(store, own["sweep"], results=results)
+    folder = results / "reports" / sweep.folder_name
     console = screen()
     print_variants(sweep, console, baseline=own["baseline"] or None)
     with console.status("writing the comparison ..."):
         paths = write_report(sweep, folder, store=store, baseline=own["baseline"] or None)
     console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
+    if sweep.missing:
+        raise ValueError(
+            f"{len(sweep.missing)} of the sweep's runs are neither in {results} nor in the store: "
+            f"{', '.join(sweep.missing)}. The table lacks them; the sweep's own command trains them again."
+        )
     if paths.problems:
         raise ValueError("the notebook did not run through: " + "; ".join(paths.problems))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from stridelab.data.facts import ImageFiles
+from stridelab.data.catalog.facts import ImageFiles
 from stridelab.data.settings import DataConfig
 
 from .arguments import asks_for_help
@@ -33,10 +33,10 @@ def main() -> None:
 
 
 def decode(data: DataConfig) -> None:
-    from stridelab.data.ready import ready
+    from stridelab.data import decode
     from stridelab.sweep.decoding import Decoding
     from stridelab.sweep.progress import screen
 
     with Decoding(screen()) as decoding:
-        _, cache = ready(data, checked=False, progress=decoding.event)
+        _, cache = decode.decode(data, checked=False, progress=decoding.event)
     print(f"decoded: {cache.data}")

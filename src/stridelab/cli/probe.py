@@ -108,7 +108,7 @@ def probed(
     from dataclasses import replace
     from pathlib import Path
 
-    from stridelab.data.loaders import load as load_data
+    from stridelab.data.load import load as load_data
     from stridelab.plan import layer_plan_of
     from stridelab.probes.record import probe
 

@@ -66,7 +66,7 @@ def carry_out(wanted: str, overrides: Sequence[str], *, dry: bool, tolerance: fl
     store = resolve_store(here.tracking, results_dir=Path(here.paths.results_dir))
     given = any(override.startswith("data.root=") for override in overrides)
     return repeat(
-        find(store, wanted),
+        find(store, wanted, results=Path(here.paths.results_dir)),
         store,
         here,
         tolerance=tolerance,

@@ -59,26 +59,30 @@ def sync(arguments: Sequence[str]) -> None:
     from stridelab.tracking.sync import sync as send_all
 
     config = load(arguments)
-    complete = send_all(store_of(config), Path(config.paths.results_dir))
-    print("everything is in the store" if complete else "the store did not take everything; try again later")
-    if not complete:
+    done = send_all(store_of(config), Path(config.paths.results_dir))
+    for said in done.said:
+        print(said)
+    print("everything is in the store" if done.complete else "the store did not take everything")
+    if not done.complete:
         sys.exit(1)
 
 
 def export_sweep(arguments: Sequence[str]) -> None:
-    from stridelab.tracking.exchange import export_sweep
+    from stridelab.tracking.transfer import export_sweep
 
     own, overrides = split(arguments, {"sweep": "latest", "to": ""})
     if not own["to"]:
         raise ValueError("to= must name the file to write, such as to=sweep.tar.gz.")
-    done = export_sweep(store_of(load(overrides)), own["sweep"], Path(own["to"]))
+    config = load(overrides)
+    results = Path(config.paths.results_dir)
+    done = export_sweep(store_of(config), own["sweep"], Path(own["to"]), results=results)
     size = f"{done.num_bytes / 2**20:.1f} MiB"
     print(f"{done.sweep}: {done.num_runs} runs, {done.num_files} files, {size} in {done.path}")
     print(f"elsewhere: python scripts/runs.py import from={shlex.quote(done.path.name)}")
 
 
 def import_sweep(arguments: Sequence[str]) -> None:
-    from stridelab.tracking.exchange import import_sweep
+    from stridelab.tracking.transfer import import_sweep
 
     own, overrides = split(arguments, {"from": ""})
     if not own["from"]:
@@ -86,17 +90,18 @@ def import_sweep(arguments: Sequence[str]) -> None:
     config = load(overrides)
     done = import_sweep(Path(own["from"]), store_of(config), Path(config.paths.results_dir))
     if not done.new:
-        print(f"{done.sweep}: all of it is here already; nothing was done")
-        return
-    print(f"{done.sweep}: {sum(folder.parent.name == 'runs' for folder in done.new)} runs are new here")
-    if done.num_known:
+        print(f"{done.sweep}: all of it is here already")
+    else:
+        print(f"{done.sweep}: {sum(folder.parent.name == 'runs' for folder in done.new)} runs are new here")
+    if done.new and done.num_known:
         print(f"{done.num_known} records were here already and are left alone")
     if not done.listed:
         print(
             "the sweep's own run was made here, and keeps its own list of runs; the new ones are found by their names"
         )
-    if not done.complete:
-        print("the store did not take everything; python scripts/runs.py sync sends the rest")
+    for said in done.sent.said:
+        print(said)
+    if not done.sent.complete:
         sys.exit(1)
     print(f"compare:   python scripts/compare.py sweep={done.run_id or done.sweep}")
     print("reproduce: python scripts/reproduce.py run=<id of a run>")

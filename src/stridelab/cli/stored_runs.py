@@ -62,7 +62,7 @@ def folders_by_uid(results: Path) -> dict[str, Path]:
 
 def send(store: Store, folders: Iterable[Path | None], console: Console) -> None:
     """What was added to the runs in `folders`, into the store."""
-    with Mirror(store.uri, store.artifact_root, store.experiment) as mirror:
+    with Mirror(store) as mirror:
         for folder in filter(None, folders):
             mirror.watch(folder)
         if not mirror.flush(FLUSH_S):

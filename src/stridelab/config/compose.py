@@ -15,6 +15,8 @@ from hydra.core.override_parser.types import Override, QuotedString, Transformer
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from stridelab.data.contents import contents_of
+
 from . import errors, safety
 from .grammar import parse
 from .schema import Config
@@ -122,8 +124,8 @@ def job_at(point: tuple[Choice, ...]) -> Job:
     overrides = tuple(choice.argument for choice in point)
     try:
         config = config_at(point)
-        if config.data.is_listed:
-            config.data.check()
+        if config.data.is_own_folder:
+            contents_of(config.data)
         return Job(overrides, config)
     except ValueError as error:
         return Job(overrides, None, str(error))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stridelab.data.settings import DataConfig
-from stridelab.models.settings import ModelConfig
+from stridelab.models.families import CnnConfig
 from stridelab.names import NO_EFFECT
+from stridelab.probes.catalog import refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
 
@@ -68,7 +69,9 @@ class Config:
     """on: print geometry and cost before a sweep. off: do not."""
     on_invalid: str = field(default="skip", metadata=NO_EFFECT)
     """skip: leave impossible variants out of a sweep, with their reason. stop: train nothing."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    probes: list[str] = field(default_factory=list, metadata=NO_EFFECT)
+    """What is measured of every trained network when a sweep ends, by name: stridelab probe --help lists them."""
+    model: CnnConfig = field(default_factory=CnnConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NO_EFFECT)
@@ -78,6 +81,7 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed} must be from 0 to 2**63 - 1.")
+        refuse_unknown(self.probes, key="probes")
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key}={getattr(self, key)!r} must be one of {', '.join(choices)}.")

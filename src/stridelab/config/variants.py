@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from stridelab.models.settings import spell_entry, spell_field
+from stridelab.models.settings import metadata, spell_entry, spell_field
 
 from .schema import Config
-
-ONE_INTEGER_A_LAYER = {"strides": "stride", "kernel_sizes": "kernel_size", "dilations": "dilation"}
 
 
 def science(config: Config) -> dict[str, Any]:
@@ -77,8 +75,8 @@ def varying_params(config: Config, configs: Sequence[Config]) -> dict[str, Any]:
     params: dict[str, Any] = {}
     for key in varying_keys(configs) or ("model.strides",):
         name = short(key)
-        if key.startswith("model.") and name in ONE_INTEGER_A_LAYER:
-            params |= layer_params(config, name, [getattr(other.model, name) for other in configs])
+        if key.startswith("model.") and metadata(config.model, name).get("one"):
+            params |= layer_params(config, name, [getattr(other.model, name, ()) for other in configs])
         else:
             params[name] = spelled(config, key)
     return params | {"seed": config.seed}
@@ -88,7 +86,8 @@ def layer_params(config: Config, name: str, everywhere: Sequence[Sequence[Any]])
     mine = getattr(config.model, name)
     all_layers = len(set(everywhere)) == 1 or len({len(value) for value in everywhere}) > 1
     varies = [index for index in range(len(mine)) if all_layers or len({value[index] for value in everywhere}) > 1]
-    return {f"{ONE_INTEGER_A_LAYER[name]}_{index + 1}": spell_entry(mine[index]) for index in varies}
+    one = metadata(config.model, name)["one"]
+    return {f"{one}_{index + 1}": spell_entry(mine[index]) for index in varies}
 
 
 def sweep_name(configs: Sequence[Config]) -> str:

@@ -1,6 +1,7 @@
 """Data sets by name -> images in memory, splits, facts, batches."""
 
+from .catalog import DATASETS
+from .catalog.facts import DatasetFacts, DataSpec
 from .settings import DataConfig
-from .spec import DATASETS, DatasetFacts, DataSpec
 
 __all__ = ["DATASETS", "DataConfig", "DataSpec", "DatasetFacts"]

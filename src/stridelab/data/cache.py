@@ -10,24 +10,19 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from stridelab.system.files import write_json_atomic
-from stridelab.system.processes import usable_cores
 
-from .image_index import Listing, Part
+from .image_index import ImageIndex
 
-FORMAT = 1
+FORMAT = 2
 """Of the header and of what `images.read_image` makes of a file; one more makes every cache anew."""
-BLOCK_BYTES = 16 << 20
-PIECE_BYTES = 1 << 20
 
 Progress = Callable[[Mapping[str, Any]], None]
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -44,22 +39,8 @@ class Recipe:
     format: int = FORMAT
 
     @property
-    def image_bytes(self) -> int:
-        return self.height * self.width * self.channels
-
-    @property
     def num_bytes(self) -> int:
-        return self.count * self.image_bytes
-
-    @property
-    def block_images(self) -> int:
-        return max(1, BLOCK_BYTES // self.image_bytes)
-
-    @property
-    def blocks(self) -> list[range]:
-        """Rows of each block."""
-        step = self.block_images
-        return [range(start, min(start + step, self.count)) for start in range(0, self.count, step)]
+        return self.count * self.height * self.width * self.channels
 
 
 @dataclass(frozen=True)
@@ -67,21 +48,20 @@ class Cache:
     recipe: Recipe
     data: Path
     sha256: str
-    """Over the SHA-256 of every block."""
-    blocks: tuple[str, ...]
-    """SHA-256 of each."""
     unreadable: Mapping[int, str]
     """Row -> why; its pixels are zeros."""
+    notes: Sequence[str]
+    """What was done to the images, a sentence each."""
     header: Path
 
 
-def source_digest(listing: Listing) -> str:
+def source_digest(index: ImageIndex) -> str:
     """Names, sizes and times, as make and rsync notice change; a file that is gone counts as empty."""
-    digest = hashlib.sha256(json.dumps(listing.class_names).encode())
-    for number, part in enumerate(listing.parts):
+    digest = hashlib.sha256(json.dumps(index.class_names).encode())
+    for number, part in enumerate(index.parts):
         for path, label in zip(part.paths, part.labels, strict=True):
             try:
-                state = os.stat(f"{listing.folder}/{path}")  # noqa: PTH116 - a Path for each of a million is slow
+                state = os.stat(f"{index.folder}/{path}")  # noqa: PTH116 - a Path for each of a million is slow
                 size, changed = state.st_size, state.st_mtime_ns
             except OSError:
                 size, changed = 0, 0
@@ -89,18 +69,12 @@ def source_digest(listing: Listing) -> str:
     return digest.hexdigest()
 
 
-def all_paths(parts: Sequence[Part]) -> list[str]:
-    """In the order of the rows."""
-    return [path for part in parts for path in part.paths]
-
-
-def opened(header: Path, recipe: Recipe, *, checked: bool) -> Cache | str:
+def open_cache(header: Path, recipe: Recipe, *, checked: bool) -> Cache | str:
     """The cache, or why it cannot be used. `checked` says that another process has read all of it a moment ago:
     then its size and time of change must do, unless they differ from the header's."""
     try:
         content = json.loads(header.read_text())
-        sealed = content.pop("seal")
-        if sealed != seal(content):
+        if content.pop("seal") != seal(content):
             return f"{header} is damaged"
         if content["recipe"] != asdict(recipe):
             return "the image files have changed"
@@ -108,17 +82,15 @@ def opened(header: Path, recipe: Recipe, *, checked: bool) -> Cache | str:
             recipe=recipe,
             data=header.with_name(content["data"]),
             sha256=content["sha256"],
-            blocks=tuple(content["blocks"]),
             unreadable={int(row): why for row, why in content["unreadable"].items()},
+            notes=tuple(content["notes"]),
             header=header,
         )
         state = cache.data.stat()
         if state.st_size != recipe.num_bytes:
             return f"{cache.data} is damaged: it has {state.st_size:,} bytes instead of {recipe.num_bytes:,}"
-        if not (checked and state.st_mtime_ns == content["changed_ns"]):
-            wrong = damaged_blocks(cache)
-            if wrong:
-                return f"{cache.data} is damaged: blocks {', '.join(map(str, wrong[:5]))} are not as they were written"
+        if not (checked and state.st_mtime_ns == content["changed_ns"]) and sha256_of(cache.data) != cache.sha256:
+            return f"{cache.data} is damaged: its bytes are not as they were written"
     except FileNotFoundError as error:
         return "" if error.filename == str(header) else f"{error.filename} is gone"
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -126,24 +98,32 @@ def opened(header: Path, recipe: Recipe, *, checked: bool) -> Cache | str:
     return cache
 
 
-def damaged_blocks(cache: Cache) -> list[int]:
-    blocks = cache.recipe.blocks
-    with cache.data.open("rb") as file, ThreadPoolExecutor(num_threads()) as threads:
-        found = threads.map(lambda rows: block_digest(file.fileno(), rows, cache.recipe), blocks)
-        return [number for number, digest in enumerate(found) if digest != cache.blocks[number]]
+def commit(
+    partial: Path, header: Path, recipe: Recipe, *, unreadable: Mapping[int, str], notes: Sequence[str]
+) -> Cache:
+    """Name the pixels after their digest, then let the header name them: processes that use an earlier cache keep
+    its file open, and a kill in between leaves the earlier header or none."""
+    sha256 = sha256_of(partial)
+    data = header.with_name(f"{header.stem}.{sha256[:16]}.u8")
+    partial.replace(data)
+    content = {
+        "recipe": asdict(recipe),
+        "data": data.name,
+        "changed_ns": data.stat().st_mtime_ns,
+        "sha256": sha256,
+        "unreadable": {str(row): why for row, why in unreadable.items()},
+        "notes": list(notes),
+    }
+    write_sealed(header, content)
+    for old in header.parent.glob(f"{header.stem}.*"):
+        if old.suffix in (".u8", ".json") and old not in (data, header):
+            old.unlink(missing_ok=True)
+    return Cache(recipe, data, sha256, unreadable, notes, header)
 
 
-def block_digest(file: int, rows: range, recipe: Recipe) -> str:
-    digest = hashlib.sha256()
-    end = rows.stop * recipe.image_bytes
-    for start in range(rows.start * recipe.image_bytes, end, PIECE_BYTES):
-        digest.update(os.pread(file, min(PIECE_BYTES, end - start), start))
-    return digest.hexdigest()
-
-
-def num_threads() -> int:
-    """Twice the cores: decoding leaves Python's lock, opening files does not."""
-    return 2 * usable_cores()
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seal(content: Mapping[str, Any]) -> str:
@@ -155,7 +135,7 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     write_json_atomic(path, dict(content) | {"seal": seal(content)})
 
 
-def remembered(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def cached_facts(cache: Cache, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What was computed of these pixels once, beside the header; a damaged note is computed again."""
     path = cache.header.with_name(f"{cache.header.stem}.{key}.json")
     try:

@@ -1,65 +1,106 @@
-"""Makes a cache: all images of a listing, block by block; after a kill it goes on behind the last sound block."""
+"""Decodes all images of a set into a cache, once. No torch here."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stridelab.system.locks import locked
+from stridelab.system.processes import usable_cores
+from stridelab.text import printable
 
-from .cache import (
-    Cache,
-    Progress,
-    Recipe,
-    all_paths,
-    block_digest,
-    num_threads,
-    opened,
-    source_digest,
-    write_sealed,
-)
-from .image_index import Listing
-from .images import UnreadableError, formats, read_image, strict_pillow
+from .cache import Cache, Progress, Recipe, commit, open_cache, source_digest
+from .contents import contents_of, forget, index_of, refuse_incomplete
+from .files import fetch
+from .image_index import ImageIndex
+from .images import formats, read_image, strict_pillow
+from .pixel_range import Range, UnreadableError
+from .settings import DataConfig
 
+BLOCK_BYTES = 16 << 20
+"""Pixels that wait to be written, at most."""
+THREADS_A_CORE = 2
+"""Decoding leaves Python's lock, opening files does not."""
 TOLD_EVERY_S = 0.2
+NAMED = 5
+"""Unreadable files that a refusal names."""
+Outcome = NDArray[np.uint8] | Range | str
 
 
-def cached(
-    listing: Listing, header: Path, *, name: str, shape: tuple[int, int, int], checked: bool, progress: Progress
-) -> Cache:
-    """The cache of these images at `header`, made if need be. `shape` is (height, width, channels).
+def decode(config: DataConfig, *, checked: bool, progress: Progress) -> tuple[ImageIndex, Cache]:
+    """The image files of a set, found or downloaded, and their pixels. `checked`: see `open_cache`.
 
-    ValueError when it cannot be written.
+    FileNotFoundError when there are no files, ValueError when they are not the set or cannot be read or kept.
     """
-    recipe = Recipe(name, source_digest(listing), len(all_paths(listing.parts)), *shape)
+    forget()
+    fetch(config)
+    facts, index = contents_of(config).facts, index_of(config)
+    if not config.is_own_folder:
+        refuse_incomplete(index, facts)
+    recipe = Recipe(config.name, source_digest(index), len(index.paths), *facts.input_size, facts.input_channels)
+    cache = find_or_make(index, header_of(config), recipe, checked=checked, progress=progress)
+    if config.corrupt == "refuse":
+        refuse_unreadable(index, cache)
+    return index, cache
+
+
+def header_of(config: DataConfig) -> Path:
+    """One for each folder, size and number of channels."""
+    height, width = config.size
+    place = hashlib.sha256(os.fsencode(config.folder.resolve())).hexdigest()[:12]
+    return cache_dir(config) / f"{config.name}-{height}x{width}x{config.channels}-{place}.json"
+
+
+def cache_dir(config: DataConfig) -> Path:
+    if config.cache_dir is not None:
+        return Path(config.cache_dir).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stridelab"
+
+
+def unreadable_files(index: ImageIndex, cache: Cache) -> list[str]:
+    """`path (why)` for each."""
+    paths = index.paths
+    return [printable(f"{paths[row]} ({why})") for row, why in sorted(cache.unreadable.items())]
+
+
+def refuse_unreadable(index: ImageIndex, cache: Cache) -> None:
+    if files := unreadable_files(index, cache):
+        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+        raise ValueError(
+            f"{len(files)} of the {cache.recipe.count:,} image files under {index.folder} cannot be used: "
+            f"{', '.join(files[:NAMED])}{more}. Repair or remove them, or leave them out with data.corrupt=skip."
+        )
+
+
+def find_or_make(index: ImageIndex, header: Path, recipe: Recipe, *, checked: bool, progress: Progress) -> Cache:
     with refusing_bad_places(header.parent):
-        found = opened(header, recipe, checked=checked)
-        if isinstance(found, Cache):
-            return found
+        cache = open_cache(header, recipe, checked=checked)
+        if isinstance(cache, Cache):
+            return cache
         header.parent.mkdir(parents=True, exist_ok=True)
 
-        def waits(holder: str) -> None:
+        def tell(holder: str) -> None:
             progress({"said": f"another process is decoding these images; waiting for it ({holder})"})
 
-        with locked(header.with_suffix(".lock"), waits=waits):
-            found = opened(header, recipe, checked=checked)  # another process may have made it meanwhile
-            if isinstance(found, str):
-                if found:
-                    progress({"said": f"{found}; the images are decoded again"})
-                found = make(listing, header, recipe, progress)
-    return found
+        with locked(header.with_suffix(".lock"), waits=tell):
+            cache = open_cache(header, recipe, checked=checked)  # another process may have made it meanwhile
+            if isinstance(cache, str):
+                if cache:
+                    progress({"said": f"{cache}; the images are decoded again"})
+                cache = make(index, header, recipe, progress)
+    return cache
 
 
 @contextmanager
@@ -72,43 +113,20 @@ def refusing_bad_places(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def make(listing: Listing, header: Path, recipe: Recipe, progress: Progress) -> Cache:
-    part, log = header.with_suffix(".part"), header.with_suffix(".part.log")
-    with part.open("a+b") as file:
-        done = resumable(file.fileno(), log, recipe)
-        refuse_full_disk(part.parent, needed=recipe.num_bytes - os.fstat(file.fileno()).st_size)
-        if not done:
-            log.write_text(json.dumps(asdict(recipe)) + "\n")
-        with log.open("a") as lines:
-            for record in decoded(listing, file.fileno(), recipe, begin=len(done), progress=progress):
-                lines.write(json.dumps(record) + "\n")
-                lines.flush()
-                done.append(record)
-        os.fsync(file.fileno())
-    if source_digest(listing) != recipe.source:
-        raise ValueError(f"image files under {listing.folder} changed while they were read; run again.")
-    cache = commit(part, header, recipe, done)
-    log.unlink()
-    return cache
-
-
-def resumable(file: int, log: Path, recipe: Recipe) -> list[dict[str, Any]]:
-    """Records of the blocks that an earlier process completed, as far as they are sound; the rest is cut off."""
-    done: list[dict[str, Any]] = []
+def make(index: ImageIndex, header: Path, recipe: Recipe, progress: Progress) -> Cache:
+    """Under a name that another attempt begins anew, after a kill too: 50,000 images take seconds."""
+    refuse_full_disk(header.parent, needed=recipe.num_bytes)
+    partial = header.with_suffix(".part")
     try:
-        first, *lines = log.read_text().splitlines()
-        if json.loads(first) == asdict(recipe):
-            for rows, line in zip(recipe.blocks, lines, strict=False):
-                record = json.loads(line)
-                if block_digest(file, rows, recipe) != record["sha256"]:
-                    break
-                done.append(record)
-    except (OSError, ValueError, KeyError, TypeError):  # no log, or its last line was cut off
-        pass
-    os.ftruncate(file, sum(len(rows) for rows in recipe.blocks[: len(done)]) * recipe.image_bytes)
-    if done:
-        log.write_text("".join(json.dumps(record) + "\n" for record in (asdict(recipe), *done)))
-    return done
+        with partial.open("wb") as file:
+            decoder = Decoder(index, recipe, progress)
+            decoder.write(file)
+            os.fsync(file.fileno())
+        if source_digest(index) != recipe.source:
+            raise ValueError(f"image files under {index.folder} changed while they were read; run again.")
+        return commit(partial, header, recipe, unreadable=decoder.unreadable, notes=decoder.notes)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def refuse_full_disk(folder: Path, *, needed: int) -> None:
@@ -120,62 +138,70 @@ def refuse_full_disk(folder: Path, *, needed: int) -> None:
         )
 
 
-def decoded(listing: Listing, file: int, recipe: Recipe, *, begin: int, progress: Progress) -> Iterator[dict[str, Any]]:
-    """Write the blocks from number `begin` on; a record of each."""
-    paths = [listing.folder / path for path in all_paths(listing.parts)]
-    shape = recipe.height, recipe.width, recipe.channels
-    told = monotonic()
-    formats()  # Pillow loads its plugins here, not in several threads at once
-    with strict_pillow(), ThreadPoolExecutor(num_threads()) as threads:
-        for rows in recipe.blocks[begin:]:
-            pixels = np.zeros((len(rows), *shape), np.uint8)
-            fill = partial(read_into, pixels, paths[rows.start : rows.stop])
-            unreadable = {}
-            for position, why in enumerate(threads.map(fill, range(len(rows)))):
-                if why is not None:
-                    unreadable[rows.start + position] = why
-                if monotonic() - told > TOLD_EVERY_S:
-                    told = monotonic()
-                    progress({"decoded": rows.start + position + 1, "of": recipe.count, "set": recipe.set})
-            content = pixels.data.cast("B")
-            written = os.pwrite(file, content, rows.start * recipe.image_bytes)
-            if written != len(content):
-                raise OSError(0, "the disk is full")
-            yield {"sha256": hashlib.sha256(content).hexdigest(), "unreadable": unreadable}
-    progress({"decoded": recipe.count, "of": recipe.count, "set": recipe.set})
+class Decoder:
+    """Writes the pixels of all images; those of more than 8 bits a value last, when the range of all is known."""
 
+    def __init__(self, index: ImageIndex, recipe: Recipe, progress: Progress) -> None:
+        self.recipe, self.progress = recipe, progress
+        self.paths = [index.folder / path for path in index.paths]
+        self.shape = recipe.height, recipe.width, recipe.channels
+        self.unreadable: dict[int, str] = {}
+        self.traits: list[str] = []
+        self.deep: dict[int, str] = {}
+        """Row -> kind of its values."""
+        self.ranges: dict[str, Range] = {}
+        self.told, self.num_done = monotonic(), 0
 
-def read_into(pixels: Any, paths: list[Path], position: int) -> str | None:
-    """Why it cannot be read; None when it was."""
-    _, height, width, channels = pixels.shape
-    try:
-        pixels[position] = read_image(paths[position], size=(height, width), channels=channels)
-    except UnreadableError as error:
-        return str(error)
-    return None
+    @property
+    def notes(self) -> list[str]:
+        kinds = Counter(kind for row, kind in self.deep.items() if row not in self.unreadable)
+        traits = [f"{count:,} images {trait}" for trait, count in sorted(Counter(self.traits).items())]
+        return [self.ranges[kind].note(count) for kind, count in sorted(kinds.items())] + traits
 
+    def write(self, file: IO[bytes]) -> None:
+        formats()  # Pillow loads its plugins here, not in several threads at once
+        with strict_pillow(), ThreadPoolExecutor(THREADS_A_CORE * usable_cores()) as threads:
+            for row, found in self._read_all(threads, range(len(self.paths)), self._first_look):
+                file.write(self._pixels(row, found))
+            for row, found in self._read_all(threads, list(self.deep), self._second_look):
+                file.seek(row * math.prod(self.shape))
+                file.write(self._pixels(row, found))
+        self.progress({"decoded": self.recipe.count, "of": self.recipe.count, "set": self.recipe.set})
 
-def commit(part: Path, header: Path, recipe: Recipe, done: list[dict[str, Any]]) -> Cache:
-    """Name the pixels after their digest, then let the header name them: processes that use an earlier cache keep
-    its file open, and a kill in between leaves the earlier header or none."""
-    blocks = [record["sha256"] for record in done]
-    total = hashlib.sha256("".join(blocks).encode()).hexdigest()
-    data = header.with_name(f"{header.stem}.{total[:16]}.u8")
-    part.replace(data)
-    write_sealed(
-        header,
-        {
-            "recipe": asdict(recipe),
-            "data": data.name,
-            "changed_ns": data.stat().st_mtime_ns,
-            "sha256": total,
-            "blocks": blocks,
-            "unreadable": {str(row): why for record in done for row, why in record["unreadable"].items()},
-        },
-    )
-    for old in header.parent.glob(f"{header.stem}.*"):
-        if old.suffix in (".u8", ".json") and old not in (data, header):
-            old.unlink(missing_ok=True)
-    found = opened(header, recipe, checked=True)
-    assert isinstance(found, Cache), found
-    return found
+    def _read_all(
+        self, threads: ThreadPoolExecutor, rows: Sequence[int], look: Callable[[int], Outcome]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """A block of them at a time, so that pixels never wait in large numbers."""
+        step = max(1, BLOCK_BYTES // math.prod(self.shape))
+        for start in range(0, len(rows), step):
+            block = rows[start : start + step]
+            yield from zip(block, threads.map(look, block), strict=True)
+
+    def _pixels(self, row: int, found: Outcome) -> bytes:
+        """Zeros where there are none, or none yet."""
+        self.num_done += not isinstance(found, Range)
+        if monotonic() - self.told > TOLD_EVERY_S and self.num_done < self.recipe.count:
+            self.told = monotonic()
+            self.progress({"decoded": self.num_done, "of": self.recipe.count, "set": self.recipe.set})
+        if isinstance(found, str):
+            self.unreadable[row] = found
+        elif isinstance(found, Range):
+            self.deep[row] = found.kind
+            self.ranges[found.kind] = found.joined(self.ranges.get(found.kind))
+        else:
+            return found.tobytes()
+        return bytes(math.prod(self.shape))
+
+    def _first_look(self, row: int) -> Outcome:
+        return self._read(row, note=self.traits.append)
+
+    def _second_look(self, row: int) -> Outcome:
+        return self._read(row, ranges=self.ranges)
+
+    def _read(self, row: int, **keys: Any) -> Outcome:
+        """Its pixels, their range, or why it cannot be read."""
+        size, channels = self.shape[:2], self.shape[2]
+        try:
+            return read_image(self.paths[row], size=size, channels=channels, **keys)
+        except UnreadableError as error:
+            return str(error)

@@ -10,7 +10,7 @@ from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .facts import Files, ImageFiles
+from .catalog.facts import ArrayFunction, Files, ImageFiles
 from .settings import DataConfig
 
 DOWNLOAD_TIMEOUT_S = 10.0
@@ -19,18 +19,19 @@ DOWNLOAD_TIMEOUT_S = 10.0
 
 def missing(config: DataConfig) -> str | None:
     """Why the files can be neither found nor downloaded, or None; looks at names only and takes no time."""
-    if find(config) or _can_download(config):
+    if isinstance(config.files, ArrayFunction) or find(config) or _can_download(config):
         return None
     return _explain(config, [*_searched(config), _no_download(config)])
 
 
-def fetch(config: DataConfig) -> Path:
-    """The folder of the files, after downloading them if need be.
+def fetch(config: DataConfig) -> Path | None:
+    """The folder of the files, after downloading them if need be; None for a set that a function gives.
 
     Raises FileNotFoundError with all that was tried and how to place the files by hand.
     """
-    folder = find(config)
-    if folder:
+    if isinstance(config.files, ArrayFunction):
+        return None
+    if folder := find(config):
         return folder
     tried = _searched(config)
     if not _can_download(config):
@@ -52,8 +53,13 @@ def on_disk(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
+def _files(config: DataConfig) -> Files | ImageFiles:
+    assert not isinstance(config.files, ArrayFunction)
+    return config.files
+
+
 def _places(config: DataConfig) -> Iterator[tuple[str, Path]]:
-    files = config.files
+    files = _files(config)
     if files.folder is not None:
         yield f"data.root={config.root}", config.folder
     if isinstance(files, Files):
@@ -62,7 +68,7 @@ def _places(config: DataConfig) -> Iterator[tuple[str, Path]]:
 
 def _absent(config: DataConfig, folder: Path) -> list[str]:
     """Names of what is not there; of a folder that is not there, at least its own."""
-    files = config.files
+    files = _files(config)
     if isinstance(files, Files):
         return [name for name in files.digests if not on_disk(folder, name)]
     if not folder.is_dir():
@@ -80,7 +86,7 @@ def _searched(config: DataConfig) -> list[str]:
 
 
 def _can_download(config: DataConfig) -> bool:
-    return config.download and config.files.downloader is not None
+    return config.download and _files(config).downloader is not None
 
 
 def _no_download(config: DataConfig) -> str:
@@ -88,7 +94,7 @@ def _no_download(config: DataConfig) -> str:
 
 
 def _explain(config: DataConfig, tried: list[str]) -> str:
-    files = config.files
+    files = _files(config)
     lines = [f"data.name={config.name}: the files of this data set were not found. Tried, in this order:"]
     lines += [f"  {number}. {line}" for number, line in enumerate(tried, start=1)]
     if isinstance(files, ImageFiles) and not files.folder:
@@ -111,7 +117,7 @@ def _explain(config: DataConfig, tried: list[str]) -> str:
 
 def _download(config: DataConfig) -> Path:
     """Download beside the goal and move what is whole there, so that no other process finds half a file."""
-    files, root = config.files, Path(config.root).expanduser()
+    files, root = _files(config), Path(config.root).expanduser()
     top = root / (files.folder or "").split("/")[0]
     if isinstance(files, ImageFiles) and top.exists():
         raise FileExistsError(f"not tried, for {top} is there and incomplete; move it away")

@@ -1,4 +1,4 @@
-"""Image files as their authors publish them -> uint8 arrays; each file is checked against its digest."""
+"""Arrays as their authors publish them -> uint8 arrays; each file is checked against its digest."""
 
 from __future__ import annotations
 
@@ -8,30 +8,37 @@ import io
 import pickle
 import zlib
 from collections.abc import Callable, Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .catalog.facts import DatasetFacts
 from .files import on_disk
 
 Digests = Mapping[str, str]
-"""As in `facts.Files`."""
+"""As in `Files`."""
+MAX_BYTES = 4 << 30
+PIECE_BYTES = 1 << 20
 
 
 class Arrays(NamedTuple):
-    """Pixels uint8 [n, height, width, channels] and labels int64 [n] of the two published splits."""
+    """Pixels uint8 [n, height, width, channels] and labels, integers [n], of the two published splits."""
 
     train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.int64]
+    train_labels: NDArray[np.integer]
     test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.int64]
+    test_labels: NDArray[np.integer]
 
 
-def read_idx(folder: Path, *, digests: Digests) -> Arrays:
+def read_idx(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
     """MNIST's format: big-endian magic number (type and rank), sizes, then the bytes."""
-    parts = {name.removesuffix(".gz"): parse_idx(read_file(folder, name, digest=digests[name])) for name in digests}
+    parts = {
+        name.removesuffix(".gz"): parse_idx(read_file(folder, name, digest=digests[name], max_bytes=max_bytes))
+        for name in digests
+    }
     train_images, train_labels, test_images, test_labels = (
         parts[name]
         for name in (
@@ -49,12 +56,12 @@ def read_idx(folder: Path, *, digests: Digests) -> Arrays:
     )
 
 
-def read_cifar(folder: Path, *, digests: Digests) -> Arrays:
+def read_cifar(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
     """CIFAR's "python version": pickled dictionaries of pixels [n, 3 * 32 * 32], planes red, green, blue."""
     (test_name,) = (name for name in digests if name.startswith("test"))
     names = sorted(name for name in digests if name != test_name)
-    train = [parse_cifar(read_file(folder, name, digest=digests[name])) for name in names]
-    test_images, test_labels = parse_cifar(read_file(folder, test_name, digest=digests[test_name]))
+    train = [parse_cifar(read_file(folder, name, digest=digests[name], max_bytes=max_bytes)) for name in names]
+    test_images, test_labels = parse_cifar(read_file(folder, test_name, digest=digests[test_name], max_bytes=max_bytes))
     return Arrays(
         np.concatenate([images for images, _ in train]),
         np.concatenate([labels for _, labels in train]),
@@ -63,18 +70,19 @@ def read_cifar(folder: Path, *, digests: Digests) -> Arrays:
     )
 
 
-def read_svhn(folder: Path, *, digests: Digests) -> Arrays:
+def read_svhn(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
     """SVHN's "format 2": one MATLAB 5 file a split."""
     train, test = (
-        parse_svhn(read_file(folder, name, digest=digests[name])) for name in ("train_32x32.mat", "test_32x32.mat")
+        parse_svhn(read_file(folder, name, digest=digests[name], max_bytes=max_bytes))
+        for name in ("train_32x32.mat", "test_32x32.mat")
     )
     return Arrays(*train, *test)
 
 
-def read_stl10(folder: Path, *, digests: Digests) -> Arrays:
+def read_stl10(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
     """STL-10's "binary files": bytes without a header; the labels count from 1."""
     train_images, train_labels, test_images, test_labels = (
-        np.frombuffer(read_file(folder, name, digest=digests[name]), np.uint8)
+        np.frombuffer(read_file(folder, name, digest=digests[name], max_bytes=max_bytes), np.uint8)
         for name in ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
     )
     return Arrays(
@@ -88,28 +96,69 @@ def read_stl10(folder: Path, *, digests: Digests) -> Arrays:
 Reader = Callable[..., Arrays]
 
 READERS: dict[str, Reader] = {"idx": read_idx, "cifar": read_cifar, "svhn": read_svhn, "stl10": read_stl10}
-"""Called with a folder and `digests=`."""
+"""Called with a folder, `digests=` and `max_bytes=`: what none of the files, unpacked, may exceed."""
 
 
-def read_file(folder: Path, name: str, *, digest: str) -> bytes:
-    """Contents of `name`, unpacked; ValueError naming the file when they are not what `digest` says."""
+def array_limit(facts: DatasetFacts) -> int:
+    """Bytes that no file of such a set exceeds, unpacked: all images of a split, 8 bytes a label, a MiB of headers."""
+    image_bytes = facts.input_size[0] * facts.input_size[1] * facts.input_channels
+    return max(facts.num_train, facts.num_test) * (image_bytes + 8) + (1 << 20)
+
+
+def check_arrays(arrays: Arrays, facts: DatasetFacts, *, name: str) -> None:
+    """ValueError unless they are what the facts in DATASETS say."""
+    shape = (*facts.input_size, facts.input_channels)
+    splits = (
+        ("training", arrays.train_images, arrays.train_labels, facts.num_train),
+        ("test", arrays.test_images, arrays.test_labels, facts.num_test),
+    )
+    for split, images, labels, count in splits:
+        if images.dtype != np.uint8 or images.shape != (count, *shape):
+            raise ValueError(
+                f"data.name={name}: its {split} images are {images.dtype} {list(images.shape)}, not uint8 "
+                f"{[count, *shape]} as DATASETS says: number, height, width, channels."
+            )
+        if labels.shape != (count,) or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"data.name={name}: its {split} labels are {labels.dtype} {list(labels.shape)}, not {count} integers."
+            )
+        if labels.min() < 0 or labels.max() >= facts.num_classes:
+            raise ValueError(
+                f"data.name={name}: its {split} labels go from {labels.min()} to {labels.max()}; with "
+                f"{facts.num_classes} classes they must be from 0 to {facts.num_classes - 1}."
+            )
+
+
+def read_file(folder: Path, name: str, *, digest: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """Contents of `name`, unpacked; ValueError naming the file when they are not what `digest` says. Never more than
+    `max_bytes` are held, whatever a file unpacks to."""
     path = on_disk(folder, name)
     assert path is not None, f"{folder / name} was there a moment ago"
     as_published = path.name == name
-    content = path.read_bytes() if as_published else unpacked(path, path.read_bytes())
+    try:
+        with path.open("rb") if as_published else gzip.open(path) as file:
+            content = bounded(path, file, max_bytes)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     algorithm, _, expected = digest.partition(":")
     found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
     if found != expected:
         size = f"its {len(content)} bytes" if as_published else f"its {len(content)} unpacked bytes"
         raise ValueError(_damaged(path, f"{size} have {algorithm.upper()} {found}, not {expected}"))
-    return unpacked(path, content) if name.endswith(".gz") else content
+    return bounded(path, gzip.GzipFile(fileobj=io.BytesIO(content)), max_bytes) if name.endswith(".gz") else content
 
 
-def unpacked(path: Path, content: bytes) -> bytes:
+def bounded(path: Path, file: BinaryIO | BufferedIOBase, max_bytes: int) -> bytes:
+    """All of it, a piece at a time."""
+    content = bytearray()
     try:
-        return gzip.decompress(content)
+        while piece := file.read(PIECE_BYTES):
+            content += piece
+            if len(content) > max_bytes:
+                raise ValueError(_damaged(path, f"it holds more than the {max_bytes:,} bytes of any file of this set"))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(_damaged(path, f"it does not unpack ({error})")) from None
+    return bytes(content)
 
 
 def _damaged(path: Path, what: str) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from .facts import DatasetFacts, ImageFiles
+from stridelab.text import printable
 
 TEST_SHARE = 5
 """One image in five is the test split of a set that has none."""
 
+KINDS_NAMED = 8
+"""Kinds of files left out that a note names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One split: paths relative to the listing's folder, and the class of each."""
+    """One split: paths relative to the index's folder, and the class of each."""
 
     paths: tuple[str, ...]
     labels: tuple[int, ...]
@@ -25,7 +27,16 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class Omission:
+    """What is in the folder and is not used."""
+
+    what: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIndex:
     folder: Path
     class_names: tuple[str, ...]
     train: Part
@@ -33,8 +44,7 @@ class Listing:
     """None: there is no such split on disk, it is taken from `train`."""
     test: Part | None
     """None: there is no such split on disk, it is held out of `train`."""
-    num_others: int
-    """Files left out because their suffix is not that of an image."""
+    omissions: tuple[Omission, ...] = ()
 
     @property
     def num_held_out(self) -> int:
@@ -46,46 +56,36 @@ class Listing:
         """What is on disk, in the order in which images are stored."""
         return tuple(part for part in (self.train, self.val, self.test) if part is not None)
 
+    @property
+    def paths(self) -> list[str]:
+        """Of all images, in the order in which they are stored."""
+        return [path for part in self.parts for path in part.paths]
 
-def listing_of(facts: DatasetFacts, folder: Path) -> Listing:
-    """ValueError when `folder` does not have what it must; remembered until `listed.cache_clear()`."""
-    assert isinstance(facts.files, ImageFiles)
-    found = listed(facts.files.layout, folder)
-    expected = facts.files.class_folders or facts.class_names
-    if expected and found.class_names != expected:
-        absent, more = sorted({*expected} - {*found.class_names}), sorted({*found.class_names} - {*expected})
-        said = [f"lacks {few(absent)}"] * bool(absent) + [f"has {few(more)} besides"] * bool(more)
-        raise ValueError(
-            f"{folder} is not the set that its authors published: of classes, it {' and '.join(said) or 'has others'}."
-        )
-    return replace(found, class_names=facts.class_names) if expected else found
-
-
-def refuse_incomplete(listing: Listing, facts: DatasetFacts) -> None:
-    """ValueError when there are not as many images as the authors published."""
-    counts = (
-        ("training", len(listing.train) - listing.num_held_out, facts.num_train),
-        ("validation", len(listing.val or ()), facts.num_val or 0),
-        ("test", listing.num_held_out or len(listing.test or ()), facts.num_test),
-    )
-    wrong = [f"{found} {what} images instead of {expected}" for what, found, expected in counts if found != expected]
-    if wrong:
-        raise ValueError(
-            f"{listing.folder} is not the set that its authors published: it has {', '.join(wrong)}. Unpack their "
-            "archive again, or use data=image_folder for a part of it."
-        )
-
-
-@lru_cache(maxsize=8)
-def listed(layout: str, folder: Path) -> Listing:
-    from .annotated import flowers, pets
-    from .folders import folders
-
-    layouts = {"folders": folders, "pets": pets, "flowers": flowers}
-    return layouts[layout](folder)
+    @property
+    def notes(self) -> list[str]:
+        """A sentence on what is not used, if anything."""
+        if not self.omissions:
+            return []
+        each = [f"{some.count:,} {some.what}, such as {some.example}" for some in self.omissions[:KINDS_NAMED]]
+        if rest := self.omissions[KINDS_NAMED:]:
+            each.append(f"{sum(some.count for some in rest):,} of {len(rest)} other kinds")
+        return [printable(f"left out of {self.folder}: {'; '.join(each)}")]
 
 
 def few(some: Sequence[str], *, most: int = 5) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and how many more there are.
+
+    >>> few(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
     shown = ", ".join(repr(name) for name in some[:most])
     return shown if len(some) <= most else f"{shown} and {len(some) - most} more"
+
+
+def counted(omissions: Iterable[tuple[str, str]]) -> tuple[Omission, ...]:
+    """(what, example) of each -> how many of each kind, the most frequent first."""
+    found: dict[str, list[str]] = {}
+    for what, example in omissions:
+        found.setdefault(what, []).append(example)
+    each = (Omission(what, len(examples), min(examples)) for what, examples in found.items())
+    return tuple(sorted(each, key=lambda some: (-some.count, some.what)))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+from .memory_budget import MemoryBudget
+from .pixel_range import COLOUR, Range, UnreadableError, eight_bits, kind_of, range_of
 
 RUNS_PROGRAMS = {"EPS"}
 """Formats that Pillow leaves to other programs (Ghostscript): files of strangers shall not start any."""
@@ -28,16 +34,20 @@ UPRIGHT = {
 }
 MODES = {1: "L", 3: "RGB"}
 """Pillow's, by number of channels."""
-
-
-class UnreadableError(Exception):
-    """Why an image cannot be used, in a few words."""
+SCALED_PIXELS = 1 << 26
+"""Most pixels that an image is scaled up to."""
+PIXEL_BYTES = 8
+"""Of memory for each pixel of an image while it is read: Pillow's four, and four of its copy in another mode."""
+MEMORY = MemoryBudget(512 << 20)
+"""For all images that are decoded at a time; a larger one, up to Pillow's limit of pixels, is decoded alone."""
 
 
 @cache
 def formats() -> tuple[str, ...]:
-    """All that Pillow opens by itself, the usual ones first."""
+    """All that Pillow opens by itself, the usual ones first; HEIC too where pillow-heif is installed."""
     Image.init()
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
     return *FIRST, *sorted(set(Image.OPEN) - set(FIRST) - RUNS_PROGRAMS)
 
 
@@ -47,21 +57,41 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
 
-def read_image(path: Path, *, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """Upright as EXIF says, in grey or RGB (transparency dropped, of 16 bits the upper 8), scaled with its aspect kept
-    until it just covers `size`, and the centre cut out: torchvision's Resize (bilinear, antialiased) and CenterCrop.
+def read_image(
+    path: Path,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    ranges: Mapping[str, Range] = MappingProxyType({}),
+    note: Callable[[str], object] = lambda trait: None,
+) -> NDArray[np.uint8] | Range:
+    """Upright as EXIF says, in grey or RGB, scaled with its aspect kept until it just covers `size`, and the centre cut
+    out: torchvision's Resize (bilinear, antialiased) and CenterCrop. Transparency is dropped, and of several frames the
+    first is taken; `note` is told.
 
-    UnreadableError for whatever is wrong with the file.
+    What has more than 8 bits a value is scaled as `ranges` says for its kind; when they say nothing, the range of this
+    image's values is returned instead. UnreadableError for whatever is wrong with the file.
     """
     try:
-        with Image.open(path, formats=formats()) as image:
+        with Image.open(path, formats=formats()) as image, MEMORY.held(image.width * image.height * PIXEL_BYTES):
+            refuse_stretched(image.size, size)
+            kind = kind_of(image)  # of the file: loading forgets it
             image.load()
-            plain = eight_bits(image).convert(MODES[channels])
+            for trait in traits(image):
+                note(trait)
+            plain = image if kind not in (None, COLOUR) else in_mode(image, MODES[channels])
+            if kind is not None:
+                if kind not in ranges:
+                    return range_of(plain, kind)
+                plain = in_mode(eight_bits(plain, ranges[kind]), MODES[channels])
             turned = plain.transpose(UPRIGHT[turn]) if (turn := orientation(image)) in UPRIGHT else plain
-        pixels = np.asarray(covering(turned, size))
-        return pixels.reshape(*size, channels)
+            return np.asarray(covering(turned, size)).reshape(*size, channels)
     except Exception as error:  # a file can be wrong in any way, and Pillow's plugins raise whatever comes
         raise UnreadableError(reason(path, error)) from None
+
+
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
 
 
 def orientation(image: Image.Image) -> int:
@@ -72,29 +102,37 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """Pillow itself clips 16 bits to 255 for some modes and shifts them for others."""
-    if image.mode == "F":
-        raise UnreadableError("its pixels are floating-point numbers of unknown range")
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise UnreadableError("its pixels have 32 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+def traits(image: Image.Image) -> list[str]:
+    """What is lost of it."""
+    found = ["with transparency, which is dropped"] * image.has_transparency_data
+    return found + ["of several frames or pages, of which the first is taken"] * getattr(image, "is_animated", False)
+
+
+def refuse_stretched(image: tuple[int, int], size: tuple[int, int]) -> None:
+    """A line of 1 x 10,000 pixels that is to cover 64x64 would be scaled to 64 x 640,000."""
+    scaled = math.prod(scaled_size(image, size))
+    if scaled > max(math.prod(image), SCALED_PIXELS):
+        raise UnreadableError(
+            f"scaled to cover {size[0]}x{size[1]}, its {image[0]}x{image[1]} pixels would be {scaled:,}"
+        )
 
 
 def covering(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Scaled to the smallest image of its aspect that covers `size` (height, width), and its centre of that size."""
     height, width = size
-    if image.width * height <= image.height * width:
-        scaled = width, max(height, int(width * image.height / image.width))
-    else:
-        scaled = max(width, int(height * image.width / image.height)), height
+    scaled = scaled_size(image.size, size)
     if scaled != image.size:
         image = image.resize(scaled, Image.Resampling.BILINEAR)
     left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
     return image if scaled == (width, height) else image.crop((left, top, left + width, top + height))
+
+
+def scaled_size(image: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of an image of (width, height) scaled until it just covers `size`, which is (height, width)."""
+    height, width = size
+    if image[0] * height <= image[1] * width:
+        return width, max(height, int(width * image[1] / image[0]))
+    return max(width, int(height * image[0] / image[1])), height
 
 
 def reason(path: Path, error: Exception) -> str:

@@ -1,17 +1,16 @@
-"""The keys `data.*`. No torch here."""
+"""The keys `data.*`; no file is read here. No torch here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stridelab.names import NO_EFFECT
 from stridelab.text import parts
 
-from .facts import Files, ImageFiles
-from .image_index import Listing, listing_of
-from .spec import DATASETS, DatasetFacts
+from .catalog import DATASETS
+from .catalog.facts import ArrayFunction, DatasetFacts, Files, ImageFiles
 
 MAX_SIZE = 2048
 CORRUPT = ("refuse", "skip")
@@ -34,11 +33,12 @@ class DataConfig:
     """Whether to download the files when they are nowhere on this machine."""
 
     size: Any = None
-    """Of image files, in pixels: an int or [height, width]; scaled to cover it, and the centre cut out. null: 64."""
+    """Pixels that image files are scaled to cover, their centre cut out: an int or [height, width]. null: 64."""
     channels: int | None = None
-    """Of image files: 3 (RGB) or 1 (grey). null: 3."""
+    """Image files are read as colour (3) or grey (1). null: 3."""
     corrupt: str = field(default="refuse", metadata=NO_EFFECT)  # what was left out shows in the data's digest
-    """Image files that cannot be read. refuse: train nothing, and name them. skip: leave them out, and record it."""
+    """What to do with image files that cannot be read. refuse: train nothing, and name them. skip: leave them out, and
+    record it."""
     cache_dir: str | None = field(default=None, metadata=NO_EFFECT)
     """Folder for decoded image files. null: stridelab/ in the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
 
@@ -55,13 +55,13 @@ class DataConfig:
         if self.cache_dir is not None and not self.cache_dir.strip():
             raise ValueError("data.cache_dir='' must name a folder, or be null.")
         self._settle_shape()
-        if not self.is_listed:
-            self.check()
+        if not self.is_own_folder:
+            split_sizes(self, DATASETS[self.name])
 
     def _settle_shape(self) -> None:
         """What null stands for is written out, so that a record says it."""
         row = DATASETS[self.name]
-        if isinstance(row.files, Files):
+        if not isinstance(row.files, ImageFiles):
             for key in ("size", "channels"):
                 if getattr(self, key) is not None:
                     height, width = row.input_size
@@ -75,82 +75,52 @@ class DataConfig:
         if self.channels not in (1, 3):
             raise ValueError(f"data.channels={self.channels} must be 1 (grey) or 3 (RGB), or null for 3.")
 
-    def check(self) -> None:
-        """ValueError for sizes that the set does not have. For a folder of images, it looks into the folder; that
-        is why it is asked for apart from the making of a config, which may come from another machine."""
-        facts = self.facts
-        total, classes = facts.num_train, facts.num_classes
-        pool, of_pool = (total, "train") if facts.num_val is None else (facts.num_val, "validation")
-        most = pool - classes if facts.num_val is None else pool
-        if not classes <= self.num_val <= most:
-            raise ValueError(
-                f"data.val_size={self.num_val} must be an integer from {classes} (one a class) to {most}: the "
-                f"{of_pool} split of {self.name} has {pool} images. null takes "
-                f"{'a tenth' if facts.num_val is None else 'all'}."
-            )
-        available = total - (self.num_val if facts.num_val is None else 0)
-        if not classes <= self.num_train <= available:
-            of_these = (
-                f"of the {total} images in the train split of {self.name}, {self.num_val} (data.val_size) are held "
-                "out for validation"
-                if available < total
-                else f"the train split of {self.name} has {total} images"
-            )
-            raise ValueError(
-                f"data.train_size={self.num_train} must be an integer from {classes} (one a class) to "
-                f"{available}: {of_these}. null takes all {available}."
-            )
-
     @property
-    def files(self) -> Files | ImageFiles:
+    def files(self) -> Files | ImageFiles | ArrayFunction:
         return DATASETS[self.name].files
 
     @property
-    def is_listed(self) -> bool:
-        """Whether what is known of the set is found in its folder."""
-        return not DATASETS[self.name].class_names
+    def is_own_folder(self) -> bool:
+        """Whether the classes and counts are those of the user's folder, not of a published set."""
+        return isinstance(self.files, ImageFiles) and not DATASETS[self.name].class_names
 
     @property
     def folder(self) -> Path:
         """Where under data.root the files belong."""
+        assert not isinstance(self.files, ArrayFunction)
         assert self.files.folder is not None
         return Path(self.root).expanduser() / self.files.folder
 
-    @property
-    def listing(self) -> Listing:
-        return listing_of(DATASETS[self.name], self.folder)
 
-    @property
-    def facts(self) -> DatasetFacts:
-        if isinstance(self.files, Files):
-            return DATASETS[self.name]
-        assert self.channels is not None
-        row = replace(DATASETS[self.name], input_size=self.size, input_channels=self.channels)
-        return with_counts(row, self.listing) if self.is_listed else row
-
-    @property
-    def num_val(self) -> int:
-        if self.val_size is not None:
-            return self.val_size
-        facts = self.facts
-        return max(facts.num_train // 10, facts.num_classes) if facts.num_val is None else facts.num_val
-
-    @property
-    def num_train(self) -> int:
-        if self.train_size is not None:
-            return self.train_size
-        facts = self.facts
-        return facts.num_train - (self.num_val if facts.num_val is None else 0)
-
-
-def with_counts(row: DatasetFacts, listing: Listing) -> DatasetFacts:
-    return replace(
-        row,
-        class_names=listing.class_names,
-        num_train=len(listing.train) - listing.num_held_out,
-        num_val=None if listing.val is None else len(listing.val),
-        num_test=listing.num_held_out if listing.test is None else len(listing.test),
-    )
+def split_sizes(config: DataConfig, facts: DatasetFacts) -> tuple[int, int]:
+    """How many images `config` takes for training and for validation of a set of these facts. ValueError for sizes that
+    the set does not have."""
+    total, classes, published = facts.num_train, facts.num_classes, facts.num_val
+    num_val = config.val_size
+    if num_val is None:
+        num_val = max(total // 10, classes) if published is None else published
+    pool, of_pool = (total, "train") if published is None else (published, "validation")
+    most = total - classes if published is None else published
+    if not classes <= num_val <= most:
+        raise ValueError(
+            f"data.val_size={num_val} must be an integer from {classes} (one a class) to {most}: the "
+            f"{of_pool} split of {config.name} has {pool} images. null takes "
+            f"{'a tenth' if published is None else 'all'}."
+        )
+    available = total - (num_val if published is None else 0)
+    num_train = available if config.train_size is None else config.train_size
+    if not classes <= num_train <= available:
+        of_these = (
+            f"of the {total} images in the train split of {config.name}, {num_val} (data.val_size) are held "
+            "out for validation"
+            if available < total
+            else f"the train split of {config.name} has {total} images"
+        )
+        raise ValueError(
+            f"data.train_size={num_train} must be an integer from {classes} (one a class) to "
+            f"{available}: {of_these}. null takes all {available}."
+        )
+    return num_train, num_val
 
 
 def parse_size(value: object) -> tuple[int, int]:

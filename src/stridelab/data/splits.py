@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .settings import DataConfig
-from .spec import DataSpec
+from .catalog.facts import DatasetFacts, DataSpec
 from .storage import OnDisk, take
 
 PART_BYTES = 16 << 20
@@ -67,20 +66,21 @@ class Data:
     spec: DataSpec
 
 
-def described(
-    config: DataConfig,
+def describe(
+    name: str,
+    facts: DatasetFacts,
     train: Split,
     val: Split,
     test: Split,
     *,
+    notes: tuple[str, ...] = (),
     unreadable: tuple[str, ...] = (),
     remember: Callable[[Callable[[], dict[str, Any]]], dict[str, Any]] = lambda compute: compute(),
 ) -> Data:
     """`remember` may know what would be computed of these splits."""
-    facts = config.facts
-    found = remember(lambda: computed(train, val, test))
+    found = remember(lambda: look_at_pixels(train, val, test))
     spec = DataSpec(
-        name=config.name,
+        name=name,
         num_classes=facts.num_classes,
         class_names=facts.class_names,
         input_channels=facts.input_channels,
@@ -93,13 +93,13 @@ def described(
         digest=found["digest"],
         source=facts.source,
         licence=facts.licence,
+        notes=notes,
         unreadable=unreadable,
     )
     return Data(train, val, test, spec)
 
 
-def computed(train: Split, val: Split, test: Split) -> dict[str, Any]:
-    """What takes a look at every pixel."""
+def look_at_pixels(train: Split, val: Split, test: Split) -> dict[str, Any]:
     mean, std = channel_statistics(train.parts())
     return {"mean": mean, "std": std, "digest": digest_of(train, val, test)}
 

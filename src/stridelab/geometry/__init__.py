@@ -6,7 +6,7 @@ from stridelab.geometry.kinds import KINDS
 from stridelab.geometry.layer_geometry import LayerGeometry
 from stridelab.geometry.layer_plan import IMAGE, AxisPadding, Layer, LayerPlan, Pair, layer, parse_pair
 from stridelab.geometry.memory import OPTIMIZERS, LayerMemory, TrainingMemory, training_memory
-from stridelab.geometry.padding import PADDINGS, parse_padding
+from stridelab.geometry.padding import PADDING_MODES, PADDINGS, parse_padding
 from stridelab.geometry.saved_tensors import ACTIVATIONS, NORMS, pads_explicitly
 from stridelab.geometry.totals import Totals, totals
 
@@ -17,6 +17,7 @@ __all__ = [
     "NORMS",
     "OPTIMIZERS",
     "PADDINGS",
+    "PADDING_MODES",
     "AxisGeometry",
     "AxisPadding",
     "Layer",

@@ -9,7 +9,8 @@ from stridelab.geometry.effect import Axes, Effect, Grid
 from stridelab.geometry.kinds import KINDS
 from stridelab.geometry.layer_geometry import Fields, LayerGeometry, spatial_figures
 from stridelab.geometry.layer_plan import IMAGE, Layer, LayerPlan, Pair, parse_pair
-from stridelab.geometry.receptive_field import PADDING_MODES, image_field, merge
+from stridelab.geometry.padding import PADDING_MODES
+from stridelab.geometry.receptive_field import image_field, merge
 from stridelab.geometry.saved_tensors import Source, kept_bytes
 
 
@@ -91,7 +92,7 @@ def _measure_layer(layer: Layer, sources: Sequence[_Map], saved: set[str]) -> tu
         gated=here.gated,
         whole=here.whole,
         params=params,
-        macs=_told(layer.macs, effect.macs),
+        macs=None if layer.uncounted else _told(layer.macs, effect.macs),
         output_elements=grid.elements,
         activation_bytes=_told(layer.activation_bytes, kept),
         batch_bytes=effect.batch_bytes if layer.batch_bytes is None else layer.batch_bytes,
@@ -111,19 +112,18 @@ def _effect(layer: Layer, sources: Sequence[_Map]) -> Effect:
         modes = ", ".join(PADDING_MODES)
         raise ValueError(f"{layer.padding_mode!r} is not a padding_mode; choose one of {modes}")
     effect = KINDS[layer.kind](layer, [source.grid for source in sources])
-    if layer.padding_mode in ("circular", "reflect"):
-        _check_pads(layer.padding_mode, effect.axes)
+    _check_pads(layer.padding_mode, effect.axes)
     return effect
 
 
 def _check_pads(padding_mode: str, axes: Axes) -> None:
     """PyTorch's limits: a map is mirrored without its edge, and wrapped around once."""
+    margin = PADDING_MODES[padding_mode].margin
     for name, axis in zip(("height", "width"), axes, strict=True):
-        most = axis.input_size - (padding_mode == "reflect")
-        if max(axis.pad_before, axis.pad_after) > most:
+        if margin is not None and max(axis.pad_before, axis.pad_after) > axis.input_size - margin:
             raise ValueError(
                 f"padding_mode {padding_mode!r} cannot pad a {name} of {axis.input_size} by "
-                f"{axis.pad_before} and {axis.pad_after}; {most} on a side is the most"
+                f"{axis.pad_before} and {axis.pad_after}; {axis.input_size - margin} on a side is the most"
             )
 
 

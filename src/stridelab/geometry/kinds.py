@@ -8,6 +8,7 @@ from dataclasses import replace
 from stridelab.geometry.axis import AxisGeometry, conv_axis, irregular_axis, pool_axis, whole_axis
 from stridelab.geometry.effect import INPUT, OUTPUT, Axes, Effect, Grid
 from stridelab.geometry.layer_plan import Layer
+from stridelab.geometry.padding import PADDING_MODES
 from stridelab.geometry.saved_tensors import INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
 
 
@@ -66,7 +67,7 @@ def global_max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
 def pad(layer: Layer, maps: Sequence[Grid]) -> Effect:
     """F.pad ahead of something other than a single convolution."""
     effect = pointwise(layer, maps)
-    return effect if layer.padding_mode in ("reflect", "replicate") else replace(effect, saves=())
+    return effect if PADDING_MODES[layer.padding_mode].keeps_input else replace(effect, saves=())
 
 
 def pointwise(layer: Layer, maps: Sequence[Grid]) -> Effect:

@@ -43,6 +43,8 @@ class Layer:
     """Its parameters, where the rule of its kind would be wrong (a norm without weights, an opaque layer)."""
     macs: int | None = None
     """Its cost for one image, as above: a trace tells it of what only it has seen; None: by the rule."""
+    uncounted: str = ""
+    """The operations, by name, for which there is no formula, so that its cost is unknown."""
     activation_bytes: int | None = None
     """What autograd was seen to keep first for this layer, for each image; None: by the rule."""
     batch_bytes: int | None = None

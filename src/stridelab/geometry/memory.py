@@ -61,6 +61,12 @@ class TrainingMemory:
     def total(self) -> int | None:
         return add_up(layer.total for layer in self.layers)
 
+    @property
+    def total_at_least(self) -> int:
+        """The sum of what is known."""
+        parts = ((one.parameters, one.gradients, one.optimizer_state, one.activations) for one in self.layers)
+        return sum(part or 0 for layer in parts for part in layer)
+
 
 def training_memory(
     layers: Sequence[LayerGeometry], *, batch_size: int, optimizer: str = "sgd_momentum"

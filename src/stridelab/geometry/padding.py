@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 Pair = tuple[int, int]
 """(height, width) of a layer, or (before, after) of an axis."""
@@ -53,6 +54,25 @@ PADDINGS: dict[str, Callable[[int, int, int], Pair]] = {
 """Name -> (input size, span, stride) -> (before, after); span = dilation * (kernel_size - 1) + 1, the
 effective kernel.
 """
+
+
+@dataclass(frozen=True)
+class PaddingMode:
+    repeats: Callable[[int, int], int | None]
+    """(column outside the map, size of the map) -> the real column that is repeated there; None: a zero."""
+    margin: int | None = None
+    """How many columns fewer than the map has a side may be padded by; None: any number."""
+    keeps_input: bool = False
+    """PyTorch keeps the unpadded map for the backward pass."""
+
+
+PADDING_MODES: dict[str, PaddingMode] = {
+    "zeros": PaddingMode(lambda column, size: None),
+    "reflect": PaddingMode(lambda column, size: size - 1 - abs(size - 1 - abs(column)), margin=1, keeps_input=True),
+    "replicate": PaddingMode(lambda column, size: min(max(column, 0), size - 1), keeps_input=True),
+    "circular": PaddingMode(lambda column, size: column % size, margin=0),
+}
+"""What the padding holds. The first four are PyTorch's; networks pad by `repeats` in any other."""
 
 CHOICES = f"{', '.join(PADDINGS)}, an integer, [height, width] or [left, right, top, bottom]"
 

@@ -18,6 +18,7 @@ from functools import lru_cache, reduce
 from operator import or_
 
 from stridelab.geometry.axis import AxisGeometry
+from stridelab.geometry.padding import PADDING_MODES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,15 +51,6 @@ class AxisField:
         return max(0, last_clear - first_clear + 1)
 
 
-PADDING_MODES: dict[str, Callable[[int, int], int | None]] = {
-    "circular": lambda column, size: column % size,
-    "reflect": lambda column, size: size - 1 - abs(size - 1 - abs(column)),
-    "replicate": lambda column, size: min(max(column, 0), size - 1),
-    "zeros": lambda column, size: None,
-}
-"""Mode -> (column outside the map, size of the map) -> the real column that is repeated there, if any."""
-
-
 @lru_cache(maxsize=4)
 def image_field(size: int) -> AxisField:
     return AxisField(size, 0, 0, 1, tuple(1 << column for column in range(size)))
@@ -75,7 +67,7 @@ def through(field: AxisField, axis: AxisGeometry, padding_mode: str = "zeros") -
         first=field.first - axis.pad_before * field.stride,
         last=field.last + (axis.span - 1 - axis.pad_before) * field.stride,
         stride=field.stride * axis.stride,
-        reads=_reads(field.reads, axis, PADDING_MODES[padding_mode]),
+        reads=_reads(field.reads, axis, PADDING_MODES[padding_mode].repeats),
     )
 
 

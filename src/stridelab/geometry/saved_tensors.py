@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from stridelab.geometry.effect import INPUT, OUTPUT, Effect, Grid
 from stridelab.geometry.layer_plan import Layer
-from stridelab.geometry.padding import Pair
+from stridelab.geometry.padding import PADDING_MODES, Pair
 
 FLOAT_BYTES = 4
 INDEX_BYTES = 8
@@ -85,7 +85,7 @@ def kept_bytes(layer: Layer, effect: Effect, sources: Sequence[Source], saved: s
     if INPUT in effect.saves and pads_explicitly(effect.pad, layer.padding_mode):
         (source,) = sources
         copied = source.grid.channels * _padded_area(effect)
-        if layer.padding_mode in ("reflect", "replicate") and source.needs_grad:  # F.pad keeps its own input
+        if PADDING_MODES[layer.padding_mode].keeps_input and source.needs_grad:  # F.pad keeps its own input
             kept[source.storage] = source.grid.elements
     elif INPUT in effect.saves:
         kept.update((source.storage, source.grid.elements) for source in sources)

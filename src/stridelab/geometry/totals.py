@@ -10,11 +10,15 @@ from stridelab.geometry.layer_geometry import LayerGeometry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Sums over all layers (None when one of them is unknown), and which layers to look at."""
+    """Sums over all layers, None when one of them is unknown, and which layers to look at."""
 
     params: int | None
     macs: int | None
     activation_bytes: int | None
+    params_at_least: int
+    """The sum of what is known, as in the next two."""
+    macs_at_least: int
+    activation_bytes_at_least: int
     last_map: LayerGeometry | None
     """The last one before a global pool or a flatten; None where there is no map at all."""
     uneven: tuple[str, ...]
@@ -29,6 +33,9 @@ def totals(layers: Sequence[LayerGeometry]) -> Totals:
         params=add_up(layer.params for layer in layers),
         macs=add_up(layer.macs for layer in layers),
         activation_bytes=add_up(layer.activation_bytes for layer in layers),
+        params_at_least=sum(layer.params or 0 for layer in layers),
+        macs_at_least=sum(layer.macs or 0 for layer in layers),
+        activation_bytes_at_least=sum(layer.activation_bytes or 0 for layer in layers),
         last_map=next((layer for layer in reversed(layers) if not layer.whole), None),
         uneven=tuple(layer.name for layer in layers if any(layer.uneven)),
         unproductive=tuple(layer.name for layer in layers if layer.unproductive),

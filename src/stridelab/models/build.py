@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stridelab.geometry import Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
+from stridelab.geometry import PADDING_MODES, Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
 
 from .schedule import overwritable, schedule
 
@@ -19,8 +19,8 @@ Pads = tuple[int, int, int, int]
 def build(plan: LayerPlan) -> Network:
     """The network of `plan`; each layer is a sub-module of that name, so parameter names follow the plan.
 
-    >>> from stridelab.models import ModelConfig, layer_plan
-    >>> net = build(layer_plan(ModelConfig(), input_channels=1, input_size=(28, 28), num_classes=10))
+    >>> from stridelab.models import CnnConfig, layer_plan
+    >>> net = build(layer_plan(CnnConfig(), input_channels=1, input_size=(28, 28), num_classes=10))
     >>> net(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
@@ -79,6 +79,8 @@ class Network(nn.Module):
 def padded(images: Tensor, pads: Pads, *, mode: str, value: float | None = None) -> Tensor:
     if mode == "reflect" and images.is_cuda and torch.are_deterministic_algorithms_enabled():
         return reflected(images, pads)  # PyTorch's own has no deterministic backward pass on CUDA
+    if mode not in {"constant", "reflect", "replicate", "circular"}:
+        return repeated(images, pads, PADDING_MODES[mode].repeats)
     return F.pad(images, pads, mode=mode, value=value)
 
 
@@ -93,6 +95,15 @@ def reflected(images: Tensor, pads: Pads) -> Tensor:
         if after > 0:
             parts.append(images.narrow(dim, size - 1 - after, after).flip(dim))
         images = torch.cat(parts, dim)
+    return images
+
+
+def repeated(images: Tensor, pads: Pads, repeats: Callable[[int, int], int | None]) -> Tensor:
+    """Padded with the columns and rows that `repeats` names."""
+    for dim, (before, after) in ((3, pads[:2]), (2, pads[2:])):
+        size = images.shape[dim]
+        sources = [at if 0 <= at < size else repeats(at, size) for at in range(-before, size + after)]
+        images = images.index_select(dim, torch.tensor(sources, device=images.device))
     return images
 
 

@@ -3,13 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from stridelab.geometry import IMAGE, Layer, LayerPlan, parse_padding
+from stridelab.geometry import IMAGE, PADDING_MODES, Layer, LayerPlan, parse_padding
 
-from .settings import ModelConfig, Pair, require_choice
+from .settings import ModelConfig, Pair, each_layer, padding_policy, pair, per_layer, positive, require_choice
+
+HEADS = ("gap", "flatten")
 
 
-def cnn(config: ModelConfig, *, input_channels: int, input_size: Pair, num_classes: int) -> LayerPlan:
+@dataclass(frozen=True)
+class CnnConfig(ModelConfig):
+    """Convolutions one after another; every per-layer field is one value for all layers or one a layer."""
+
+    channels: Any = (16, 32, 64)
+    """Feature maps of each convolution; its length is the number of layers."""
+    kernel_sizes: Any = field(default=3, metadata=each_layer("kernel_size", uniform=True))
+    """Pixels: an int, or [height, width]."""
+    strides: Any = field(default=(1, 2, 2), metadata=each_layer("stride"))
+    """Pixels between neighbouring windows: an int, or [height, width]; `1-2-2` is short for [1, 2, 2]."""
+    padding: Any = field(default="half", metadata=each_layer(uniform=True))
+    """A padding policy for all layers, or a list of one a layer."""
+    dilations: Any = field(default=1, metadata=each_layer("dilation", uniform=True))
+    """Pixels between the taps of a kernel."""
+    padding_mode: str = field(default="zeros", metadata={"choices": PADDING_MODES})
+    """What the padding holds."""
+    head: str = "gap"
+    """gap: global average pooling. flatten: parameters then depend on stride, which confounds a comparison."""
+
+    def __post_init__(self) -> None:
+        channels = per_layer("channels", self.channels, count=None, parse=positive)
+        count = len(channels)
+        normal = {
+            "channels": channels,
+            "kernel_sizes": per_layer("kernel_sizes", self.kernel_sizes, count=count, parse=pair),
+            "strides": per_layer("strides", self.strides, count=count, parse=pair),
+            "dilations": per_layer("dilations", self.dilations, count=count, parse=pair),
+            "padding": per_layer("padding", self.padding, count=count, parse=padding_policy),
+        }
+        for name, value in normal.items():
+            object.__setattr__(self, name, value)
+        require_choice("model.padding_mode", self.padding_mode, tuple(PADDING_MODES))
+        require_choice("model.head", self.head, HEADS)
+
+
+def cnn(config: CnnConfig, *, input_channels: int, input_size: Pair, num_classes: int) -> LayerPlan:
     """conv, batch norm, ReLU a layer; then the head."""
     layers: list[Layer] = []
     source = IMAGE
@@ -20,7 +59,7 @@ def cnn(config: ModelConfig, *, input_channels: int, input_size: Pair, num_class
     return LayerPlan(input_channels, input_size, tuple(layers))
 
 
-def conv_block(config: ModelConfig, index: int, *, source: str) -> list[Layer]:
+def conv_block(config: CnnConfig, index: int, *, source: str) -> list[Layer]:
     number = index + 1
     conv = Layer(
         name=f"conv{number}",
@@ -37,7 +76,7 @@ def conv_block(config: ModelConfig, index: int, *, source: str) -> list[Layer]:
     return [conv, norm, Layer(name=f"relu{number}", kind="activation", inputs=(norm.name,))]
 
 
-def head(config: ModelConfig, *, source: str, num_classes: int) -> list[Layer]:
+def head(config: CnnConfig, *, source: str, num_classes: int) -> list[Layer]:
     collapse = Layer(
         name="pool" if config.head == "gap" else "flatten",
         kind="global_avg_pool" if config.head == "gap" else "flatten",
@@ -47,12 +86,26 @@ def head(config: ModelConfig, *, source: str, num_classes: int) -> list[Layer]:
     return [collapse, classify]
 
 
-FAMILIES: dict[str, Callable[..., LayerPlan]] = {"cnn": cnn}
+class Family(NamedTuple):
+    layer_plan: Callable[..., LayerPlan]
+    """(settings, input_channels=, input_size=, num_classes=) -> plan."""
+    settings: type[ModelConfig]
+    """A frozen dataclass whose fields are the keys `model.*` of this family; each refuses nonsense itself."""
+
+
+FAMILIES: dict[str, Family] = {"cnn": Family(cnn, CnnConfig)}
+"""`model.family` -> how its settings become a layer plan. With conf/model/NAME.yaml, all that a family needs."""
+
+
+def settings_of(family: object) -> type[ModelConfig]:
+    """ValueError names the families that there are."""
+    require_choice("model.family", family, tuple(FAMILIES))
+    return FAMILIES[str(family)].settings
 
 
 def layer_plan(config: ModelConfig, *, input_channels: int, input_size: Pair, num_classes: int) -> LayerPlan:
     """The layer plan of `config.family`."""
-    require_choice("model.family", config.family, tuple(FAMILIES))
-    return FAMILIES[config.family](
+    settings_of(config.family)
+    return FAMILIES[config.family].layer_plan(
         config, input_channels=input_channels, input_size=input_size, num_classes=num_classes
     )

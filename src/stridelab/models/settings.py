@@ -1,9 +1,9 @@
-"""What a person chooses about a network, in one normal form."""
+"""What a person chooses about a network, in one normal form: what the settings of all families are made with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from stridelab.geometry import parse_padding
@@ -11,45 +11,22 @@ from stridelab.text import by, parts, side
 
 Pair = tuple[int, int]
 
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-HEADS = ("gap", "flatten")
-
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A network of `family`; every per-layer field is one value for all layers or one a layer."""
+    """What every family's settings have; the family's own fields come after it, in a class of its own."""
 
     family: str = "cnn"
-    """Which function of `FAMILIES` turns this into a layer plan."""
-    channels: Any = (16, 32, 64)
-    """Feature maps of each convolution; its length is the number of layers."""
-    kernel_sizes: Any = 3
-    """Pixels: an int, or [height, width]."""
-    strides: Any = (1, 2, 2)
-    """Pixels between neighbouring windows: an int, or [height, width]; `1-2-2` is short for [1, 2, 2]."""
-    padding: Any = "half"
-    """A padding policy for all layers, or a list of one a layer."""
-    dilations: Any = 1
-    """Pixels between the taps of a kernel."""
-    padding_mode: str = "zeros"
-    """What the padding holds: zeros, reflect, replicate or circular."""
-    head: str = "gap"
-    """gap: global average pooling. flatten: parameters then depend on stride, which confounds a comparison."""
+    """Which entry of `FAMILIES` turns these settings into a layer plan."""
 
-    def __post_init__(self) -> None:
-        channels = per_layer("channels", self.channels, count=None, parse=positive)
-        count = len(channels)
-        normal = {
-            "channels": channels,
-            "kernel_sizes": per_layer("kernel_sizes", self.kernel_sizes, count=count, parse=pair),
-            "strides": per_layer("strides", self.strides, count=count, parse=pair),
-            "dilations": per_layer("dilations", self.dilations, count=count, parse=pair),
-            "padding": per_layer("padding", self.padding, count=count, parse=padding_policy),
-        }
-        for name, value in normal.items():
-            object.__setattr__(self, name, value)
-        require_choice("model.padding_mode", self.padding_mode, PADDING_MODES)
-        require_choice("model.head", self.head, HEADS)
+
+def each_layer(one: str = "", *, uniform: bool = False) -> Mapping[str, Any]:
+    """Metadata of a field that is one value for all layers or one a layer.
+
+    one: what one layer's value is called as an MLflow parameter, `stride` for stride_1, stride_2, ...;
+    uniform: spelled as a single word where all layers agree.
+    """
+    return {"one": one, "uniform": uniform}
 
 
 def require_choice(key: str, value: object, choices: Sequence[str]) -> None:
@@ -116,8 +93,12 @@ def spell_entry(entry: object) -> str:
 
 
 def spell_field(config: ModelConfig, name: str) -> str:
-    """A field of `config` in its shortest spelling: one word where all layers agree, except strides."""
-    value = getattr(config, name)
-    if isinstance(value, tuple) and name in {"kernel_sizes", "padding", "dilations"} and len(set(value)) == 1:
+    """A field of `config` as a person would type it; empty where its family has no such field."""
+    value = getattr(config, name, "")
+    if isinstance(value, tuple) and metadata(config, name).get("uniform") and len(set(value)) == 1:
         return spell_entry(value[0])
     return spell(value)
+
+
+def metadata(config: ModelConfig, name: str) -> Mapping[str, Any]:
+    return next((one.metadata for one in fields(config) if one.name == name), {})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from stridelab.geometry import LayerGeometry, LayerPlan, Totals, totals
+from stridelab.text import at_least, side
 
 COLUMNS = (
     "layer",
@@ -53,15 +53,27 @@ class Geometry:
         return {layer.name: layer.function for layer in self.plan.layers if layer.kind == "opaque"}
 
     @property
+    def uncounted(self) -> dict[str, str]:
+        """The layers whose MACs are unknown, and the operations that have no formula."""
+        return {layer.name: layer.uncounted for layer in self.plan.layers if layer.uncounted}
+
+    @property
     def totals(self) -> Totals:
         return totals(self.layers)
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table's cells, in the order of `COLUMNS`; the last row holds the totals."""
-        reasons = self.opaque
+        reasons = self.opaque | {
+            name: ", ".join([*filter(None, [self.opaque.get(name)]), f"MACs of {operations} not counted"])
+            for name, operations in self.uncounted.items()
+        }
         rows = [row(layer, reasons.get(layer.name)) for layer in self.layers]
         whole = self.totals
-        costs = (number(whole.params), number(whole.macs), kib(whole.activation_bytes))
+        costs = (
+            at_least(whole.params, whole.params_at_least, number),
+            at_least(whole.macs, whole.macs_at_least, number),
+            at_least(whole.activation_bytes, whole.activation_bytes_at_least, kib),
+        )
         return [*rows, ("total", *[""] * 7, *costs, "")]
 
     def __str__(self) -> str:
@@ -114,13 +126,6 @@ def notes(layer: LayerGeometry, reason: str | None) -> str:
         said.append("uneven padding")
     said += [flag for flag in ("unproductive", "misaligned", "gated") if getattr(layer, flag)]
     return ", ".join(said)
-
-
-def side(lengths: Any) -> str:
-    if lengths is None:
-        return "?"
-    height, width = lengths
-    return str(height) if height == width else f"{height}x{width}"
 
 
 def number(count: int | None) -> str:

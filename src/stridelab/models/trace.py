@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from stridelab.geometry import LayerPlan, Pair, measure, parse_pair
 
 from .table import Geometry
-from .tracing.recorder import BATCH, Recorder
+from .tracing.recorder import Recorder, batch_size_for
 
 
 def geometry_of(module: nn.Module, input_size: int | Pair, *, input_channels: int | None = None) -> Geometry:
@@ -50,7 +50,8 @@ def trace(module: nn.Module, input_size: int | Pair, *, input_channels: int | No
     with quiet(), FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.enable_grad():
         state = dict(module.named_parameters()) | dict(module.named_buffers())
         state = {name: fake.from_tensor(tensor) for name, tensor in state.items()}
-        images = like_weights(module).new_empty(BATCH, channels, *size)
+        batch_size = batch_size_for([channels, *size, *(n for tensor in state.values() for n in tensor.shape if n)])
+        images = like_weights(module).new_empty(batch_size, channels, *size)
         try:
             with recorder.watch(images, state):
                 functional_call(module, state, (images,))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from stridelab.geometry import LayerGeometry, LayerMemory
 from stridelab.geometry.text import field, pads, policy
 from stridelab.geometry.totals import windowed
-from stridelab.text import human, human_bytes, maps, side
+from stridelab.text import at_least, human, human_bytes, maps, side
 
 from .variant_row import Figures
 
@@ -15,9 +15,9 @@ VARIANT_COLUMNS: Mapping[str, Callable[[Figures], str]] = {
     "map sizes": lambda figures: maps(figures.map_sizes),
     "effective stride": lambda figures: side(figures.effective_stride),
     "receptive field": lambda figures: field(figures.receptive_field, figures.image_size),
-    "params": lambda figures: human(figures.totals.params),
-    "MACs": lambda figures: human(figures.totals.macs),
-    "training memory": lambda figures: human_bytes(figures.memory.total),
+    "params": lambda figures: sums(figures)["params"],
+    "MACs": lambda figures: sums(figures)["MACs"],
+    "training memory": lambda figures: sums(figures)["training memory"],
     "warnings": lambda figures: ", ".join(figures.warnings),
 }
 """After the columns of what varies."""
@@ -62,13 +62,18 @@ def layer_cells(figures: Figures) -> list[list[str]]:
         [cell(figures, layer, memory) for cell in columns]
         for layer, memory in zip(figures.layers, figures.memory.layers, strict=True)
     ]
-    sums = {
-        "layer": "total",
-        "params": human(figures.totals.params),
-        "MACs": human(figures.totals.macs),
-        "training memory": human_bytes(figures.memory.total),
+    total = {"layer": "total"} | sums(figures)
+    return [*rows, [total.get(heading, "") for heading in LAYER_COLUMNS]]
+
+
+def sums(figures: Figures) -> dict[str, str]:
+    """By the heading of their column."""
+    whole, memory = figures.totals, figures.memory
+    return {
+        "params": at_least(whole.params, whole.params_at_least, human),
+        "MACs": at_least(whole.macs, whole.macs_at_least, human),
+        "training memory": at_least(memory.total, memory.total_at_least, human_bytes),
     }
-    return [*rows, [sums.get(heading, "") for heading in LAYER_COLUMNS]]
 
 
 def field_words(figures: Figures) -> list[str]:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
-from stridelab.text import human_bytes
-
+from .columns import sums
 from .json_csv import write_csv, write_json
 from .table import write_rows
 from .variant_row import Row
@@ -48,7 +47,7 @@ def panel_of(row: Row) -> Panel:
     return Panel(
         row.name,
         row.figures.layers,
-        remarks=[f"{human_bytes(row.figures.memory.total)} to train at batch {row.figures.batch_size}."],
+        remarks=[f"{sums(row.figures)['training memory']} to train at batch {row.figures.batch_size}."],
         warnings=["Warnings: " + "; ".join(warned)] if warned else [],
     )
 

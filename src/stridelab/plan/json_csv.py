@@ -75,6 +75,11 @@ def totals_of(figures: Figures) -> dict[str, Any]:
         "params": figures.totals.params,
         "macs": figures.totals.macs,
         "activation_bytes": figures.totals.activation_bytes,
+        "at_least": {  # what is known of a sum that is null
+            name: getattr(figures.totals, f"{name}_at_least")
+            for name in ("params", "macs", "activation_bytes")
+            if getattr(figures.totals, name) is None
+        },
         "image_size": figures.image_size,
         "last_map": last and last.name,
         **{name: last and getattr(last, name) for name in LAST_MAP_FIELDS},

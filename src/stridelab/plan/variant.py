@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stridelab.config import Config
 from stridelab.config.variants import variant_name
+from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
 
@@ -42,7 +43,7 @@ def layers_of(config: Config) -> tuple[LayerGeometry, ...]:
 
 def refuse_lonely_image(config: Config, layers: Sequence[LayerGeometry]) -> None:
     """Batch norm over a single value has no variance: a batch of one image on a 1x1 map cannot be trained on."""
-    images, batch_size = config.data.num_train, config.trainer.batch_size
+    images, batch_size = contents_of(config.data).num_train, config.trainer.batch_size
     if (images - 1) % batch_size == 0:
         for layer in layers:
             if layer.kind == "norm" and layer.output_size == (1, 1):
@@ -54,7 +55,7 @@ def refuse_lonely_image(config: Config, layers: Sequence[LayerGeometry]) -> None
 
 
 def refuse_wide_crop(config: Config) -> None:
-    side = min(config.data.facts.input_size)
+    side = min(contents_of(config.data).facts.input_size)
     if config.trainer.crop >= side:
         raise ValueError(
             f"trainer.crop={config.trainer.crop} must be less than {side}, the shorter side of the images of "
@@ -64,7 +65,7 @@ def refuse_wide_crop(config: Config) -> None:
 
 def layer_plan_of(config: Config) -> LayerPlan:
     """The plan of `config`'s network on `config`'s data set, from its published facts alone."""
-    facts = config.data.facts
+    facts = contents_of(config.data).facts
     return layer_plan(
         config.model,
         input_channels=facts.input_channels,

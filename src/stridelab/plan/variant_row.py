@@ -9,6 +9,7 @@ from functools import cached_property
 from stridelab.config import Config
 from stridelab.config.grid import Grid
 from stridelab.config.variants import short, spelled
+from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals, training_memory
 from stridelab.geometry.drawing.maps import MANY_MAPS
 from stridelab.geometry.totals import windowed
@@ -29,7 +30,7 @@ class Figures:
 
     @property
     def image_size(self) -> Pair:
-        return self.config.data.facts.input_size
+        return contents_of(self.config.data).facts.input_size
 
     @property
     def batch_size(self) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from stridelab.tracking.journal import JOURNAL, read
 
 from .input_size import input_size_robustness
 from .shift import shift_consistency
@@ -59,3 +62,20 @@ def refuse_unknown(names: Sequence[str], *, key: str) -> None:
     for name in names:
         if name not in PROBES:
             raise ValueError(f"{key}={name} is not a probe; choose one of {', '.join(PROBES)}.")
+
+
+def missing(names: Sequence[str], folder: Path) -> list[str]:
+    """Those whose value the run in `folder` does not have."""
+    known = recorded(folder)
+    return [name for name in names if PREFIX + name not in known]
+
+
+def recorded(folder: Path) -> dict[str, tuple[int, float]]:
+    """(step, value) of each probe's last values, by metric."""
+    found = {}
+    for one in read(folder / JOURNAL):
+        if one.kind == "metrics":
+            for name, value in one.data["values"].items():
+                if name.startswith(PREFIX):
+                    found[name] = (one.data["step"], float(value))
+    return found

@@ -10,11 +10,10 @@ import numpy as np
 
 from stridelab.data.splits import Data
 from stridelab.geometry import LayerPlan
-from stridelab.tracking.amending import amend
-from stridelab.tracking.journal import JOURNAL, read
+from stridelab.tracking.run import amend
 from stridelab.training.settings import TrainerConfig
 
-from .catalog import PREFIX, PROBES
+from .catalog import PREFIX, PROBES, recorded
 from .trained import load_trained
 
 
@@ -58,14 +57,3 @@ def record(metrics: Mapping[str, float], arrays: Mapping[str, Mapping[str, Any]]
             path.parent.mkdir(exist_ok=True)
             np.savez_compressed(path, **values)
             run.artifact(path, to="probes")
-
-
-def recorded(folder: Path) -> dict[str, tuple[int, float]]:
-    """(step, value) of each probe's last values, by metric."""
-    found = {}
-    for one in read(folder / JOURNAL):
-        if one.kind == "metrics":
-            for name, value in one.data["values"].items():
-                if name.startswith(PREFIX):
-                    found[name] = (one.data["step"], float(value))
-    return found

@@ -129,15 +129,18 @@ def compare(sweep: SweepRecord, *, baseline: str | None = None, metric: str | No
     )
 
 
-def load(*, store: str, experiment: str, sweep: str = "latest", baseline: str | None = None) -> Comparison:
-    """A sweep, by name or id, from the store at an address (a relative SQLite path counts from this folder)."""
+def load(
+    *, store: str, experiment: str, sweep: str = "latest", baseline: str | None = None, results: str = ""
+) -> Comparison:
+    """A sweep, by name or id, from the run folders in `results` and from the store at an address (relative paths
+    count from this folder)."""
     from stridelab.tracking.find import find_sweep
     from stridelab.tracking.settings import TrackingConfig
     from stridelab.tracking.store import resolve_store
 
     place = resolve_store(TrackingConfig(uri=store, experiment=experiment), results_dir=Path())
     warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm in MLflow, when a notebook imports it
-    return compare(find_sweep(place, sweep), baseline=baseline)
+    return compare(find_sweep(place, sweep, results=Path(results) if results else None), baseline=baseline)
 
 
 def _variants(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:

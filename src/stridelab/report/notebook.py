@@ -137,10 +137,17 @@ def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline:
         "comparison = report.load(\n"
         f"    store={address},\n"
         f"    experiment={store.experiment!r},\n"
+        f"{_results(folder)}"
         f"    sweep={comparison.sweep.run_id!r},  # {_comment(comparison.sweep.name)}\n"
         f"{chosen})\n"
         "report.show_summary(comparison)"
     )
+
+
+def _results(folder: Path) -> str:
+    """The results folder that the report lies in, whose run folders are read before the store."""
+    results = folder.resolve().parent.parent
+    return f"    results={os.path.relpath(results, folder.resolve())!r},\n" if (results / "sweeps").is_dir() else ""
 
 
 def store_expression(store: Store, *, folder: Path) -> str:

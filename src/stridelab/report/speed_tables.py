@@ -20,7 +20,7 @@ HOW = (
     "{baseline}. Training: both passes and the optimiser's step. p99: 99 of 100 passes were faster."
 )
 MISSING = (
-    "The variants were not measured apart from training. python scripts/benchmark.py variants sweep=<name> does it, "
+    "The variants were not measured apart from training. stridelab benchmark sweep=<name> does it, "
     "on an idle machine, or trainer.benchmark=true at the end of a sweep."
 )
 

@@ -59,7 +59,7 @@ def reproduce(
         return 0 if expected else EXIT_CODES[CLOSE]
     with (
         signals_as_exceptions(),
-        Mirror(store.uri, store.artifact_root, store.experiment) as mirror,
+        Mirror(store) as mirror,
     ):
         spec = linked(spec, record, writable(Path(config.paths.results_dir)) / "runs")
         mirror.watch(spec.folder)
@@ -79,12 +79,12 @@ def reproduce(
     return EXIT_CODES[comparison.verdict]
 
 
-def find(store: Store, wanted: str) -> RunRecord:
+def find(store: Store, wanted: str, *, results: Path | None = None) -> RunRecord:
     """A run by id, signature or name; for `latest`, a reproduction stands for the run that it repeats."""
-    record, seen = find_run(store, wanted), set[str]()
+    record, seen = find_run(store, wanted, results=results), set[str]()
     while wanted == "latest" and names.REPRODUCES in record.tags and record.run_id not in seen:
         seen.add(record.run_id)  # tags that came with an archive may lead in a circle
-        record = find_run(store, record.tags[names.REPRODUCES])
+        record = find_run(store, record.tags[names.REPRODUCES], results=results)
     return record
 
 

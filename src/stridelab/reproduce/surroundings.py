@@ -12,7 +12,7 @@ from typing import Any
 from stridelab import names
 from stridelab.config import Config
 from stridelab.text import printable
-from stridelab.tracking.platforms import DECIDING
+from stridelab.tracking.provenance import DECIDING
 from stridelab.tracking.signature import PACKAGE, TRAINING_CODE
 
 PACKAGES = ("torch", "numpy", "pytorch-lightning", "torchvision", "mkl", "intel-openmp", "triton")

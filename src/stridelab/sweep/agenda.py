@@ -14,8 +14,7 @@ from stridelab.data import DataConfig, DataSpec
 from stridelab.plan import Variant
 from stridelab.run import RunSpec
 from stridelab.system.files import read_json
-from stridelab.tracking.platforms import platform_difference, platform_of, stored_platform
-from stridelab.tracking.provenance import git_state, provenance
+from stridelab.tracking.provenance import git_state, platform_difference, platform_of, provenance, stored_platform
 from stridelab.tracking.run import IDENTITY, RunIdentity
 from stridelab.tracking.signature import code_digest, signature
 from stridelab.tracking.status import DIVERGED, RESULT, read_result, read_status, read_tag

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
 def settings(variant: Variant) -> str:
     """The keys that decide a geometry, as they are typed."""
     model = variant.config.model
-    keys = ("strides", "padding", "padding_mode", "kernel_sizes", "dilations")
+    keys = (one.name for one in fields(model) if one.name != "family")
     return " ".join(f"model.{key}={spell_field(model, key)}" for key in keys)
 
 
@@ -71,6 +71,22 @@ def refuse_no_compiler(config: Config) -> None:
     else:
         return
     raise ValueError(f"trainer.compile=true needs {missing}, or give trainer.compile=false.")
+
+
+def refuse_no_device(config: Config) -> None:
+    """ValueError when runs are to train on a device that PyTorch does not find here."""
+    wanted = config.trainer.accelerator
+    if wanted not in ("gpu", "mps"):
+        return
+    import torch  # of some seconds, which only those who ask for a device wait
+
+    found = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not found[wanted]:
+        there = [name for name, is_there in found.items() if is_there]
+        raise ValueError(
+            f"trainer.accelerator={wanted}: PyTorch {torch.__version__} finds no such device here; "
+            f"choose one of {', '.join(['cpu', 'auto', *there])}."
+        )
 
 
 def enough_files(jobs: int) -> None:

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from stridelab.config import Config
+from stridelab.data.contents import contents_of
+from stridelab.geometry import totals
 from stridelab.plan import Variant
-from stridelab.run import RunSpec, cost
+from stridelab.run import RunSpec
 from stridelab.text import duration
 from stridelab.tracking.status import read_result
 
@@ -82,8 +84,8 @@ def estimate(agenda: Agenda, variants: Mapping[str, Variant]) -> tuple[float, st
 def guess(config: Config, variant: Variant) -> float:
     """Seconds of one run on one core."""
     assert variant.layers is not None
-    images = config.data.num_train * config.trainer.max_epochs
-    operations = cost(variant.layers)["cost/macs"] * FORWARD_AND_BACKWARD * images
+    images = contents_of(config.data).num_train * config.trainer.max_epochs
+    operations = totals(variant.layers).macs_at_least * FORWARD_AND_BACKWARD * images
     return START_S + images * IMAGE_S + operations / MACS_A_SECOND
 
 

@@ -58,7 +58,7 @@ def fetch(agenda: Agenda, stored: Stored, store: Store, console: Console) -> int
             spec = specs[signature]
             folder = Path(spec.config.paths.results_dir) / "runs" / record.tags[names.SIGNATURE]
             try:
-                count += restore(record, folder, store=store, parent=spec.identity.parent)
+                count += restore(record, folder, store=store)
             except (ValueError, OSError) as error:
                 said = escape(redact(str(error)))
                 console.print(

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from stridelab.config import Config
 from stridelab.names import NOTE
-from stridelab.tracking.find import find_sweep
+from stridelab.tracking.find import read_sweep
 from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
 from stridelab.tracking.run import Run
 from stridelab.tracking.status import FINISHED, read_result
@@ -42,12 +42,14 @@ def summarize(
 ) -> int:
     """Say what became of every run and where to look; 0 only if all of them finished."""
     measure_speed(agenda, console)
-    complete = mirror.flush(FLUSH_S, patient=False)
+    complete = mirror.flush(FLUSH_S, patient=False, recheck=True)
     analyze(mirror.store)
     console.print()
     if not complete:
         console.print(f"[yellow]incomplete[/]  {escape(mirror.what_is_missing())}", highlight=False)
-    if parent is not None and complete:
+    for said in mirror.what_is_odd():
+        console.print(f"[yellow]store[/]  {escape(said)}", highlight=False, soft_wrap=True)
+    if parent is not None:
         report(agenda, parent, mirror, console)
     elif parent is None:
         show_run(agenda, outcomes, console)
@@ -100,11 +102,7 @@ def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> Non
     from stridelab.report import print_variants, write_report
 
     config: Config = agenda.specs[0].config
-    found = mirror.locate(agenda.folder)  # by its id: another checkout may have a later sweep of this name
-    if found is None or found.deleted:
-        console.print("The sweep's own run was deleted in the tracking store: there is nothing to compare under.")
-        return
-    record = find_sweep(mirror.store, found.run_id)
+    record = read_sweep(agenda.folder, mirror.store)  # the folders have all of it, whatever became of the store
     print_variants(record, console)
     describe_sweep(agenda, parent, mirror)
     if not config.sweep.report:

@@ -16,10 +16,11 @@ from stridelab.config import Config
 from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
+from stridelab.system.files import read_json
 from stridelab.tracking.journal import JOURNAL, is_live
 from stridelab.tracking.restore import Recall
-from stridelab.tracking.run import Run, open_run
-from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, read_status, repair
+from stridelab.tracking.run import IDENTITY, Run, open_run
+from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, put_aside_damaged, read_status, repair
 from stridelab.tracking.status import settle as settle_run
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
@@ -34,10 +35,12 @@ from .preflight import (
     refuse,
     refuse_bad_checkpoint,
     refuse_no_compiler,
+    refuse_no_device,
     writable,
 )
 from .preload import load_ahead
 from .preview import preview
+from .probes import probe_runs
 from .progress import Board, screen
 from .restore import ask_store, fetch
 from .signals import command, exit_code, signals_as_exceptions
@@ -70,6 +73,7 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     for config in configs:
         refuse_bad_checkpoint(config)
         refuse_no_compiler(config)
+        refuse_no_device(config)
     enough_files(launcher.jobs)
     fetch_data((config.data for config in configs), download=not first.sweep.preview)
     results = Path(first.paths.results_dir)
@@ -77,6 +81,9 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
         writable(results)
     store = resolve_store(first.tracking, results_dir=results)
     recall = Recall(store)
+    aside = [] if first.sweep.preview else put_aside_damaged(results)
+    for said in aside:
+        console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
     launcher.warm_up()
     if first.launcher == "local" and not first.sweep.preview:
         load_ahead(store, report=multirun and first.sweep.report)
@@ -93,12 +100,14 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     repair(results)
     if fetch(agenda, stored, store, console):
         agenda = make_agenda(variants, data_specs=specs, name=name)
-    mirror = Mirror(store.uri, store.artifact_root, store.experiment)
+    mirror = Mirror(store)
     patience_s = CLOSE_S
     try:
         if agenda.identity is not None:
             return train_sweep(agenda, launcher, mirror, console)
-        return summarize(agenda, train(agenda, launcher, mirror, console), None, mirror, console)
+        outcomes = train(agenda, launcher, mirror, console)
+        probe_runs(agenda.specs, launcher, console)
+        return summarize(agenda, outcomes, None, mirror, console)
     except KeyboardInterrupt:
         patience_s = INTERRUPTED_S
         settle_interrupted(agenda)
@@ -122,16 +131,25 @@ def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Con
             outcomes = train(agenda, launcher, mirror, console)
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)
-        parent.members([spec.identity.signature for spec in agenda.specs])
+        list_members(parent, agenda)
         parent.tags({names.FOREIGN: "; ".join(f"{key}: {what}" for key, what in agenda.differences.items())})
         if outcomes is None:
             outcomes = train(agenda, launcher, mirror, console)
+        probe_runs(agenda.specs, launcher, console)
+        list_members(parent, agenda)
         failed = summarize(agenda, outcomes, parent, mirror, console)
         parent.tags({names.STATUS: FAILED if failed else FINISHED})
         if failed:
             raise Incomplete("not every run finished")
         return 0
     return 1
+
+
+def list_members(parent: Run, agenda: Agenda) -> None:
+    """By uid where they have begun: a run of the same signature that comes from elsewhere never stands for one."""
+    known = {spec.identity.signature: read_json(spec.folder / IDENTITY) for spec in agenda.specs}
+    uids = {signature: identity["uid"] for signature, identity in known.items() if identity}
+    parent.members(list(known), uids=uids)
 
 
 def claim(agenda: Agenda, stack: ExitStack) -> Run | None:

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import stat
 import struct
@@ -20,15 +21,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkstemp
 from typing import IO, Any, NoReturn
-
-from stridelab.system.files import replacement
 
 from .members import CHUNK_BYTES, Entry, entries
 
-FORMAT, VERSION = "stridelab sweep", 1
+FORMAT, VERSION = "stridelab sweep", 2
 MANIFEST = "manifest.json"
 MEMBER = re.compile(r"manifest\.json|runs/[0-9a-f]{16}\.json|files/[0-9a-f]{64}", re.ASCII)
+Take = Callable[[str, Any], None]
 SUFFIXES = (".tar.gz", ".tgz", ".zip")
 DAMAGE = (
     EOFError,
@@ -53,7 +54,11 @@ class Limits:
     file_bytes: int = 1 << 30
     total_bytes: int = 8 << 30
     json_bytes: int = 256 << 20
-    """Of the manifest and all records together: these are read into memory."""
+    """Of the manifest and all records together."""
+    record_bytes: int = 16 << 20
+    """Of one record, or the manifest, which is read into memory: the journal of a run with 100,000 entries."""
+    points: int = 500_000
+    """Values of metrics in all."""
 
 
 @dataclass
@@ -62,8 +67,6 @@ class Contents:
 
     sha256: str
     """Of the archive file."""
-    records: dict[str, Any] = field(default_factory=dict)
-    """Content of the `runs/` members."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of every member but the manifest."""
 
@@ -83,13 +86,22 @@ def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *
     shas |= {f"files/{sha}": sha for sha in files}
     listed = {name: {"bytes": sizes[name], "sha256": shas[name]} for name in sorted(sizes)}
     manifest = json.dumps({"format": FORMAT, "version": VERSION, "files": listed}, indent=1).encode()
-    with replacement(path) as new, new.open("wb") as file, _writer(file, kind=kind_of(path)) as add:
-        add(MANIFEST, len(manifest), io.BytesIO(manifest))
-        for name in sorted(records):
-            add(name, sizes[name], io.BytesIO(records[name]))
-        for sha in sorted(files):
-            with files[sha].open("rb") as source:
-                add(f"files/{sha}", sizes[f"files/{sha}"], source)
+    handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of its own: two may write at once
+    new = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file, _writer(file, kind=kind_of(path)) as add:
+            add(MANIFEST, len(manifest), io.BytesIO(manifest))
+            for name in sorted(records):
+                add(name, sizes[name], io.BytesIO(records[name]))
+            for sha in sorted(files):
+                with files[sha].open("rb") as source:
+                    add(f"files/{sha}", sizes[f"files/{sha}"], source)
+        new.chmod(0o644)
+        os.link(new, path)  # unlike a renaming, never over what another has written meanwhile
+    except FileExistsError:
+        raise ValueError(f"to={path} exists already; choose another name or remove it.") from None
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def kind_of(path: Path) -> str:
@@ -101,6 +113,7 @@ def kind_of(path: Path) -> str:
 def _check_sizes(path: Path, sizes: Mapping[str, int], records: Iterable[str], limits: Limits) -> None:
     """Never write what `read` would refuse."""
     large = [name for name, size in sizes.items() if size > limits.file_bytes]
+    large += [name for name in records if sizes[name] > limits.record_bytes]
     kept = sum(sizes[name] for name in records)
     if large or len(sizes) >= limits.files or sum(sizes.values()) > limits.total_bytes or kept > limits.json_bytes / 2:
         raise ValueError(
@@ -138,16 +151,16 @@ def _writer(file: IO[bytes], *, kind: str) -> Iterator[Callable[[str, int, IO[by
         yield add_tar
 
 
-def read(path: Path, *, limits: Limits, into: Path | None = None) -> Contents:
-    """Check every member against the rules and the manifest; with `into`, put the files there, in `files/`.
-    ValueError names the member and the rule. Without `into` nothing is written anywhere."""
+def read(path: Path, *, limits: Limits, into: Path | None = None, take: Take | None = None) -> Contents:
+    """Check every member against the rules and the manifest; `take` is given the name and content of each record.
+    With `into`, put the files there, in `files/`. ValueError names the member and the rule."""
     size = path.stat().st_size
     if size > limits.total_bytes:
         raise ValueError(f"{path}: {size:,} bytes; {limits.total_bytes:,} are the most.")
     contents = Contents(sha256_of(path))
     try:
         with path.open("rb") as file:
-            reader = _Reader(path, limits, into, contents)
+            reader = _Reader(path, limits, into, contents, take or (lambda name, content: None))
             for entry in entries(file, limit=limits.total_bytes + 2048 * limits.files):
                 reader.take(entry)
             reader.end()
@@ -163,6 +176,7 @@ class _Reader:
     limits: Limits
     into: Path | None
     contents: Contents
+    record: Take
     manifest: Mapping[str, Any] | None = None
     total: int = 0
     """Bytes taken."""
@@ -194,7 +208,7 @@ class _Reader:
             self._refuse(entry.name, "is not named by its own SHA-256")
         self.contents.sizes[entry.name] = entry.size
         if not is_file:
-            self.contents.records[entry.name] = self._parse(entry.name, kept.getvalue())
+            self.record(entry.name, self._parse(entry.name, kept.getvalue()))
 
     def end(self) -> None:
         if self.manifest is None:
@@ -223,6 +237,8 @@ class _Reader:
             self._refuse(name, f"goes beyond {limits.total_bytes:,} bytes in all, which are the most")
         if not name.startswith("files/"):
             self.held += entry.size
+            if entry.size > limits.record_bytes:
+                self._refuse(name, f"holds {entry.size:,} bytes; {limits.record_bytes:,} a record are the most")
             if self.held > limits.json_bytes:
                 self._refuse(name, f"goes beyond {limits.json_bytes:,} bytes of records, which are the most")
 

@@ -1,18 +1,32 @@
-"""Read runs and sweeps back from the store."""
+"""Runs and sweeps by name, id, or the latest: from the folders of this results folder, else from the store."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from pathlib import Path
 
 from stridelab import names
+from stridelab.system.files import read_json
 
+from .folder_reader import read_folder
+from .journal import JOURNAL, first
+from .journal_cursor import place_of, saved_position
 from .mlflow_reader import Reader, RunRecord
+from .run import IDENTITY
 from .settings import redact
+from .status import run_folders
 from .store import Store
 
 LISTED = 8
+KEYS = {"sweep": names.SWEEP, "run": names.SIGNATURE}
+"""Tags that stand for a name."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,71 +37,167 @@ class SweepRecord:
     """Markdown."""
     tags: Mapping[str, str]
     runs: tuple[RunRecord, ...]
-    """In the sweep's order; of a run that was trained again, the last."""
+    """In the sweep's order; its own members, never runs of the same signature that came from elsewhere."""
     run: RunRecord
     """The sweep's own run, which the others hang under and the report is attached to."""
+    missing: tuple[str, ...] = ()
+    """Signatures of members that are neither in a folder here nor in the store."""
+
+    @property
+    def is_imported(self) -> bool:
+        return names.IMPORTED in self.tags
+
+    @property
+    def folder_name(self) -> str:
+        """For its report. A name from elsewhere may be a path, or that of a sweep of this results folder."""
+        plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name, re.ASCII)
+        name = self.name if plain else self.run_id
+        return f"{name}.imported-{self.tags[names.UID][:8]}" if self.is_imported else name
 
 
-def find_sweep(store: Store, wanted: str = "latest") -> SweepRecord:
-    """By name, by run id, or the latest. ValueError lists the recent ones."""
-    reader = Reader(store)
-    sweeps = reader.having({names.ROLE: "sweep"})
-    for sweep in sweeps:
-        if wanted in ("latest", sweep.run_id, sweep.tags.get(names.SWEEP), sweep.name):
-            return _load(reader, sweep)
-    raise ValueError(_not_found("sweep", wanted, sweeps, store))
+@dataclass(frozen=True)
+class Head:
+    """What a run is found by."""
+
+    uid: str
+    run_id: str
+    names: tuple[str, ...]
+    """The name, and the signature of a run or the name of a sweep."""
+    start_ms: int
+    is_imported: bool
+    record: RunRecord | None = None
+    """When it was read in the store."""
 
 
-def find_run(store: Store, wanted: str = "latest") -> RunRecord:
+class Finder:
+    """Looks in a results folder first: a run's folder is the truth, and the store mirrors it."""
+
+    def __init__(self, store: Store, results: Path | None) -> None:
+        self.store, self.results = store, results
+
+    @cached_property
+    def reader(self) -> Reader:
+        return Reader(self.store)
+
+    @cached_property
+    def folders(self) -> dict[str, Path]:
+        """uid -> folder."""
+        found = run_folders(self.results) if self.results else []
+        return {uid: folder for folder in found if (uid := (read_json(folder / IDENTITY) or {}).get("uid"))}
+
+    def here(self, uid: str) -> RunRecord | None:
+        return read_folder(self.folders[uid], self.store) if uid in self.folders else None
+
+    def heads(self, role: str) -> list[Head]:
+        """Those in folders and those in the store, each once; own before imported ones, the newest first."""
+        found = {one.uid: one for one in self._heads_here(role)}
+        try:
+            for one in self.reader.having({names.ROLE: role}):
+                uid, key = one.tags.get(names.UID, one.run_id), one.tags.get(KEYS[role], "")
+                imported = names.IMPORTED in one.tags
+                found.setdefault(uid, Head(uid, one.run_id, (one.name, key), one.start_ms, imported, one))
+        except ValueError as error:
+            if not found:
+                raise
+            log.warning("%s; what follows is from the run folders.", error)
+        return sorted(found.values(), key=lambda one: (one.is_imported, -one.start_ms))
+
+    def _heads_here(self, role: str) -> Iterator[Head]:
+        place = place_of(self.store)
+        for uid, folder in self.folders.items():
+            identity, start = read_json(folder / IDENTITY), first(folder / JOURNAL)
+            if start is not None and identity.get("role") == role:
+                run_id = saved_position(folder, place).get("run_id", uid)
+                found = (identity["name"], identity["sweep" if role == "sweep" else "signature"])
+                yield Head(uid, run_id, found, start.ms, names.IMPORTED in identity.get("tags", {}))
+
+    def one(self, role: str, wanted: str) -> RunRecord:
+        """By id (of MLflow, or the run's uid), by name, or the latest. ValueError lists the recent ones."""
+        for head in self._heads_here(role):
+            if wanted in (head.uid, head.run_id) and (record := self.here(head.uid)):
+                return record
+        heads = self.heads(role)
+        named = [one for one in heads if wanted in (one.uid, one.run_id)]
+        named = named or [one for one in heads if wanted == "latest" or wanted in one.names]
+        for head in named:
+            if record := self.here(head.uid) or head.record:
+                _tell_other(role, wanted, head, named)
+                return record
+        raise ValueError(_not_found(role, wanted, heads, self.store))
+
+    def load(self, sweep: RunRecord) -> SweepRecord:
+        members = names.members_of(sweep.tags)
+        chosen = [(signature, self._member(sweep, signature, uid)) for signature, uid in members]
+        runs = [one for _, one in chosen if one is not None] if members else list(self._children(sweep).values())
+        stored = [one.run_id for one in runs if one.experiment_id and isinstance(one._reader, Reader)]
+        if stored:
+            self.reader.group = stored
+        name = sweep.tags.get(names.SWEEP) or sweep.name
+        missing = tuple(signature for signature, one in chosen if one is None)
+        return SweepRecord(sweep.run_id, name, sweep.tags.get(names.NOTE, ""), sweep.tags, tuple(runs), sweep, missing)
+
+    def _member(self, sweep: RunRecord, signature: str, uid: str) -> RunRecord | None:
+        """By uid; of one that was not yet known when the list was written, by the name of its folder, or the
+        newest that this sweep or another of the store's trained. What was imported never stands for it."""
+        if uid:
+            return self.here(uid) or next(iter(self.reader.having({names.UID: uid}, limit=1)), None)
+        folder = self.results / "runs" / signature if self.results else None
+        if folder and names.IMPORTED not in sweep.tags and (found := read_folder(folder, self.store)):
+            return found
+        if signature in (children := self._children(sweep)):
+            return children[signature]
+        same = self.reader.having({names.SIGNATURE: signature, names.ROLE: "run"})
+        return next((one for one in same if names.IMPORTED not in one.tags), None)
+
+    def _children(self, sweep: RunRecord) -> dict[str, RunRecord]:
+        """By signature; of a run that was trained again, the last."""
+        if sweep.run_id not in self._families:
+            found = reversed(self.reader.having({names.PARENT_RUN: sweep.run_id}))
+            self._families[sweep.run_id] = {one.tags.get(names.SIGNATURE, one.run_id): one for one in found}
+        return self._families[sweep.run_id]
+
+    @cached_property
+    def _families(self) -> dict[str, dict[str, RunRecord]]:
+        return {}
+
+
+def find_sweep(store: Store, wanted: str = "latest", *, results: Path | None = None) -> SweepRecord:
+    """By name, by run id, or the latest of this results folder and store. ValueError lists the recent ones."""
+    finder = Finder(store, results)
+    return finder.load(finder.one("sweep", wanted))
+
+
+def read_sweep(folder: Path, store: Store) -> SweepRecord:
+    """The sweep in a folder `<results>/sweeps/<name>`; the store is asked only for what has no folder here."""
+    finder, sweep = Finder(store, folder.parent.parent), read_folder(folder, store)
+    if sweep is None:
+        raise ValueError(f"{folder} holds no sweep, or a damaged one.")
+    return finder.load(sweep)
+
+
+def find_run(store: Store, wanted: str = "latest", *, results: Path | None = None) -> RunRecord:
     """By run id, signature or name, or the latest. ValueError lists the recent ones."""
-    reader = Reader(store)
-    role = {names.ROLE: "run"}
-    found: list[RunRecord] = []
-    if wanted == "latest":
-        found = reader.having(role, limit=1)
-    elif names.SIGNATURE_RULE.fullmatch(wanted):
-        found = reader.having({}, run_id=wanted, limit=1)
-        found = found or reader.having(role | {names.SIGNATURE: wanted}, limit=1)
-    found = found or [run for run in reader.having(role) if run.name == wanted]
-    if found:
-        return found[0]
-    raise ValueError(_not_found("run", wanted, reader.having(role, limit=LISTED), store))
+    return Finder(store, results).one("run", wanted)
 
 
-def _load(reader: Reader, sweep: RunRecord) -> SweepRecord:
-    children = reader.having({names.PARENT_RUN: sweep.run_id})
-    runs = {run.tags.get(names.SIGNATURE, run.run_id): run for run in reversed(children)}
-    members = _members(sweep.tags)
-    for signature in members:
-        if signature not in runs:  # trained by another sweep
-            for run in reader.having({names.SIGNATURE: signature}, limit=1):
-                runs[signature] = run
-    chosen = [runs[signature] for signature in members if signature in runs] if members else list(runs.values())
-    reader.group = [run.run_id for run in chosen]
-    name = sweep.tags.get(names.SWEEP) or sweep.name
-    return SweepRecord(sweep.run_id, name, sweep.tags.get(names.NOTE, ""), sweep.tags, tuple(chosen), sweep)
+def _tell_other(role: str, wanted: str, head: Head, named: Sequence[Head]) -> None:
+    others = [one.run_id for one in named if one.is_imported]
+    if wanted != "latest" and not head.is_imported and others:
+        said = "%s=%s is the one that was made here; another of that name was imported: %s=%s."
+        log.warning(said, role, wanted, role, others[0])
 
 
-def _members(tags: Mapping[str, str]) -> list[str]:
-    """The signatures that `Run.members` wrote."""
-    parts = [
-        (int(key.removeprefix(names.MEMBERS)[1:] or 0), tags[key]) for key in tags if key.startswith(names.MEMBERS)
-    ]
-    return [
-        signature
-        for _, part in sorted(parts)
-        for signature in part.split(",")
-        if names.SIGNATURE_RULE.fullmatch(signature)
-    ]
-
-
-def _not_found(what: str, wanted: str, recent: Sequence[RunRecord], store: Store) -> str:
+def _not_found(what: str, wanted: str, heads: Sequence[Head], store: Store) -> str:
     where = f"in {redact(store.uri)}, experiment {store.experiment}"
-    if not recent:
+    if not heads:
         return f"{what}={wanted}: there is no {what} yet {where}."
-    listed = "".join(f"\n  {_when(one.start_ms)}  {one.run_id}  {one.name}" for one in recent[:LISTED])
+    recent = sorted(heads, key=lambda one: -one.start_ms)[:LISTED]
+    listed = "".join(f"\n  {_when(one.start_ms)}  {one.run_id}  {one.names[0]}" for one in recent)
     return f"{what}={wanted} is not {where}. The most recent, by date, id and name:{listed}"
 
 
 def _when(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000):%Y-%m-%d %H:%M}"
+    try:
+        return f"{datetime.fromtimestamp(ms / 1000):%Y-%m-%d %H:%M}"
+    except (ValueError, OSError, OverflowError):
+        return "an impossible date"

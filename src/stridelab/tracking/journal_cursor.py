@@ -14,11 +14,12 @@ from stridelab import names
 from stridelab.system.files import read_json, write_json_atomic
 from stridelab.system.locks import Lock
 
-from .journal import JOURNAL, Record, read, scan
-from .mlflow_writer import Found, Sink, collect
+from .journal import JOURNAL, TERMINAL, Record, read, scan
+from .mlflow_writer import Found, Writer, collect
 from .run import IDENTITY
 from .settings import redact
-from .status import TERMINAL
+from .status import read_status
+from .store import Store
 
 POSITION = "mirror.json"
 LOCK = ".mirror.lock"
@@ -33,25 +34,32 @@ Parents = Callable[[str], str | None]
 log = logging.getLogger(__name__)
 
 
-def place_of(uri: str) -> str:
-    """The store's name in `mirror.json`; it tells no password."""
-    return hashlib.sha256(redact(uri).encode()).hexdigest()[:16]
+def place_of(store: Store) -> str:
+    """The store's and experiment's name in `mirror.json`; it tells no password."""
+    return hashlib.sha256(f"{redact(store.uri)}\n{store.experiment}".encode()).hexdigest()[:16]
+
+
+def saved_position(folder: Path, place: str) -> dict[str, Any]:
+    """What `mirror.json` says of a run in one store; empty when it was never sent there."""
+    saved = (read_json(folder / POSITION) or {}).get(place, {})
+    return saved if isinstance(saved, dict) else {}
 
 
 class Pause:
     """Between a failure and the next try; twice as long after every failure in a row."""
 
     def __init__(self) -> None:
-        self.length_s = self._until = self.since = 0.0
+        self.length_s = self._until = self.since = self.last = 0.0
 
     def is_over(self) -> bool:
         return time.monotonic() >= self._until
 
     def begin(self) -> None:
+        self.last = time.monotonic()
         if not self.length_s:
-            self.since = time.monotonic()
+            self.since = self.last
         self.length_s = min(max(FIRST_PAUSE_S, 2 * self.length_s), LONGEST_PAUSE_S)
-        self._until = time.monotonic() + self.length_s
+        self._until = self.last + self.length_s
 
     def skip(self) -> None:
         self._until = 0.0
@@ -60,7 +68,7 @@ class Pause:
         self.length_s = self._until = 0.0
 
 
-class Feed:
+class Cursor:
     """Follows one journal. `place` names the store: `mirror.json` holds the position in each."""
 
     def __init__(self, folder: Path, *, place: str) -> None:
@@ -72,7 +80,8 @@ class Feed:
         self.pause = Pause()
         self.stopped = ""
         """Why nothing more will be sent."""
-        self._deleted = False
+        self.deleted = False
+        """In the store, by somebody: it is left alone."""
         self._seq = 0
         self._saved: dict[str, Any] = {}
         self._identity: dict[str, Any] = {}
@@ -86,29 +95,34 @@ class Feed:
     def has_sent(self, size: int) -> bool:
         """Whether the first `size` bytes are in the store, whoever sent them, or shall not be: the run was deleted in
         the store."""
-        return self.offset >= size or self._deleted
+        return self.offset >= size or self.deleted
+
+    def rewind(self) -> None:
+        """Look in the store again for what it was sent, and send it what it has not."""
+        self._detach()
+        self.found, self._inode = None, 0
 
     def is_sweep(self, signature: str) -> bool:
         self._identity = self._identity or read_json(self.folder / IDENTITY) or {}
         return self._identity.get("role") == "sweep" and self._identity.get("signature") == signature
 
-    def pump(self, sink: Sink, *, parents: Parents) -> bool:
+    def pump(self, writer: Writer, *, parents: Parents) -> bool:
         """Send the next stretch of the journal; whether there was one."""
         if self.stopped or not self._attach():
             return False
         try:
             if self.found is None:
-                self._find(sink)
+                self._find(writer, parents)
             records, taken = self._next()
             if not records:
                 self._detach()
                 return False
-            self._send(records, sink, parents)
+            self._send(records, taken, writer, parents)
         except Exception:
             self.found = None  # before the next try, see whether the run is still there
             raise
-        self.offset, self._seq = self.offset + taken, records[-1].seq
-        self._save()
+        if self.found is not None:
+            self._save()
         if records[-1].data.get("status") in TERMINAL:
             self._detach()
         return True
@@ -144,8 +158,8 @@ class Feed:
 
     def _load(self) -> None:
         self._identity = read_json(self.folder / IDENTITY) or {}
-        saved = (read_json(self.folder / POSITION) or {}).get(self.place, {})
-        known = saved.get("uid") == self._identity.get("uid") and saved["offset"] <= self.size()
+        saved = saved_position(self.folder, self.place)
+        known = bool(saved) and saved["uid"] == self._identity.get("uid") and saved["offset"] <= self.size()
         self.offset, self._seq = (saved["offset"], saved["seq"]) if known else (0, 0)
         self._saved = saved if known else {}
 
@@ -161,14 +175,19 @@ class Feed:
         positions = (read_json(self.folder / POSITION) or {}) | {self.place: self._saved}
         write_json_atomic(self.folder / POSITION, positions, durable=False)
 
-    def _find(self, sink: Sink) -> None:
-        """Set `found`. A store that does not know the run, or knows another for it, is sent everything."""
-        self.found = sink.find(uid=self._identity["uid"], experiment_id=self._saved.get("experiment_id", ""))
-        if self.found is None or self.found.run_id != self._saved.get("run_id"):
+    def _find(self, writer: Writer, parents: Parents) -> None:
+        """Set `found`. A store that has not all of what was sent (lost, restored from a backup, emptied of its
+        artifacts) is sent everything; a parent that was made anew is the parent."""
+        self.found = writer.find(uid=self._identity["uid"], run_id=self._saved.get("run_id", ""))
+        if self.found is None or self.found.num_bytes < self.offset or not writer.has_folder(self.found):
             self.offset = self._seq = 0
         if self.found is not None and self.found.deleted:
-            self._deleted = True
+            self.deleted = True
             self._stop(f"its run {self.found.run_id} was deleted in the store")
+        elif self.found is not None and (signature := self._identity.get("parent")):
+            parent = parents(signature)
+            if parent not in (None, self.found.parent):
+                writer.set_tag(self.found.run_id, names.PARENT_RUN, str(parent))
 
     def _next(self) -> tuple[list[Record], int]:
         if self.stopped:
@@ -199,13 +218,21 @@ class Feed:
         log.error("%s is no longer sent to MLflow: %s", self.folder, reason)
         self._detach()
 
-    def _send(self, records: Sequence[Record], sink: Sink, parents: Parents) -> None:
+    def _send(self, records: Sequence[Record], taken: int, writer: Writer, parents: Parents) -> None:
+        ended = self.offset + taken == self.size() and read_status(self.folder)[0] in TERMINAL
+        if ended and self.offset:
+            now = writer.find(uid=self._identity["uid"])
+            if now is None or now.num_bytes < self.offset:  # replaced by an older state while it was sent to
+                self.found, self.offset, self._seq = now, 0, 0
+                return
         batch = collect(records)
         if self.found is None:
-            self.found = sink.create(self._identity, start_ms=records[0].ms)
+            self.found = writer.create(self._identity, start_ms=records[0].ms)
         for record in records:
             signature = record.data.get("parent") if record.kind == "status" else None
             parent = parents(signature) if signature else None
             if parent is not None:
                 batch.tags[names.PARENT_RUN] = parent
-        sink.send(self.found.run_id, batch, folder=self.folder, uid=self._identity["uid"])
+        writer.send(self.found.run_id, batch, folder=self.folder, uid=self._identity["uid"])
+        self.offset, self._seq = self.offset + taken, records[-1].seq
+        writer.mark(self.found.run_id, self.offset, folder=self.folder if ended else None)

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
+from typing import TYPE_CHECKING, Protocol
 
 from stridelab import names
 
@@ -20,13 +19,21 @@ from . import mlflow_sqlite
 from .mlflow_sqlite import Points, Row
 from .relocate import follow_move
 from .settings import redact
-from .store import Store, apply_settings, connect, find_experiment
+from .store import Store, apply_settings, connect, find_experiment, local_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 PAGE = 1000
+
+
+class Source(Protocol):
+    """Where a record's histories and files come from: the store, or the run's own folder."""
+
+    def history(self, run_id: str, key: str) -> Points: ...
+    def artifact(self, run: RunRecord, path: str, *, into: Path | None) -> Path: ...
+    def files(self, run_id: str, folder: str) -> Iterator[str]: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class RunRecord:
     end_ms: int | None
     experiment_id: str
     artifact_uri: str
-    _reader: Reader = field(repr=False, compare=False)
+    _reader: Source = field(repr=False, compare=False)
 
     def history(self, key: str) -> Points:
         """(step, value) in order of steps; empty for an unknown metric."""
@@ -174,7 +181,7 @@ class Reader:
         pure = PurePosixPath(path)
         if not pure.parts or pure.is_absolute() or ".." in pure.parts:
             raise ValueError(f"artifact {path!r} must be a path inside the run's artifacts.")
-        root = _local_folder(run.artifact_uri)
+        root = local_folder(run.artifact_uri)
         found = root / path if root else self._download(run.run_id, path, into=into)
         inside = (root or found.parents[len(pure.parts) - 1]).resolve()
         if not found.exists() or not found.resolve().is_relative_to(inside):
@@ -202,15 +209,8 @@ class Reader:
         for entry in self.client.list_artifacts(run_id, folder or None):
             if entry.is_dir:
                 yield from self.files(run_id, entry.path)
-            else:
+            elif entry.path != names.FOLDER_ARCHIVE:  # whose content is all the others
                 yield entry.path
-
-
-def _local_folder(uri: str) -> Path | None:
-    parsed = urlparse(uri)
-    if parsed.scheme in ("", "file"):
-        return Path(unquote(parsed.path) if parsed.scheme else uri)
-    return None
 
 
 def row_of(run: Run) -> Row:

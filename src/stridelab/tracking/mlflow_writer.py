@@ -15,10 +15,11 @@ from stridelab import names
 
 from .images import save_for_ui
 from .journal import Record
+from .parcel import pack_folder
 from .relocate import follow_move
 from .run import clean
 from .settings import redact
-from .store import Store, connect, ensure_experiment
+from .store import Store, connect, ensure_experiment, local_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 METRICS_A_CALL, TEXTS_A_CALL = 900, 50
 """MLflow takes 1,000 metrics, parameters and tags together, and 100 of each of the latter."""
+IDS_A_CALL = 100
 MAX_DIGEST_LENGTH = 36
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class Batch:
     datasets: list[Record] = field(default_factory=list)
     status: Record | None = None
     """The last one; it is sent after everything else."""
+    resumed: bool = False
+    """Whether the run goes on after an earlier end, whose reason no longer holds."""
 
 
 def collect(records: Iterable[Record]) -> Batch:
@@ -65,6 +69,7 @@ def collect(records: Iterable[Record]) -> Batch:
                 batch.datasets.append(record)
             case "status":
                 batch.status = record
+                batch.resumed |= record.data["status"] == "RUNNING" and record.seq > 1
     return batch
 
 
@@ -74,38 +79,86 @@ class Found:
     experiment_id: str
     deleted: bool
     """In the UI, by somebody: it is left alone."""
+    num_bytes: int = 0
+    """Of the journal, that the store says it has."""
+    parent: str | None = None
+    artifact_uri: str = ""
+    """Where the folder should be attached; empty when it is not."""
 
 
-class Sink:
-    """One store and experiment. Every method may raise anything when the store is away."""
+class Writer:
+    """Writes into one store and experiment. Every method may raise anything when the store is away."""
 
     def __init__(self, store: Store) -> None:
         follow_move(store)
         self.client: MlflowClient = connect(store)
         self.experiment_id = ensure_experiment(self.client, store)
+        self._known: dict[str, Found] = {}
 
     def ping(self) -> None:
         self.client.get_experiment(self.experiment_id)
 
-    def find(self, *, uid: str, experiment_id: str) -> Found | None:
+    def look(self, run_ids: Sequence[str]) -> None:
+        """Ask for many runs at once, which `find` then knows."""
+        for start in range(0, len(run_ids), IDS_A_CALL):
+            listed = ",".join(f"'{one}'" for one in run_ids[start : start + IDS_A_CALL])
+            self._known |= {one.run_id: one for one in self._search(f"attributes.run_id IN ({listed})", IDS_A_CALL)}
+
+    def find(self, *, uid: str, run_id: str = "") -> Found | None:
         """The run that was created for this uid, be it by a process that died before it could note its id."""
-        return self._find([experiment_id, self.experiment_id], f"tags.`{names.UID}` = '{uid}'")
+        known = self._known.pop(run_id, None)
+        return known or next(iter(self._search(f"tags.`{names.UID}` = '{uid}'", 1)), None)
 
     def find_sweep(self, *, signature: str) -> Found | None:
         wanted = f"tags.`{names.SIGNATURE}` = '{signature}' and tags.`{names.ROLE}` = 'sweep'"
-        return self._find([self.experiment_id], wanted)
+        return next(iter(self._search(wanted, 1)), None)
 
-    def _find(self, experiment_ids: Sequence[str], wanted: str) -> Found | None:
+    def _search(self, wanted: str, limit: int) -> list[Found]:
         from mlflow.entities import ViewType
 
-        ids = sorted({identifier for identifier in experiment_ids if identifier})
         found = self.client.search_runs(
-            ids, wanted, ViewType.ALL, max_results=1, order_by=["attributes.start_time DESC"]
+            [self.experiment_id], wanted, ViewType.ALL, max_results=limit, order_by=["attributes.start_time DESC"]
         )
-        for run in found:
-            info = run.info
-            return Found(info.run_id, info.experiment_id, info.lifecycle_stage == "deleted")
-        return None
+        return [self._found(run) for run in found]
+
+    def _found(self, run: Any) -> Found:
+        info, tags = run.info, run.data.tags
+        size, _, attached = tags.get(names.SENT, "").partition(" ")
+        return Found(
+            info.run_id,
+            info.experiment_id,
+            info.lifecycle_stage == "deleted",
+            num_bytes=int(size) if size.isdecimal() else 0,
+            parent=tags.get(names.PARENT_RUN),
+            artifact_uri=info.artifact_uri if attached == names.FOLDER_ARCHIVE else "",
+        )
+
+    def has_folder(self, found: Found) -> bool:
+        """Whether the folder's archive is still there, if it was attached."""
+        if not found.artifact_uri or found.deleted:
+            return True
+        if (root := local_folder(found.artifact_uri)) is not None:
+            return (root / names.FOLDER_ARCHIVE).exists()
+        return any(str(one.path) == names.FOLDER_ARCHIVE for one in self.client.list_artifacts(found.run_id))
+
+    def mark(self, run_id: str, num_bytes: int, *, folder: Path | None) -> None:
+        """Say how much of the journal is there; of a run that has ended, attach its `folder`, from which it can be
+        restored."""
+        attached = False
+        if folder is not None:
+            with tempfile.TemporaryDirectory(prefix="stridelab-") as made:
+                path = Path(made, names.FOLDER_ARCHIVE)
+                try:
+                    pack_folder(folder, path)
+                except (OSError, ValueError) as error:
+                    log.warning("%s cannot be restored from the store: %s", folder, redact(str(error)))
+                else:
+                    self.client.log_artifact(run_id, str(path))
+                    attached = True
+        self.set_tag(run_id, names.SENT, f"{num_bytes} {names.FOLDER_ARCHIVE}" if attached else str(num_bytes))
+
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        self.client.set_tag(run_id, key, value, synchronous=True)
 
     def create(self, identity: Mapping[str, Any], *, start_ms: int) -> Found:
         tags = {
@@ -128,7 +181,7 @@ class Sink:
         if batch.datasets:
             self._datasets(run_id, batch.datasets)
         if batch.status is not None:
-            self._status(run_id, batch.status)
+            self._status(run_id, batch.status, resumed=batch.resumed)
 
     def _log(self, run_id: str, batch: Batch) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -205,12 +258,11 @@ class Sink:
             inputs.append(DatasetInput(dataset, [InputTag(names.DATASET_CONTEXT, data["context"])]))
         self.client.log_inputs(run_id, inputs)
 
-    def _status(self, run_id: str, record: Record) -> None:
+    def _status(self, run_id: str, record: Record, *, resumed: bool) -> None:
         status, reason = record.data["status"], record.data["reason"]
-        resumed = status == "RUNNING" and record.seq > 1
         if reason or resumed:
             self.client.set_tag(run_id, names.REASON, reason, synchronous=True)
-        if resumed:
+        if status == "RUNNING" and resumed:
             self.client.update_run(run_id, status=status)
         elif status != "RUNNING":
             self.client.set_terminated(run_id, status, end_time=record.ms)

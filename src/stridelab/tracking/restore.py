@@ -1,10 +1,8 @@
-"""Runs that a store knows as finished and whose folders are not here: found by tag, fetched whole."""
+"""Finished runs of the store whose folders are not here: found by tag, their folders made again."""
 
 from __future__ import annotations
 
-import json
 import queue
-import shutil
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator
@@ -18,21 +16,20 @@ from stridelab import names
 from stridelab.system.files import read_json, write_json_atomic
 from stridelab.training.result import Result
 
-from .exchange import portable, write_folder
+from . import archive
+from .archive import Limits
 from .journal_cursor import POSITION, place_of
 from .mlflow_reader import Reader, RunRecord
-from .portable import IMPORTED, Portable, parse
+from .parcel import Parcel, unpack
 from .staging import scratch
 from .status import RESULT
 from .store import Store, apply_settings
 
-CONNECT_S, ANSWER_S, LOCKED_S = 5.0, 60.0, 2.0
+CONNECT_S, ANSWER_S, LOCKED_S = 5.0, 20.0, 2.0
 """Waited for a server to be there; for an answer of one that is; for a SQLite file that somebody has locked."""
 IDS_A_QUERY = 500
 MAX_SAID = 150
 """Characters of an error that are passed on."""
-PLATFORM = (names.PROVENANCE_FILE, names.REQUIREMENTS_FILE)
-"""Read in the run's folder itself (tracking/platforms.py)."""
 
 Wanted = Collection[str]
 
@@ -123,35 +120,42 @@ def newest(records: list[RunRecord], wanted: Wanted, tag: str) -> dict[str, RunR
     found: dict[str, RunRecord] = {}
     for record in sorted(records, key=lambda record: record.start_ms, reverse=True):
         value = record.tags.get(tag, "")
-        if value in wanted and IMPORTED not in record.tags and record.tags.get(names.ROLE) == "run":
+        if value in wanted and names.IMPORTED not in record.tags and record.tags.get(names.ROLE) == "run":
             found.setdefault(value, record)
     return found
 
 
-def restore(record: RunRecord, folder: Path, *, store: Store, parent: str | None) -> bool:
-    """Make `folder` what it would be had the run been trained here and sent to the store: journal, artifacts, mark of
-    completion. False when somebody has begun that folder meanwhile. ValueError when the store's copy is not whole."""
-    files: dict[str, Path] = {}
-    known = portable(record, record._reader, files)
-    run = parse(json.loads(known.to_json()), at=f"run {record.name} ({record.run_id})")
-    if RESULT not in run.artifacts:
-        raise ValueError(f"run {run.name} ({record.run_id}) has no artifact {RESULT}")
-    _check_result(files[run.artifacts[RESULT]], run)
+def download(run: RunRecord, into: Path) -> Parcel:
+    """The folder's archive that is attached to a run in the store; its files go to `into`/files. One file, whatever
+    the run holds. ValueError when it is not whole, or another's."""
+    into.mkdir(parents=True, exist_ok=True)
+    try:
+        path = run.artifact(names.FOLDER_ARCHIVE, into=into)
+    except FileNotFoundError:
+        raise ValueError(f"run {run.name} ({run.run_id}) has no artifact {names.FOLDER_ARCHIVE}") from None
+    found: list[Parcel] = []
+    archive.read(path, limits=Limits(), into=into, take=lambda name, content: found.append(unpack(content, at=name)))
+    uid = run.tags.get(names.UID)
+    if len(found) != 1 or found[0].uid != uid or found[0].signature != run.tags.get(names.SIGNATURE):
+        raise ValueError(f"{names.FOLDER_ARCHIVE} of run {run.name} ({run.run_id}) is that of another run")
+    missing = [sha for sha in found[0].files.values() if not (into / "files" / sha).exists()]
+    if missing:
+        raise ValueError(f"{names.FOLDER_ARCHIVE} of run {run.name} ({run.run_id}) lacks {len(missing)} files")
+    return found[0]
+
+
+def restore(run: RunRecord, folder: Path, *, store: Store) -> bool:
+    """Make `folder` what it was when the run had ended: journal, artifacts, mark of completion. False when somebody
+    has begun that folder meanwhile. ValueError when the store's copy is not whole."""
     with scratch(folder.parent.parent) as place:
-        made = place / "run"
-        found = {path: files[sha] for path, sha in run.artifacts.items()}
-        lines = write_folder(made, run, found, parent=parent)
-        position = {
-            "uid": run.uid,
-            "run_id": record.run_id,
-            "experiment_id": record.experiment_id,
-            "offset": sum(map(len, lines)),
-            "seq": len(lines),
-        }
-        write_json_atomic(made / POSITION, {place_of(store.uri): position})
-        for name in (*PLATFORM, RESULT):
-            if name in found:
-                shutil.copyfile(found[name], made / name)
+        parcel, made = download(run, place), place / "run"
+        if RESULT not in parcel.files:
+            raise ValueError(f"run {run.name} ({run.run_id}) has no {RESULT}")
+        _check_result(place / "files" / parcel.files[RESULT], parcel)
+        size = parcel.write(made, place / "files", parent=None)
+        position = {"run_id": run.run_id, "experiment_id": run.experiment_id, "offset": size}
+        position |= {"uid": parcel.uid, "seq": len(parcel.records)}
+        write_json_atomic(made / POSITION, {place_of(store): position})
         folder.parent.mkdir(exist_ok=True)
         with suppress(OSError):
             made.rename(folder)
@@ -159,7 +163,7 @@ def restore(record: RunRecord, folder: Path, *, store: Store, parent: str | None
     return False
 
 
-def _check_result(path: Path, run: Portable) -> None:
+def _check_result(path: Path, run: Parcel) -> None:
     content = read_json(path)
     known = {field.name for field in fields(Result)}
     if not isinstance(content, dict) or set(content) != known or not isinstance(content["metrics"], dict):

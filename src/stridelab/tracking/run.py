@@ -17,7 +17,7 @@ from uuid import uuid4
 from stridelab import names
 from stridelab.system.files import read_json, write_json_atomic
 
-from .journal import JOURNAL, Journal, pack_number
+from .journal import JOURNAL, TERMINAL, Journal, last, pack_number
 from .settings import redact
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 IDENTITY = "run.json"
 MAX_REASON_LENGTH = 500
-MEMBERS_PER_TAG = 200
+MEMBERS_PER_TAG = 100
+"""With their uids, 50 characters each; a tag holds 8,000."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,12 @@ class RunIdentity:
             names.VARIANT: self.variant,
         }
         return {key: value for key, value in known.items() if value} | dict(self.tags)
+
+
+def member_tags(words: Sequence[str]) -> dict[str, str]:
+    size = MEMBERS_PER_TAG if any(":" in word for word in words) else 2 * MEMBERS_PER_TAG
+    parts = [words[i : i + size] for i in range(0, len(words), size)]
+    return {f"{names.MEMBERS}.{i}" if i else names.MEMBERS: ",".join(part) for i, part in enumerate(parts)}
 
 
 class Dataset(Protocol):
@@ -159,10 +166,11 @@ class Run:
             },
         )
 
-    def members(self, signatures: Sequence[str]) -> None:
-        """Of a sweep: which runs belong to it, in order, those included that another sweep has trained."""
-        parts = [signatures[i : i + MEMBERS_PER_TAG] for i in range(0, len(signatures), MEMBERS_PER_TAG)]
-        tags = {f"{names.MEMBERS}.{i}" if i else names.MEMBERS: ",".join(part) for i, part in enumerate(parts)}
+    def members(self, signatures: Sequence[str], *, uids: Mapping[str, str] | None = None) -> None:
+        """Of a sweep: which runs belong to it, in order, those included that another sweep has trained. `uids`, by
+        signature, of those that have begun: nothing else then ever stands for them."""
+        known = uids or {}
+        tags = member_tags([f"{one}:{known[one]}" if one in known else one for one in signatures])
         self.tags(tags | {old: "" for old in self._tags if old.startswith(names.MEMBERS) and old not in tags})
 
     def _record(self, kind: str, new: Mapping[str, str], known: dict[str, str]) -> None:
@@ -204,6 +212,22 @@ def open_run(folder: Path, identity: RunIdentity) -> Iterator[Run]:
                 error.add_note(f"and its end could not be recorded: {second}")
             raise
         run._end(None)
+    finally:
+        journal.close()
+
+
+@contextmanager
+def amend(folder: Path) -> Iterator[Run]:
+    """Record more of a run that has ended (measures of probes, benchmarks), which stays as it ended: the same status,
+    the same end. The store has it after the next `sync` or `Mirror`. ValueError when it has not ended;
+    BlockingIOError when another process is writing it."""
+    folder = folder.resolve()
+    record = last(folder / JOURNAL, "status")
+    if record is None or record.data["status"] not in TERMINAL:
+        raise ValueError(f"{folder} holds no run that has ended: only those are amended.")
+    journal = Journal(folder / JOURNAL)
+    try:
+        yield Run(folder, journal)
     finally:
         journal.close()
 

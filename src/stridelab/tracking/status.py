@@ -12,14 +12,16 @@ from stridelab import names
 from stridelab.system.files import read_json
 from stridelab.training import Result
 
-from .journal import JOURNAL, Journal, is_live, last, read
+from .journal import JOURNAL, TERMINAL, Journal, damage, is_live, last, records
 from .staging import clear
 
 RESULT = "result.json"
 """Written last by whoever trains: the mark of completion."""
-TERMINAL = ("FINISHED", "FAILED", "KILLED")
+IMPORTED_PREFIX = "imported-"
+"""Of folders of runs that came in an archive."""
 FINISHED, FAILED, REFUSED, DIVERGED = "finished", "failed", "refused", "diverged"
 OUT_OF_MEMORY, TIMED_OUT, KILLED, BUSY = "out of memory", "timed out", "killed", "busy"
+STATUSES = (FINISHED, FAILED, REFUSED, DIVERGED, OUT_OF_MEMORY, TIMED_OUT, KILLED)
 """How a run ended, in the tag `stridelab.status`. busy: another process is at it."""
 
 
@@ -51,7 +53,7 @@ def read_status(folder: Path) -> tuple[str, str]:
 
 def read_tag(folder: Path, key: str) -> str:
     """The last value of a tag in the journal; empty when there is none."""
-    found = [record.data[key] for record in read(folder / JOURNAL) if record.kind == "tags" and key in record.data]
+    found = [record.data[key] for record in records(folder / JOURNAL) if record.kind == "tags" and key in record.data]
     return found[-1] if found else ""
 
 
@@ -107,6 +109,31 @@ def repair(results_dir: Path) -> list[Path]:
     clear(results_dir)
     reason, tags = "its process ended without a word", {names.STATUS: KILLED}
     return [folder for folder in run_folders(results_dir) if settle(folder, status="KILLED", reason=reason, tags=tags)]
+
+
+def put_aside_damaged(results_dir: Path) -> list[str]:
+    """A damaged journal becomes `journal.jsonl.bad`, and its run is to do again, from its last checkpoint where there
+    is one; an imported run's folder becomes `<name>.bad`, to be imported again. What was done, for a person."""
+    said = []
+    for folder in run_folders(results_dir):
+        if (reason := damage(folder / JOURNAL)) and not is_live(folder / JOURNAL):
+            if folder.name.startswith(IMPORTED_PREFIX):
+                aside = _free(folder.with_name(f"{folder.name}.bad"))
+                folder.rename(aside)
+                said.append(f"{reason} It is put aside as {aside}; import it again.")
+                continue
+            for name in (JOURNAL, RESULT):
+                if (folder / name).exists():
+                    (folder / name).rename(_free(folder / f"{name}.bad"))
+            said.append(f"{reason} It is put aside as {JOURNAL}.bad; the next sweep trains the run again.")
+    return said
+
+
+def _free(path: Path) -> Path:
+    number = 1
+    while (free := path if number == 1 else path.with_name(f"{path.name}{number}")).exists():
+        number += 1
+    return free
 
 
 def run_folders(results_dir: Path) -> list[Path]:

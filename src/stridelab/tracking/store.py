@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import warnings
 from contextlib import closing
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlparse
 
 from stridelab.system.files import PARTIAL, replacement
 from stridelab.system.locks import locked
@@ -68,6 +69,14 @@ def resolve_store(config: TrackingConfig, *, results_dir: Path) -> Store:
 
 def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def local_folder(uri: str) -> Path | None:
+    """Of an artifact address on this machine."""
+    parsed = urlparse(uri)
+    if parsed.scheme in ("", "file"):
+        return Path(unquote(parsed.path) if parsed.scheme else uri)
+    return None
 
 
 def apply_settings() -> None:
@@ -144,6 +153,29 @@ def ensure_experiment(client: MlflowClient, store: Store) -> str:
         log.warning("experiment %s had been deleted in the store; it is restored.", store.experiment)
         client.restore_experiment(experiment.experiment_id)
     return experiment.experiment_id
+
+
+REMEDIES = (
+    (("No module named 'psycopg", "No module named 'pymysql"), "install the driver: pip install psycopg2-binary"),
+    (("not a database", "malformed", "disk image"), "move the file away and run `sync` again: the journals refill it"),
+    (("401", "403", "Unauthorized", "Forbidden"), "the server refuses this name and password; check tracking.uri"),
+    (("password authentication failed", "Access denied"), "the database refuses this name and password"),
+    (("readonly database", "read-only", "unable to open database", "Permission denied"), "it cannot be written to"),
+    (("out-of-date database schema", "Detected out-of-date"), "run `mlflow db upgrade` on it, or move it away"),
+)
+"""Words of errors that waiting does not mend, and what does."""
+
+
+def remedy(error: BaseException, store: Store) -> str:
+    """What a person can do about a store that waiting does not mend; empty when it may."""
+    text = f"{type(error).__name__}: {error}"
+    http = store.uri.startswith(("http://", "https://"))
+    for words, advice in REMEDIES:
+        if any(re.search(rf"(?<![\w.]){re.escape(word)}(?![\d])", text) for word in words):
+            if words[0] == "401" and not http:
+                continue
+            return advice
+    return ""
 
 
 def analyze(store: Store) -> None:

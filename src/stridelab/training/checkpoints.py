@@ -38,7 +38,8 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = True) -> dict[str, Any]:
         archive = io.BytesIO(read_sealed(Path(path)))
-        return torch.load(archive, map_location=map_location, weights_only=True)  # type: ignore[no-any-return]
+        where = map_location or "cpu"  # Lightning names none: what a GPU saved must load where there is none, too
+        return torch.load(archive, map_location=where, weights_only=True)  # type: ignore[no-any-return]
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -124,7 +125,7 @@ def refuse_unfit_checkpoint(path: Path, config: TrainerConfig, *, count: int) ->
             f"ckpt_path={path} is of the end of epoch {epoch}, and trainer.max_epochs={config.max_epochs}: nothing is "
             f"left to train; give trainer.max_epochs={epoch + 1} or more."
         )
-    num_steps = math.ceil(count / config.batch_size) * config.max_epochs
+    num_steps = math.ceil(count / config.images_a_step) * config.max_epochs
     wanted, known = schedule_of(config, num_steps), stored_schedule(content)
     if wanted != known:
         raise ValueError(

@@ -136,7 +136,7 @@ def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Step
     return {
         "train": batches(
             data.train,
-            batch_size=config.batch_size * steps.at_once,
+            batch_size=config.images_a_step * steps.at_once,
             order=order,
             augment=augment if config.crop or config.flip else None,
         ),

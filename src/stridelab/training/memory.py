@@ -51,6 +51,7 @@ class PeakMemory:
     def start(cls, device: torch.device) -> PeakMemory:
         forget_former_runs()
         if device.type == "cuda":
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # before it, there are no statistics to reset
             torch.cuda.reset_peak_memory_stats(device)
         reset = reset_peak()
         return cls(rss_before_mib=status_mib("VmRSS") if reset else 0.0, reset=reset, device=device)

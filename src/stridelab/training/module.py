@@ -58,7 +58,7 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """`losses`: float32 [steps], each the mean over its images."""
-        size = self.config.batch_size
+        size = self.config.images_a_step
         parts = list(zip(*(torch.split(values, size) for values in batch), strict=True))
         made = []
         for images, labels in parts:

@@ -20,7 +20,10 @@ class TrainerConfig:
     max_epochs: int = 5
     """Passes over the training split."""
     batch_size: int = 64
-    """Images a step."""
+    """Images a forward and backward pass; a step's, unless gradients are accumulated."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged, over their images, for one step; all else that counts batches counts
+    steps. Batch norm sees one batch at a time."""
     lr: float = 0.3
     """Peak learning rate of the schedule."""
     momentum: float = 0.9
@@ -67,7 +70,7 @@ class TrainerConfig:
     """After training, before the report, measure the speed of all variants in turns and record it in their runs."""
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "devices", "threads"):
+        for name in ("max_epochs", "batch_size", "accumulate", "devices", "threads"):
             require(name, getattr(self, name), at_least=1)
         for name in ("momentum", "weight_decay", "label_smoothing", "crop", "feature_map_images"):
             require(name, getattr(self, name), at_least=0)
@@ -88,6 +91,10 @@ class TrainerConfig:
             require_share(name, getattr(self, name))
         if not self.limit_train_batches:
             raise ValueError(f"trainer.limit_train_batches={self.limit_train_batches} leaves nothing to train on.")
+
+    @property
+    def images_a_step(self) -> int:
+        return self.batch_size * self.accumulate
 
 
 CHOICES: dict[str, tuple[str | None, ...]] = {

@@ -29,23 +29,38 @@ class TrainingStep:
         """Of the gradients of float16, whose small values would be zero."""
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss (a mean over the batch) and the logits before the step."""
+        """The loss (a mean over all images) and the logits before the step. The gradient is of that mean, also where
+        it is accumulated over several batches of which the last is smaller."""
         self.optimizer.zero_grad()
         with autocast(self.config.precision, images.device):
-            forward = self.compiled if len(labels) >= self.config.batch_size else self.network
-            logits = forward(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-            self._descend(loss)
+            if self.config.accumulate == 1:
+                loss, logits = self._backward(images, labels, share=1.0)
+            else:
+                loss, logits = self._accumulated(images, labels)
+            self._descend()
         self.schedule.step()
         torch.clear_autocast_cache()  # else the next step's forward would use the weights of before this one
+        return loss, logits
+
+    def _accumulated(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        size = self.config.batch_size
+        parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
+        made = [self._backward(*part, share=len(part[1]) / len(labels)) for part in parts]
+        return torch.stack([loss for loss, _ in made]).sum(), torch.cat([logits for _, logits in made])
+
+    def _backward(self, images: Tensor, labels: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
+        """`share`: of the step's images that these are, which their mean loss counts for."""
+        forward = self.compiled if len(labels) >= self.config.batch_size else self.network
+        logits = forward(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        loss = loss if share == 1 else loss * share
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
         return loss.detach(), logits.detach()
 
-    def _descend(self, loss: Tensor) -> None:
+    def _descend(self) -> None:
         if self.scaler is None:
-            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         else:
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self.scaler.step(self.optimizer)
             self.scaler.update()
 
@@ -67,8 +82,9 @@ def sgd(network: nn.Module, config: TrainerConfig) -> torch.optim.SGD:
 
 def one_cycle(optimizer: torch.optim.Optimizer, lr: float, num_steps: int) -> Any:
     """Up for a quarter of the steps, then down along a cosine (Smith and Topin 2019); momentum stays."""
+    rise = 0.25 if num_steps != 3 else 0.249  # of 3 steps, PyTorch would divide by 0.25 * 4 - 1
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=lr, total_steps=num_steps + 1, pct_start=0.25, cycle_momentum=False
+        optimizer, max_lr=lr, total_steps=num_steps + 1, pct_start=rise, cycle_momentum=False
     )
 
 

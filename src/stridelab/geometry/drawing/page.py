@@ -24,7 +24,7 @@ from stridelab.geometry.drawing.placed_map import (
 from stridelab.geometry.layer_geometry import LayerGeometry
 from stridelab.geometry.text import field
 from stridelab.geometry.totals import totals
-from stridelab.text import human, side
+from stridelab.text import at_least, human, side
 
 WIDTH, MARGIN, GAP, CAPTION = 1120, 24, 104, 72
 """GAP is between two maps, for the layer's name; CAPTION, what is left for a map, however small."""
@@ -52,7 +52,9 @@ class Panel:
         if last is not None:
             step = f"; its neighbour, {side(last.effective_stride)} px further" if max(last.output_size) > 1 else ""
             yield f"A unit of the last map sees {field(last.receptive_field, self.layers[0].input_size)}{step}."
-        yield " ".join([f"{human(whole.params)} parameters, {human(whole.macs)} MACs.", *self.remarks])
+        params = at_least(whole.params, whole.params_at_least, human)
+        macs = at_least(whole.macs, whole.macs_at_least, human)
+        yield " ".join([f"{params} parameters, {macs} MACs.", *self.remarks])
 
 
 def draw(panels: Sequence[Panel]) -> str:

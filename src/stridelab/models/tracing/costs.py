@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+
+from .macs import macs_of
 
 
 class SavedTensors:
@@ -38,28 +40,50 @@ class SavedTensors:
         if storage._cdata not in self._known:
             self._known[storage._cdata] = tensor  # held until the end, so that no address comes twice
             self.bytes_of_storages.append(storage.nbytes())
-        return tensor.detach()  # the tensor itself would hold its graph, which holds it: never freed
+        return tensor.detach()  # itself would be a cycle: it holds the graph that would hold it
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a part of a pass costs for a single image, work and memory of once a pass included."""
+
+    macs: int
+    image_bytes: int
+    """Saved for the backward pass for each image."""
+    batch_bytes: int
+    """Saved once, whatever the batch."""
+    uncounted: str = ""
+    """The operations whose multiply-accumulates cannot be counted, by name."""
 
 
 class Costs(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What a pass over `batch_size` images has cost since it was last asked."""
+    """What a pass over `batch_size` images, a prime that no other size is a multiple of, has cost."""
 
     def __init__(self, held: Iterable[Tensor], *, batch_size: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.saved = SavedTensors(held)
         self._batch_size = batch_size
         self._macs = self._taken = 0
+        self._uncounted: dict[str, None] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():
             output = func(*args, **(kwargs or {}))
-        if count := flop_registry.get(func._overloadpacket):
-            self._macs += count(*args, **(kwargs or {}), out_val=output) // 2
+        macs = macs_of(func, args, kwargs or {}, output)
+        if macs is None or (macs and macs % self._batch_size**2 == 0):  # or it multiplies images with each other
+            self._uncounted[func._schema.name.partition("::")[2]] = None
+        else:
+            self._macs += self._of_an_image(macs)
         return output
 
-    def take(self) -> tuple[int, int, int]:
-        """(MACs of an image, bytes saved of an image, bytes saved once a batch)."""
+    def _of_an_image(self, count: int) -> int:
+        """Its share of what grows with the batch; all of what is done once a pass."""
+        return count if count % self._batch_size else count // self._batch_size
+
+    def take(self) -> Cost:
+        """Since it was last asked."""
         new = self.saved.bytes_of_storages[self._taken :]
-        macs, self._macs, self._taken = self._macs, 0, self._taken + len(new)
         growing = sum(size for size in new if size % self._batch_size == 0)
-        return macs // self._batch_size, growing // self._batch_size, sum(new) - growing
+        cost = Cost(self._macs, growing // self._batch_size, sum(new) - growing, ", ".join(self._uncounted))
+        self._macs, self._taken, self._uncounted = 0, self._taken + len(new), {}
+        return cost

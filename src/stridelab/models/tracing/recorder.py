@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -23,8 +23,14 @@ from .fold import fold_pads
 from .origins import GRID, UNSEEN, Dims, Origin, mark, origin, tensors
 from .rules import RULES, VALUELESS
 
-BATCH = 101
-"""Images in the pass: a prime, so that what grows with the batch can be told from what does not."""
+
+def batch_size_for(sizes: Iterable[int]) -> int:
+    """Images in the pass: a prime that divides no size of the network, so that what grows with the batch shows."""
+    taken = set(sizes)
+    return next(prime for prime in PRIMES if not any(size % prime == 0 for size in taken))
+
+
+PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093, 1097)
 
 
 class Recorder(TorchFunctionMode):
@@ -47,11 +53,12 @@ class Recorder(TorchFunctionMode):
     @contextmanager
     def watch(self, images: Tensor, state: dict[str, Tensor]) -> Iterator[None]:
         """Follow `images` through what runs in this context; `state` are the parameters and buffers by name."""
+        self._batch_size = images.shape[0]
         self._grids[IMAGE] = Grid(images.shape[1], (images.shape[2], images.shape[3]))
         mark(images, Origin(IMAGE, GRID))
         for name, tensor in state.items():
             mark(tensor, Origin(params=frozenset({name} & self._unused.keys())))
-        self._costs = Costs(state.values(), batch_size=BATCH)
+        self._costs = Costs(state.values(), batch_size=self._batch_size)
         hooks = register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)
         try:
             with self._costs.saved.watch(), self._costs, self:
@@ -62,6 +69,11 @@ class Recorder(TorchFunctionMode):
 
     def layers(self) -> tuple[Layer, ...]:
         """What was followed, and last the parameters that nothing used, one layer for each of their owners."""
+        rest = self._costs.take()  # work behind the last feature map
+        if self._layers and (rest.macs or rest.uncounted):
+            name, last = self._layers.popitem()
+            uncounted = ", ".join(filter(None, (last.uncounted, rest.uncounted)))
+            self._layers[name] = replace(last, macs=(last.macs or 0) + rest.macs, uncounted=uncounted)
         layers = fold_pads(self._layers.values())
         owners: Counter[str] = Counter()
         for name, count in self._unused.items():
@@ -132,7 +144,7 @@ class Recorder(TorchFunctionMode):
             fields = {"out_channels": channels} | effect.fields
             layer = Layer(self._name(name), effect.kind, sources, **fields)
             grid = KINDS[layer.kind](layer, [self._grids[source] for source in sources]).grid
-            if not fits(grid, effect.dims, tensor):
+            if not fits(grid, effect.dims, tensor, self._batch_size):
                 raise Unfollowed(f"makes {'x'.join(map(str, tensor.shape[1:]))}, by its geometry {grid}")
             self._emit(layer, grid, tensor, effect.dims, params)
 
@@ -146,7 +158,7 @@ class Recorder(TorchFunctionMode):
                 channels, *size = (tensor.shape[dims.index(dim)] for dim in "chw")
             else:
                 channels = tensor.shape[-1] if tensor.ndim else 1
-                size = [max(1, tensor.numel() // BATCH // channels), 1]
+                size = [max(1, tensor.numel() // self._batch_size // channels), 1]
             layer = Layer(
                 self._name(reason.split()[0]),
                 "opaque",
@@ -158,14 +170,15 @@ class Recorder(TorchFunctionMode):
             self._emit(layer, Grid(channels, (size[0], size[1])), tensor, dims, params)
 
     def _emit(self, layer: Layer, grid: Grid, tensor: Tensor, dims: Dims, params: frozenset[str]) -> None:
-        macs, kept, kept_once = self._costs.take()
+        cost = self._costs.take()
         self._grids[layer.name] = grid
         self._layers[layer.name] = replace(
             layer,
             params=sum(self._unused.pop(name, 0) for name in params),  # a shared weight counts once
-            macs=macs,
-            activation_bytes=kept,
-            batch_bytes=kept_once,
+            macs=cost.macs,
+            activation_bytes=cost.image_bytes,
+            batch_bytes=cost.batch_bytes,
+            uncounted=cost.uncounted,
         )
         mark(tensor, Origin(layer.name, dims))
 
@@ -178,11 +191,13 @@ class Recorder(TorchFunctionMode):
         return next(name for name in names if name not in self._layers and name != IMAGE)
 
 
-def fits(grid: Grid, dims: Dims, tensor: Tensor) -> bool:
+def fits(grid: Grid, dims: Dims, tensor: Tensor, batch_size: int) -> bool:
     """Whether geometry and PyTorch agree on a map."""
     sizes = {"c": grid.channels, "h": grid.size[0], "w": grid.size[1]}
     known = [dim for dim in sizes if dims.count(dim) == 1]
-    return tensor.numel() == grid.elements * BATCH and all(tensor.shape[dims.index(dim)] == sizes[dim] for dim in known)
+    return tensor.numel() == grid.elements * batch_size and all(
+        tensor.shape[dims.index(dim)] == sizes[dim] for dim in known
+    )
 
 
 def unknown_dims(shape: Sequence[int]) -> Dims:

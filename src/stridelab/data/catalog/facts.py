@@ -1,10 +1,15 @@
-"""What is known of a data set without reading it. No torch here."""
+"""What is known of a data set: as its authors published it, and as it was loaded. No torch here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +36,25 @@ class ImageFiles:
     """A data set of one file an image, of any size."""
 
     layout: str
-    """Key in `listing.LAYOUTS`: how files, splits and classes are found."""
+    """Key in `layouts.LAYOUTS`: how files, splits and classes are found."""
     folder: str
     """Under data.root, as torchvision lays it out."""
     needs: tuple[str, ...] = ()
     """Files and folders that must be in it."""
     class_folders: tuple[str, ...] = ()
-    """What the authors call the classes on disk, in the order of `class_names`; (): whatever there is."""
+    """What the authors call the classes on disk, in the order of `class_names`; (): by those names."""
     downloader: str | None = None
     """Class in torchvision.datasets that downloads them."""
     arguments: Mapping[str, str] = field(default_factory=dict)
     """Of the downloader."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayFunction:
+    """A data set that a function gives, of the user's own say: nothing is looked for or downloaded."""
+
+    read: Callable[[], tuple[NDArray[np.uint8], NDArray[np.integer], NDArray[np.uint8], NDArray[np.integer]]]
+    """Training images uint8 [n, height, width, channels], training labels [n] from 0, test images, test labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +70,37 @@ class DatasetFacts:
     num_test: int
     source: str
     licence: str
-    files: Files | ImageFiles
+    files: Files | ImageFiles | ArrayFunction
     num_val: int | None = None
     """Images in the published validation split; None: there is none, it is taken from the train split."""
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpec:
+    """What a data set that was loaded is: the facts that a model, a run's record and a report need."""
+
+    name: str
+    num_classes: int
+    class_names: tuple[str, ...]
+    input_channels: int
+    input_size: tuple[int, int]
+    """(height, width) in pixels."""
+    num_train: int
+    num_val: int
+    num_test: int
+    mean: tuple[float, ...]
+    """Per channel, of the images trained on, with pixels scaled to [0, 1]."""
+    std: tuple[float, ...]
+    """Per channel, of the images trained on, with pixels scaled to [0, 1]; population, not sample."""
+    digest: str
+    """SHA-256 over every pixel and label of the three splits in use."""
+    source: str
+    licence: str
+    notes: tuple[str, ...] = ()
+    """What was done to the images or left out, a sentence each: files skipped, ranges scaled, classes missing."""
+    unreadable: tuple[str, ...] = ()
+    """Image files that were left out, with the reason of each."""

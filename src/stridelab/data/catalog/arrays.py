@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..facts import DatasetFacts, Files
+from .facts import DatasetFacts, Files
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 

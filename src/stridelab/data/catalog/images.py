@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..facts import DatasetFacts, ImageFiles
+from .facts import DatasetFacts, ImageFiles
 
 _PETS = (
     "Abyssinian",

@@ -1,1 +1,0 @@
-"""The rows of DATASETS, by the kind of their files."""

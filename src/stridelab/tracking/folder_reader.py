@@ -1,0 +1,99 @@
+"""Runs as their own folders have them: what the store mirrors, read without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from stridelab import names
+from stridelab.system.files import read_json
+
+from .journal import JOURNAL, TERMINAL, Record, read
+from .journal_cursor import place_of, saved_position
+from .mlflow_reader import RunRecord
+from .mlflow_sqlite import Points
+from .run import IDENTITY
+from .store import Store
+
+
+class FolderReader:
+    """One run's folder. FileNotFoundError or ValueError when it holds no run, or a damaged journal."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder, self.store = folder.resolve(), store
+        self.identity = read_json(folder / IDENTITY)
+        self.records = read(folder / JOURNAL)
+        if not isinstance(self.identity, dict) or not self.records:
+            raise FileNotFoundError(f"{folder} holds no run")
+
+    def record(self) -> RunRecord:
+        """`run_id` is that in MLflow where the run has been sent, else the run's own uid."""
+        tags: dict[str, str] = {}
+        params: dict[str, str] = {}
+        for one in self._of("tags"):
+            tags |= one.data
+        for one in self._of("params"):
+            params = one.data | params
+        status = self._of("status")[-1]
+        sent = saved_position(self.folder, place_of(self.store))
+        return RunRecord(
+            run_id=sent.get("run_id", self.identity["uid"]),
+            name=self.identity["name"],
+            status=status.data["status"],
+            reason=status.data["reason"],
+            params=params,
+            tags={names.SIGNATURE: self.identity["signature"], names.UID: self.identity["uid"]} | tags,
+            metrics={key: points[-1][1] for key, points in sorted(self._histories.items())},
+            start_ms=self.records[0].ms,
+            end_ms=status.ms if status.data["status"] in TERMINAL else None,
+            experiment_id=sent.get("experiment_id", ""),
+            artifact_uri="",
+            _reader=self,
+        )
+
+    def history(self, run_id: str, key: str) -> Points:
+        return list(self._histories.get(key, []))
+
+    @cached_property
+    def _histories(self) -> dict[str, Points]:
+        """By name, in order of steps; of two values at one step the first counts."""
+        values: dict[str, dict[int, float]] = {}
+        for one in self._of("metrics"):
+            for key, value in one.data["values"].items():
+                values.setdefault(key, {}).setdefault(one.data["step"], float(value))
+        return {key: sorted(points.items()) for key, points in values.items()}
+
+    def artifact(self, run: RunRecord, path: str, *, into: Path | None) -> Path:
+        pure = PurePosixPath(path)
+        if not pure.parts or pure.is_absolute() or ".." in pure.parts:
+            raise ValueError(f"artifact {path!r} must be a path inside the run's artifacts.")
+        for name, place in self._places():
+            if pure == PurePosixPath(name) or PurePosixPath(name) in pure.parents:
+                found = self.folder / place / pure.relative_to(name)
+                if found.exists() and found.resolve().is_relative_to(self.folder):
+                    return found
+        raise FileNotFoundError(f"run {run.name} has no artifact {path}")
+
+    def files(self, run_id: str, folder: str) -> Iterator[str]:
+        for name, place in dict(self._places()).items():
+            found = self.folder / place
+            inside = sorted(one for one in found.rglob("*") if one.is_file()) if found.is_dir() else [found]
+            paths = [str(PurePosixPath(name, one.relative_to(found))) for one in inside if one.exists()]
+            yield from (path for path in paths if not folder or path.startswith(f"{folder}/"))
+
+    def _places(self) -> Iterator[tuple[str, str]]:
+        """(name among the artifacts, path in the run's folder), the last attached first."""
+        for one in reversed(self._of("artifact")):
+            yield str(PurePosixPath(one.data["to"], PurePosixPath(one.data["path"]).name)), one.data["path"]
+
+    def _of(self, kind: str) -> list[Record]:
+        return [one for one in self.records if one.kind == kind]
+
+
+def read_folder(folder: Path, store: Store) -> RunRecord | None:
+    """None when it holds no run that can be read."""
+    try:
+        return FolderReader(folder, store).record()
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,90 @@
+"""What a GPU asks of training, as far as it can be held without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stridelab.cli.train import start
+from stridelab.config import load
+from stridelab.data.load import load as load_data
+from stridelab.plan import layer_plan_of
+from stridelab.training.checkpoints import AtomicCheckpointIO
+from stridelab.training.fit import fit
+from stridelab.training.memory import PeakMemory, measured_saved_bytes
+from stridelab.training.throughput import batch1_latency_ms
+from test_training import Notes
+
+
+def test_cuda_is_begun_before_its_peak_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("init", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *given, name=name: calls.append(name))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    peak = PeakMemory.start(torch.device("cuda", 0))
+    assert calls == ["init", "reset_peak_memory_stats"]
+    assert peak.metrics()["memory/peak_device_mib"] == 3.0
+    calls.clear()
+    PeakMemory.start(torch.device("cpu"))
+    assert calls == []
+
+
+def test_a_network_that_was_moved_to_be_timed_can_be_asked_for_gradients_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors that are made in inference mode, as a move to another device does, never take part in autograd."""
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def move(self: nn.Module, *where: Any, **named: Any) -> nn.Module:
+        for module in self.modules():
+            module._parameters.update(
+                {name: nn.Parameter(one.detach().clone()) for name, one in module._parameters.items()}
+            )
+            module._buffers.update({name: one.clone() for name, one in module._buffers.items()})
+        return self
+
+    monkeypatch.setattr(nn.Module, "to", move)
+    assert batch1_latency_ms(network, torch.rand(1, 1, 8, 8), repeats=2) > 0
+    assert not any(tensor.is_inference() for tensor in network.state_dict().values())
+    assert measured_saved_bytes(network, (5, 1, 8, 8)) > 0
+
+
+def test_a_checkpoint_of_a_gpu_loads_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = {"weight": torch.arange(6.0), "step": torch.tensor(3)}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        AtomicCheckpointIO().save_checkpoint({"state_dict": weights}, tmp_path / "gpu.ckpt")
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "gpu.ckpt", weights_only=True)
+    found = AtomicCheckpointIO().load_checkpoint(tmp_path / "gpu.ckpt")["state_dict"]
+    assert {tensor.device.type for tensor in found.values()} == {"cpu"}
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "choices"), [("gpu", "mps", "cpu, auto, mps"), ("mps", "cuda", "cpu, auto, gpu")]
+)
+def test_a_device_that_is_not_here_is_refused_before_anything_is_created(
+    wanted: str, there: str, choices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there == "cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there == "mps")
+    config = load([f"trainer.accelerator={wanted}", f"paths.results_dir={tmp_path / 'results'}"])
+    with pytest.raises(
+        ValueError, match=rf"trainer.accelerator={wanted}: .* no such device here; choose one of {choices}\."
+    ):
+        start([config], multirun=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_feature_maps_are_taken_in_the_precision_of_the_network(precision: str, tmp_path: Path) -> None:
+    config = load(
+        ["data.train_size=100", "data.val_size=100", "trainer.max_epochs=1", "model.channels=[4]", "model.strides=2",
+         f"trainer.precision={precision}", "trainer.lr=0.02"]
+    )  # fmt: skip
+    notes = Notes(tmp_path)
+    fit(layer_plan_of(config), load_data(config.data), config.trainer, seed=0, recorder=notes)
+    assert notes.images == [("feature_maps/01_conv1", 0), ("feature_maps/01_conv1", 1)]
