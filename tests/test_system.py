@@ -44,7 +44,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path, hidden: str) -> None:
     """However that ends, and also where there are no native locks."""
     path = tmp_path / "lock"
     begin = f"{hidden}from pathlib import Path; from stridelab.system.locks import *; path = Path({str(path)!r}); "
-    code = begin + "assert Lock(path).acquire(); print('held', flush=True); input()"
+    code = begin + "lock = Lock(path); assert lock.acquire(); print('held', flush=True); input()"
     ask = [sys.executable, "-c", begin + "print(is_locked(path), end='')"]
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None

@@ -142,8 +142,6 @@ def describe_sweep(agenda: Agenda, parent: Run, mirror: Mirror) -> None:
 
 def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> None:
     """The numbers of a run that stands alone."""
-    from stridelab.tracking.status import read_result
-
     for spec in agenda.specs:
         if (result := read_result(spec.folder)) is None:
             continue
