@@ -1,4 +1,4 @@
-"""The main door: python train.py [-m] key=value ...   (python train.py --help)"""
+"""python train.py [-m] key=value ...   (python train.py --help); the same as `stridelab train`"""
 
 from stridelab.cli.train import main
 

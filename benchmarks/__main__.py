@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stridelab.cli.arguments import asks_for_help, split
+from stridelab.cli.arguments import split
 from stridelab.cli.refusal import refusing
 
 from . import SECTIONS
@@ -17,7 +17,7 @@ OWN = {"json": "", "size": "full"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or asks_for_help(given):
+    if not given or {"-h", "--help"} & set(given):
         print(usage())
         return
     with refusing():

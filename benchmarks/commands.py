@@ -29,7 +29,9 @@ class Ended:
 def train_command() -> list[str]:
     script = CHECKOUT / "train.py"
     return (
-        [sys.executable, str(script)] if script.exists() else [str(Path(sys.executable).with_name("stridelab-train"))]
+        [sys.executable, str(script)]
+        if script.exists()
+        else [str(Path(sys.executable).with_name("stridelab")), "train"]
     )
 
 

@@ -215,7 +215,7 @@ def test_all_variants_of_a_seed_see_the_same_augmented_images(tmp_path: Path, da
 
 def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, data: Data) -> None:
     whole, _ = train(tmp_path / "whole", data, "trainer.max_epochs=3", *AUGMENTED)
-    part = tmp_path / "whole" / "checkpoints" / "epoch=0002.ckpt"
+    part = tmp_path / "whole" / "checkpoints" / "epoch-0002.ckpt"
     rest, _ = train(tmp_path / "rest", data, "trainer.max_epochs=3", f"ckpt_path='{part}'", *AUGMENTED)
     assert rest.weights_digest == whole.weights_digest
     assert timeless(rest.metrics) == timeless(whole.metrics)

@@ -1,13 +1,16 @@
 """Arguments become frozen configurations, or one clear error."""
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from stridelab.config import CONF, Config, expand, load
+from stridelab.config.schema import is_plain_name
 from stridelab.config.variants import sweep_name, variant_name, varying_keys, varying_params
 
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
@@ -38,9 +41,7 @@ def test_an_experiment_opens_with_its_contract(path: Path) -> None:
     for word in ("question:", "command:", "runtime:", "prediction:"):
         assert any(line.startswith(f"# {word}") for line in head), word
     assert f"python train.py experiment={path.stem}" in path.read_text()
-    params = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
     assert len(configs(f"experiment={path.stem}")) > 1
-    assert set(params) <= {"model.strides", "model.padding", "seed"}
 
 
 def test_the_spellings_of_a_per_layer_value_are_one_value() -> None:
@@ -94,6 +95,29 @@ REFUSED = {
     "trainer.lr.x=1": r"trainer\.lr\.x is not a key: trainer\.lr holds a value",
     "+new=1": r"\+new=1: keys can be set \(key=value\), not added",
     "sweep=1": r"sweep is a group of keys.*sweep\.jobs",
+    "trainer.accumulate_grad_batches=2": r"accumulate_grad_batches is not a key\. (?!.*mean trainer.limit)",
+    "trainer.learning_rate=1": r"Did you mean trainer\.lr\?",
+    "trainer.epochs=1": r"Did you mean trainer\.max_epochs\?",
+    "trainer.devices=2": r"trainer\.devices=2: a run trains on one device",
+    "trainer.devices=0": r"trainer\.devices=0: a run trains on one device",
+    "trainer=glob(z*)": r"trainer: no choice fits; choose among cpu, fast, gpu",
+    "seed=range(0,3,0)": r"the step of a range must not be 0",
+    'model.strides="[1,1,1],[1,2,2]"': r"quotes make one text of the list.*'model\.strides=\[1,1,1\],\[1,2,2\]'",
+    "model.padding='[same,valid,1]'": r"quotes make one text of the list",
+    "data@foo=mnist": r"not added, removed or moved",
+    "~trainer": r"not added, removed or moved",
+    f"task_name={'x' * 300}": r"task_name='x+' must be letters, digits.*100 at most",
+    "task_name=a/b": r"task_name='a/b' must be letters, digits",
+    "tracking.port=70000": r"tracking\.port=70000 must be from 1 to 65535",
+    "hydra/launcher=basic": r"hydra/launcher=basic: .*say launcher= instead",
+    "hydra.launcher.n_jobs=2": r"say launcher= and sweep\.jobs= instead",
+    "hydra/sweeper=optuna": r"say -m with comma lists instead",
+    "hydra.mode=MULTIRUN": r"say -m instead",
+    "hydra.sweep.dir=x": r"hydra\.sweep\.dir=x: .*say paths\.results_dir= instead",
+    "hydra.run.dir=x": r"say paths\.results_dir= instead",
+    "hydra.output_subdir=x": r"say paths\.results_dir= instead",
+    "hydra.verbose=true": r"Hydra only composes the configuration here\.",
+    "paths.results_dir=a,b": r"one path is expected; one with a comma stands in quotes",
     "data=imagenet": r"data=imagenet is not one of its choices; choose one of .*fashion_mnist_mini",
     "trainer=tpu": r"trainer=tpu is not one of its choices; choose one of cpu,",
     "trainer.max_epochs=many": r"trainer\.max_epochs=many: a whole number is expected",
@@ -121,7 +145,7 @@ REFUSED = {
     "sweep.jobs=0": r"sweep\.jobs=0 must be at least 1",
     "sweep.name=../x": r"sweep\.name='\.\./x' must be letters, digits",
     "plan=maybe": r"plan='maybe' must be one of on, off",
-    "model.strides=[1,2": r"cannot read the arguments model\.strides=\[1,2",
+    "model.strides=[1,2": r"cannot read the argument model\.strides=\[1,2.*'model.strides=\[1,1,1\],\[1,2,2\]'",
     "seed=interval(0,1)": r"seed: only lists, choice\(\) and range\(\)",
 }
 
@@ -131,6 +155,112 @@ def test_bad_input_gets_key_value_rule_and_choices(argument: str) -> None:
     with pytest.raises(ValueError, match=REFUSED[argument]) as refusal:
         load([argument])
     assert "\n" not in str(refusal.value)
+
+
+UNSWEPT = [
+    "paths.results_dir='a','b'", "tracking.experiment=e1,e2", "tracking=sqlite,server", "sweep.jobs=1,2",
+    "launcher=local,in_process", "plan=on,off", "on_invalid=skip,stop", "force=true,false", "reuse=any,none",
+    "task_name=a,b", "trainer.timeout_min=1,2", "data.download=true,false", "data.root='a','b'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", UNSWEPT)
+def test_what_holds_for_a_whole_sweep_cannot_be_swept(argument: str) -> None:
+    key = argument.partition("=")[0]
+    with pytest.raises(ValueError, match=rf"^{re.escape(key)} cannot be swept: it changes no result"):
+        list(expand([argument]))
+
+
+@pytest.mark.parametrize("argument", ["experiment=stride_ladder,padding_swap", "experiment=glob(*)", "debug=fdr,limit"])
+def test_one_experiment_at_a_time(argument: str) -> None:
+    with pytest.raises(ValueError, match=r"(experiment|debug) cannot be swept: give one"):
+        list(expand([argument]))
+
+
+def test_globs_choose_among_the_files_of_a_group() -> None:
+    assert [config.trainer.accelerator for config in configs("trainer=glob(*)")] == ["cpu", "cpu", "gpu"]
+
+
+def test_force_adding_a_key_that_exists_sets_it() -> None:
+    assert configs("++model.padding=valid")[0].model.padding == ("valid",) * 3
+
+
+HOME = str(Path.home())
+TYPED = {
+    "ckpt_path=runs/a/epoch=0001.ckpt": "runs/a/epoch=0001.ckpt",
+    "ckpt_path=null": None,
+    "data.root=~/datasets": f"{HOME}/datasets",
+    "data.root=/media/Größe #1/a = b (x) {y} [z]": "/media/Größe #1/a = b (x) {y} [z]",
+    'data.root="quoted: a, b"': "quoted: a, b",
+    "data.root='single, too'": "single, too",
+    "data.cache_dir=~": HOME,
+    "paths.results_dir=été/results": "été/results",
+    "tracking.uri=postgresql+psycopg2://u@h/db?sslmode=require&options=-c%20x=1":
+        "postgresql+psycopg2://u@h/db?sslmode=require&options=-c%20x=1",
+    "++data.root=a=b": "a=b",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("argument", TYPED)
+def test_paths_are_taken_as_they_are_typed(argument: str) -> None:
+    key = argument.removeprefix("++").partition("=")[0]
+    node: Any = load([argument])
+    for name in key.split("."):
+        node = getattr(node, name)
+    assert node == TYPED[argument]
+
+
+def test_a_path_with_a_comma_is_taken_when_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a,b").mkdir()
+    assert load([f"data.root={tmp_path}/a,b"]).data.root == f"{tmp_path}/a,b"
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ntask_name: mine\nhydra:\n  sweeper:\n    params:\n"
+        "      trainer.lr: 0.1,0.2\n      model.channels: '[4,8],[8,8]'\n"
+        "      model.strides: 1\n      data: mnist,kmnist\n"
+    )
+    return tmp_path
+
+
+def test_an_experiment_of_ones_own_may_sweep_any_key(own_folder: Path) -> None:
+    grid = [job.config for job in expand(["experiment=mine", "seed=3"], config_dir=own_folder) if job.config]
+    assert len(grid) == 8
+    assert {(config.trainer.lr, len(config.model.channels), config.data.name) for config in grid} == {
+        (lr, 2, name) for lr in (0.1, 0.2) for name in ("mnist", "kmnist")
+    }
+    assert {(config.seed, config.task_name) for config in grid} == {(3, "mine")}
+    assert varying_keys(grid) == ("model.channels", "data.name", "trainer.lr")
+
+
+def test_a_folder_of_ones_own_adds_to_ours_and_is_named_when_absent(own_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"experiment=mine is not one of its choices; choose one of first_stride"):
+        list(expand(["experiment=mine"]))
+    with pytest.raises(ValueError, match=r"choose one of first_stride, mine, padding_swap"):
+        list(expand(["experiment=yours"], config_dir=own_folder))
+    with pytest.raises(ValueError, match=r"--config-dir .*absent: there is no such folder"):
+        list(expand([], config_dir=own_folder / "absent"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("task_name: ${oc.env:HOME}", "resolvers are not called"),
+        ("model:\n  _target_: os.system", "_target_"),
+        ("hydra:\n  searchpath: [file:///tmp]", "searchpath"),
+        ("hydra:\n  launcher:\n    _target_: os.system", "_target_"),
+        ("hydra:\n  verbose: true", r"hydra\.verbose=True: of Hydra's settings only"),
+        ("trainer:\n  lrr: 1", "lrr"),
+        ("trainer: [", "expected"),
+    ],
+)
+def test_a_file_of_ones_own_is_data_only(own_folder: Path, content: str, said: str) -> None:
+    (own_folder / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{content}\n")
+    with pytest.raises(ValueError, match=said):
+        load(["experiment=mine"], config_dir=own_folder)
 
 
 def test_one_bad_point_of_a_grid_is_named_and_the_others_stand() -> None:
@@ -146,7 +276,18 @@ def test_names_say_what_varies() -> None:
     keys = varying_keys(grid)
     assert keys == ("model.strides",)
     assert [variant_name(config, keys) for config in grid] == ["strides=1-1-2"] * 2 + ["strides=1-2-2"] * 2
-    assert varying_params(grid[2], grid) == {"stride_2": "2", "seed": 0}
+    assert varying_params(grid)[2] == {"stride_2": "2", "seed": 0}
+
+
+def test_a_sweep_of_many_keys_still_has_a_name_for_a_folder() -> None:
+    many = ["model.padding", "model.dilations", "trainer.label_smoothing", "trainer.weight_decay", "trainer.batch_size",
+            "trainer.momentum", "trainer.max_epochs", "trainer.limit_train_batches", "data.train_size"]  # fmt: skip
+    grid = [
+        load([]),
+        load([f"{key}={value}" for key, value in zip(many, [0, 2, 0.1, 0, 32, 0, 1, 2, 500], strict=True)]),
+    ]
+    assert is_plain_name(sweep_name(grid))
+    assert is_plain_name(sweep_name([replace(config, task_name="x" * 100) for config in grid]))
 
 
 def test_a_sweep_keeps_its_name_when_its_grid_grows_and_loses_it_when_the_question_changes() -> None:

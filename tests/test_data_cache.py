@@ -378,10 +378,15 @@ def test_a_run_on_a_folder_from_the_first_look_to_what_is_left_out(pictures, tmp
     assert "  done" in capsys.readouterr().out
     reproduce(tmp_path)
     (root / "ant" / "00.png").write_bytes(b"")
+    (root / "bee" / "notes.txt").write_text("no image")
     with pytest.raises(
         ValueError, match=r"1 of the 120 image files under .* cannot be used: ant/00\.png \(it is empty\)"
     ):
         here(at)
     assert here(at, "data.corrupt=skip") == 0
-    (left_out,) = runs.glob("*/unreadable_images.txt")
-    assert left_out.read_text() == "ant/00.png (it is empty)\n"
+    assert "left out of" in capsys.readouterr().out
+    recorded = [json.loads(path.read_text()) for path in runs.glob("*/data.json")]
+    (found,) = [facts for facts in recorded if facts["unreadable"]]
+    assert found["unreadable"] == ["ant/00.png (it is empty)"]
+    assert found["notes"] == [f"left out of {root}: files .txt: 1, such as bee/notes.txt"]
+    assert (found["class_names"], found["num_train"]) == (["ant", "bee"], 86)

@@ -4,7 +4,9 @@ import gc
 import gzip
 import hashlib
 import importlib.util
+import os
 import threading
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +20,7 @@ from stridelab.data import DATASETS, DataConfig, files
 from stridelab.data.catalog.arrays import ARRAY_SETS, DEBIAN_FASHION_MNIST, EMBEDDED
 from stridelab.data.catalog.facts import DatasetFacts, Files
 from stridelab.data.files import fetch, missing
-from stridelab.data.formats import READERS, read_cifar, read_idx
+from stridelab.data.formats import READERS, read_cifar, read_file, read_idx
 from stridelab.data.load import load
 
 IDX_NAMES = list(DATASETS["mnist"].files.digests)
@@ -170,6 +172,48 @@ def test_a_damaged_file_is_named(tiny, name, packed, damage):
     with pytest.raises(ValueError, match=rf"{name}(\.gz)? is truncated or corrupt: .*Delete it") as caught:
         load(tiny)
     assert str(caught.value).startswith(f"{path} is ")
+
+
+def zeros_gz(path, num_bytes):
+    """Packed, a thousandth of what it unpacks to."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(num_bytes >> 20):
+            file.write(bytes(1 << 20))
+
+
+@pytest.mark.parametrize("write_bomb", [zeros_gz, lambda path, size: os.truncate(path, size)])
+def test_a_file_that_holds_far_more_than_the_set_is_never_held_as_a_whole(tiny, write_bomb):
+    folder = Path(tiny.root) / PLACE
+    write(folder, IDX_CONTENTS)
+    path = folder / ("train-images-idx3-ubyte.gz" if write_bomb is zeros_gz else "train-images-idx3-ubyte")
+    (folder / "train-images-idx3-ubyte").unlink()
+    path.touch()
+    write_bomb(path, 256 << 20)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"is truncated or corrupt: it holds more than the 1,050,256 bytes of any"):
+        load(tiny)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_a_published_file_that_unpacks_to_far_more_than_the_set_is_refused(tmp_path):
+    """Its digest is that of the packed file, and right."""
+    zeros_gz(tmp_path / "a.gz", 64 << 20)
+    digest = f"md5:{md5((tmp_path / 'a.gz').read_bytes())}"
+    with pytest.raises(ValueError, match=r"a\.gz is truncated or corrupt: it holds more than the 1,000,000 bytes"):
+        read_file(tmp_path, "a.gz", digest=digest, max_bytes=1_000_000)
+
+
+def test_a_file_that_may_not_be_read_is_named(tiny, monkeypatch):
+    write(Path(tiny.root) / PLACE, IDX_CONTENTS)
+
+    def refused(path, *arguments, **keys):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte cannot be read: Permission denied\."):
+        load(tiny)
 
 
 def text(value):

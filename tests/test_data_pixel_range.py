@@ -171,7 +171,7 @@ def test_what_is_lost_of_an_image_is_told(tmp_path):
     frames[0].save(root / "bee" / "stack.tif", save_all=True, append_images=frames[1:])
     data, pixels = loaded(root)
     assert data.spec.notes == (
-        "1 images of several frames or pages, of which the first is taken",
+        "1 image of several frames or pages, of which the first is taken",
         "3 images with transparency, which is dropped",
     )
     assert np.array_equal(pixels[-1], np.full((SIDE, SIDE, 1), 40))

@@ -16,7 +16,8 @@ from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.models import layer_plan
 from stridelab.training import fit as fitting
-from stridelab.training import peak, throughput
+from stridelab.training import memory as peak
+from stridelab.training import throughput
 from stridelab.training.feature_maps import FeatureMaps
 from stridelab.training.module import Classifier
 from test_training import Notes
@@ -109,7 +110,7 @@ print(*[run(mib) for mib in (20, 200, 20)])
 """
 
 
-@pytest.mark.skipif(not peak.reset_peak_rss(), reason="this system does not let a process reset its peak")
+@pytest.mark.skipif(not peak.reset_peak(), reason="this system does not let a process reset its peak")
 def test_a_small_run_after_a_big_one_in_one_process_has_its_own_peak() -> None:
     done = subprocess.run([sys.executable, "-c", IN_ONE_PROCESS], capture_output=True, text=True, check=True)
     first, big, second = map(float, done.stdout.split())
@@ -123,12 +124,12 @@ def test_a_peak_that_cannot_be_reset_is_said_to_be_a_bound(
     clear_refs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path if clear_refs == "read-only" else tmp_path / "written"
-    monkeypatch.setattr(peak, "CLEAR_REFS", target)
+    monkeypatch.setattr("stridelab.system.memory.CLEAR_REFS", target)
     block = torch.ones(2**25)  # so that the peak is above the present
     del block
     start = peak.PeakMemory.start(torch.device("cpu"))
     assert start.meaning == peak.BOUND
-    assert start.metrics()["memory/peak_rss_mib"] == pytest.approx(peak.process_peak_mib(), abs=1)
+    assert start.metrics()["memory/peak_rss_mib"] == pytest.approx(peak.peak_mib(), abs=1)
 
 
 def test_a_run_says_which_of_the_two_its_peak_is(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

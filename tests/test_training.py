@@ -86,7 +86,7 @@ def test_variants_of_one_seed_share_weights_and_batches_and_other_seeds_do_not(t
 
 def test_continuing_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path, data: Data) -> None:
     whole, _ = train(tmp_path / "whole", data, "trainer.max_epochs=3")
-    part = tmp_path / "whole" / "checkpoints" / "epoch=0002.ckpt"
+    part = tmp_path / "whole" / "checkpoints" / "epoch-0002.ckpt"
     rest, notes = train(tmp_path / "rest", data, "trainer.max_epochs=3", f"ckpt_path='{part}'")
     assert rest.weights_digest == whole.weights_digest
     assert timeless(rest.metrics) == timeless(whole.metrics)

@@ -95,7 +95,7 @@ def test_a_compiled_step_learns_the_same_and_continues_to_the_same_bits(tmp_path
     chosen = ("trainer.batch_size=64", "trainer=fast", "trainer.lr=0.05")
     plain, _ = train(tmp_path / "plain", data, *chosen, "trainer.compile=false")
     whole, _ = train(tmp_path / "whole", data, *chosen)
-    part = tmp_path / "whole" / "checkpoints" / "epoch=0001.ckpt"
+    part = tmp_path / "whole" / "checkpoints" / "epoch-0001.ckpt"
     rest, _ = train(tmp_path / "rest", data, *chosen, ckpt_path=str(part))
     assert whole.init_digest == plain.init_digest
     assert whole.metrics["final/train_loss"] == pytest.approx(plain.metrics["final/train_loss"], rel=0.02)

@@ -19,7 +19,7 @@ from stridelab.system.points import point
 from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.provenance import platform_difference, platform_of, stored_platform, torch_facts
 from stridelab.tracking.run import Run, RunIdentity, open_run
-from stridelab.tracking.settings import redact
+from stridelab.tracking.settings import redact_values
 from stridelab.tracking.status import FINISHED, RESULT, read_result, set_aside_bad_result, status_of
 
 if TYPE_CHECKING:
@@ -142,11 +142,10 @@ def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
     record.dataset(data.spec, context="train")
     files = dict(spec.provenance) | {
         names.GEOMETRY_FILE: json.dumps([asdict(layer) for layer in layers], indent=1),
-        names.CONFIG_FILE: redact(json.dumps(asdict(spec.config), indent=1)),
+        names.CONFIG_FILE: json.dumps(redact_values(asdict(spec.config)), indent=1),
         names.TORCH_FILE: json.dumps(torch_facts(), indent=1),
+        names.DATA_FILE: json.dumps(asdict(data.spec), indent=1),
     }
-    if data.spec.unreadable:
-        files["unreadable_images.txt"] = "".join(f"{line}\n" for line in data.spec.unreadable)
     for name, content in files.items():
         path = spec.folder / name
         path.write_text(content)

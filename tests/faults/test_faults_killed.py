@@ -123,8 +123,8 @@ def test_the_older_checkpoint_stays_until_the_newer_is_whole(pool: LocalLauncher
     work = work_of(tmp_path)
     attempt(pool, work, fault="checkpoint.written:3:kill")
     partial, *names = sorted(path.name for path in (work.folder / "checkpoints").iterdir())
-    assert names == ["epoch=0001.ckpt", "epoch=0002.ckpt"]
-    assert partial.startswith(".epoch=0003.ckpt.")
+    assert names == ["epoch-0001.ckpt", "epoch-0002.ckpt"]
+    assert partial.startswith(".epoch-0003.ckpt.")
     assert partial.endswith(PARTIAL)
 
 
@@ -182,6 +182,6 @@ def test_the_clock_does_not_decide_which_checkpoint_is_newest(
     """Fault 21: clocks jump and dates of files lie; epochs count, and no record goes back in time."""
     work = work_of(tmp_path)
     attempt(pool, work, fault="checkpoint.saved:2:kill", setup=jump_back)
-    os.utime(work.folder / "checkpoints" / "epoch=0002.ckpt", (0, 0))
+    os.utime(work.folder / "checkpoints" / "epoch-0002.ckpt", (0, 0))
     assert complete(pool, work) == reference
     assert read_tag(work.folder, "stridelab.continued_from") == f"epoch 2 of {work.folder.name}"

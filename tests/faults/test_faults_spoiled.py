@@ -42,8 +42,8 @@ def interrupted(pool: LocalLauncher, tmp_path_factory: pytest.TempPathFactory) -
     work = work_of(tmp_path_factory.mktemp("interrupted"))
     attempt(pool, work, fault="epoch.trained:3:kill")
     assert sorted(path.name for path in (work.folder / "checkpoints").iterdir()) == [
-        "epoch=0001.ckpt",
-        "epoch=0002.ckpt",
+        "epoch-0001.ckpt",
+        "epoch-0002.ckpt",
     ]
     return work.folder
 
@@ -69,7 +69,7 @@ def take_from_another_run(path: Path) -> None:
 
 
 def swap(path: Path) -> None:
-    path.write_bytes((path.parent / "epoch=0001.ckpt").read_bytes())
+    path.write_bytes((path.parent / "epoch-0001.ckpt").read_bytes())
 
 
 def save_sealed(path: Path, content: object) -> None:
@@ -94,10 +94,10 @@ def test_a_checkpoint_that_was_spoiled(
     """Fault 13: put aside and said; the older one is used."""
     work = work_of(tmp_path)
     shutil.copytree(interrupted, work.folder)
-    SPOILERS[how](work.folder / "checkpoints" / "epoch=0002.ckpt")
+    SPOILERS[how](work.folder / "checkpoints" / "epoch-0002.ckpt")
     assert complete(pool, work) == reference
-    assert (work.folder / "checkpoints" / "epoch=0002.ckpt.bad").exists()
-    assert "epoch=0002.ckpt" in (work.folder / "output.txt").read_text()
+    assert (work.folder / "checkpoints" / "epoch-0002.ckpt.bad").exists()
+    assert "epoch-0002.ckpt" in (work.folder / "output.txt").read_text()
     assert read_tag(work.folder, "stridelab.continued_from").startswith("epoch 1 of ")
 
 
@@ -136,7 +136,7 @@ class Payload:
 def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 28: a file with a proper checksum and a pickle that would run a function."""
     monkeypatch.setenv("PAYLOAD", str(tmp_path / "ran"))
-    path = tmp_path / "epoch=0001.ckpt"
+    path = tmp_path / "epoch-0001.ckpt"
     save_sealed(path, {"stridelab": {"owner": "", "epoch": 1}, "x": Payload()})
     with pytest.raises(ValueError, match="can be read safely"):
         owner_of(path)
@@ -161,10 +161,10 @@ def test_a_given_checkpoint_that_is_no_good(tmp_path: Path, name: str, match: st
 def test_a_given_checkpoint_counts_by_its_content(tmp_path: Path, interrupted: Path) -> None:
     """Moving the file does not make another run; another file does."""
     checkpoints = interrupted / "checkpoints"
-    shutil.copy(checkpoints / "epoch=0002.ckpt", tmp_path / "copy.ckpt")
+    shutil.copy(checkpoints / "epoch-0002.ckpt", tmp_path / "copy.ckpt")
     keys = [
         work_of(tmp_path, f"ckpt_path='{path}'").identity.signature
-        for path in (checkpoints / "epoch=0002.ckpt", tmp_path / "copy.ckpt", checkpoints / "epoch=0001.ckpt")
+        for path in (checkpoints / "epoch-0002.ckpt", tmp_path / "copy.ckpt", checkpoints / "epoch-0001.ckpt")
     ]
     assert keys[0] == keys[1] != keys[2]
 
@@ -178,14 +178,14 @@ def test_no_space_for_a_checkpoint(pool: LocalLauncher, tmp_path: Path, referenc
     """Fault 12: said with path and size; no part of a file under a final name; goes on when there is space."""
     work = work_of(tmp_path)
     attempt(pool, work, fault="checkpoint.begun:2:kill")
-    before = (work.folder / "checkpoints" / "epoch=0001.ckpt").read_bytes()
+    before = (work.folder / "checkpoints" / "epoch-0001.ckpt").read_bytes()
     outcome = attempt(pool, work, fault="checkpoint.begun:1:limit", setup=partial(know_how_to_limit, len(before) // 2))
     assert outcome.status == "failed"
     said = outcome.reason or ""
     assert os.strerror(errno.EFBIG) in said
-    assert re.search(r"while writing \d+ bytes to .*epoch=0002.ckpt", said), said
-    assert [path.name for path in (work.folder / "checkpoints").iterdir()] == ["epoch=0001.ckpt"]
-    assert (work.folder / "checkpoints" / "epoch=0001.ckpt").read_bytes() == before
+    assert re.search(r"while writing \d+ bytes to .*epoch-0002.ckpt", said), said
+    assert [path.name for path in (work.folder / "checkpoints").iterdir()] == ["epoch-0001.ckpt"]
+    assert (work.folder / "checkpoints" / "epoch-0001.ckpt").read_bytes() == before
     assert complete(pool, work) == reference
 
 
@@ -211,7 +211,7 @@ def test_a_full_disk(pool: LocalLauncher, small_disk: Path, reference: Evidence)
     outcome = attempt(pool, work)
     assert outcome.status == "failed"
     assert "No space left on device" in (outcome.reason or "")
-    owner_of(work.folder / "checkpoints" / "epoch=0001.ckpt")
+    owner_of(work.folder / "checkpoints" / "epoch-0001.ckpt")
     (small_disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
     assert complete(pool, work) == reference

@@ -1,8 +1,24 @@
-"""Arguments of the smaller doors: a few keys of their own, and the same overrides as train.py."""
+"""Arguments of the smaller commands: a few keys of their own, and the same overrides as `stridelab train`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from .program import for_reader
+from .refusal import refusing
+
+
+def run_verb(usage: str, verb: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None) -> None:
+    """Help, or `verb` with what was typed (`arguments` None: sys.argv); SystemExit with a code other than 0."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"-h", "--help"} & set(given):
+        print(for_reader(usage))
+        return
+    with refusing():
+        code = verb(given)
+    if code:
+        sys.exit(code)
 
 
 def split(arguments: Sequence[str], own: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -18,7 +34,3 @@ def split(arguments: Sequence[str], own: Mapping[str, str]) -> tuple[dict[str, s
         else:
             overrides.append(argument)
     return values, overrides
-
-
-def asks_for_help(arguments: Sequence[str]) -> bool:
-    return bool({"-h", "--help"} & set(arguments))

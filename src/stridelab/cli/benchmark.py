@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from .arguments import asks_for_help, split
-from .refusal import refusing
+from .arguments import run_verb, split
 
 USAGE = """\
 Measure the speed of a finished sweep's variants, in turns, and record it in their runs.
@@ -21,12 +19,7 @@ figures mean: docs/measuring.md."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if asks_for_help(given):
-        print(USAGE)
-        return
-    with refusing():
-        benchmark(given)
+    run_verb(USAGE, benchmark, arguments)
 
 
 def benchmark(arguments: Sequence[str]) -> None:

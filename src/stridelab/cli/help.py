@@ -1,4 +1,4 @@
-"""`train.py --help`: every group, key, default and meaning, read from the schema itself."""
+"""`stridelab train --help`: every group, key, default and meaning, read from the schema itself."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from stridelab.config import CONF, Config
+from stridelab.config.compose import choices_of
+
+from .program import for_reader
 
 HEAD = """\
 [bold]Stridelab[/]: what do stride and padding do to a CNN, what do they cost, and how sure are we?
 
-  One run        python train.py
-  A sweep        python train.py -m 'model.strides=\\[1,1,1],\\[1,2,2]' 'model.padding=same,valid' seed=0,1,2
-  No brackets    python train.py -m model.strides=1-1-1,1-2-2
-  An experiment  python train.py experiment=stride_ladder
-  A debug run    python train.py debug=fdr
+  One run        stridelab train
+  A sweep        stridelab train -m 'model.strides=\\[1,1,1],\\[1,2,2]' 'model.padding=same,valid' seed=0,1,2
+  No brackets    stridelab train -m model.strides=1-1-1,1-2-2
+  An experiment  stridelab train experiment=stride_ladder
+  A debug run    stridelab train debug=fdr
 
 A sweep ends with a table, an executed notebook and its HTML under results/reports/, and the command that opens
 everything in MLflow. The same command again trains only what is not finished."""
@@ -31,29 +34,29 @@ Per layer: one value for all layers, or a list of one a layer. A stride or kerne
 Padding: valid, same (TensorFlow's), same_lower, half (PyTorch's padding=1 for a 3x3), an integer, \\[height, width]
 or \\[left, right, top, bottom].
 
-  python scripts/plan.py ...               geometry and cost of the same arguments, without training
-  python train.py -m sweep.preview=true .. what is done, to continue and to do, and how long it may take
-  python train.py --cfg job ...            the configuration that would run
-  python train.py --hydra-help             Hydra's own options
+  stridelab plan ...                       geometry and cost of the same arguments, without training
+  stridelab train -m sweep.preview=true .. what is done, to continue and to do, and how long it may take
+  stridelab train --cfg job ...            the configuration that would run
+  stridelab train --config-dir DIR ...     experiments and other choices of your own, as DIR/experiment/NAME.yaml
 
 Exit codes: 0 all done; 1 refused or failed, with the reason; 129, 130 or 143 interrupted (SIGHUP, Ctrl-C, SIGTERM)."""
 
 
 def print_help() -> None:
     console = Console()
-    console.print(HEAD, highlight=False)
+    console.print(for_reader(HEAD), highlight=False)
     console.print("\n[bold]Groups[/] (group=choice)\n")
     console.print(groups())
     console.print("\n[bold]Keys[/] (key=value)\n")
     console.print(keys())
     console.print()
-    console.print(FOOT, highlight=False)
+    console.print(for_reader(FOOT), highlight=False)
 
 
 def groups() -> Table:
     table = Table.grid(padding=(0, 2))
-    for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"):
-        table.add_row(f"  {folder.name}", ", ".join(sorted(path.stem for path in folder.glob("*.yaml"))))
+    for group in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
+        table.add_row(f"  {group}", ", ".join(choices_of(group)))
     return table
 
 

@@ -1,4 +1,4 @@
-"""`python scripts/plan.py key=value ... [format=table|json|csv|markdown|svg] [out=PATH]`"""
+"""`stridelab plan key=value ... [format=table|json|csv|markdown|svg] [out=PATH]`"""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from .arguments import asks_for_help, split
-from .refusal import refusing
+from . import flags
+from .arguments import run_verb, split
 
 if TYPE_CHECKING:
     from stridelab.plan.variant_row import Row
 
 USAGE = """\
 Geometry, cost and memory of every variant, before training: exact, without torch, data or files.
-Takes the same arguments as train.py and expands lists of values as it does with -m.
+Takes the same arguments as stridelab train and expands lists of values as it does with -m.
 
-  python scripts/plan.py                                       the layers of the default network
-  python scripts/plan.py model.strides=2-2-2 data=cifar10      the layers of another one
-  python scripts/plan.py 'model.strides=[1,1,1],[1,2,2]' model.padding=same,valid
+  stridelab plan                                       the layers of the default network
+  stridelab plan model.strides=2-2-2 data=cifar10      the layers of another one
+  stridelab plan 'model.strides=[1,1,1],[1,2,2]' model.padding=same,valid
                                                                a line for each of four variants
-  python scripts/plan.py experiment=stride_ladder              what an experiment trains
-  python scripts/plan.py model.strides=1-2-2,2-2-2 format=svg out=plan.svg
+  stridelab plan experiment=stride_ladder              what an experiment trains
+  stridelab plan model.strides=1-2-2,2-2-2 format=svg out=plan.svg
                                                                a drawing: maps, padding, receptive field
 
   format=table|json|csv|markdown|svg    table is for people, json and csv have exact figures, one entry a
@@ -34,36 +34,37 @@ Takes the same arguments as train.py and expands lists of values as it does with
 Seeds, and whatever else cannot change a result, make no variants. Impossible variants are listed with the
 reason. Exit codes: 0 all variants are possible; 1 one is not, or an argument is wrong. So it can guard a sweep:
 
-  python scripts/plan.py model.strides=1-2-2,2-2-2 && python train.py -m model.strides=1-2-2,2-2-2"""
+  stridelab plan model.strides=1-2-2,2-2-2 && stridelab train -m model.strides=1-2-2,2-2-2"""
 
 BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if asks_for_help(given):
-        print(USAGE)
-        return
-    with refusing(), quiet_when_nobody_reads():
-        code = plan([argument for argument in given if argument not in ("-m", "--multirun")])
-        sys.stdout.flush()
-        sys.exit(code)
+    run_verb(USAGE, plan, arguments)
 
 
 def plan(arguments: Sequence[str]) -> int:
-    own, overrides = split(arguments, {"format": "", "out": ""})
+    asked = flags.parse(arguments)
+    own, overrides = split(asked.overrides, {"format": "", "out": ""})
+    with quiet_when_nobody_reads():
+        code = write_plan(overrides, asked.config_dir, form=own["format"], out=own["out"])
+        sys.stdout.flush()
+        return code
+
+
+def write_plan(overrides: Sequence[str], config_dir: Path | None, *, form: str, out: str) -> int:
     from stridelab.config.grid import grid_of
     from stridelab.plan.formats import FORMATS, SUFFIXES
     from stridelab.plan.variant_row import rows_of
 
-    name = own["format"] or SUFFIXES.get(Path(own["out"]).suffix, "table")
+    name = form or SUFFIXES.get(Path(out).suffix, "table")
     if name not in FORMATS:
         raise ValueError(f"format={name} is not one of its choices; choose one of {', '.join(FORMATS)}.")
-    tally = Tally(rows_of(grid_of(overrides)))
-    with opened(own["out"]) as out:
-        FORMATS[name](tally, out)
-    if own["out"]:
-        print(f"{own['out']}: {tally}")
+    tally = Tally(rows_of(grid_of(overrides, config_dir=config_dir)))
+    with opened(out) as file:
+        FORMATS[name](tally, file)
+    if out:
+        print(f"{out}: {tally}")
     return 1 if tally.impossible else 0
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .arguments import asks_for_help, split
-from .refusal import refusing
+from .arguments import run_verb, split
 
 if TYPE_CHECKING:
     from stridelab.config import Config
@@ -30,12 +28,7 @@ HERE = ("paths.", "tracking.", "tracking=", "data.root=", "data.cache_dir=", "da
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if asks_for_help(given):
-        print(usage())
-        return
-    with refusing():
-        probe(given)
+    run_verb(usage(), probe, arguments)
 
 
 def usage() -> str:

@@ -1,4 +1,4 @@
-"""How every door says no: one readable error, exit code 1, no traceback."""
+"""How every command says no: one readable error, exit code 1, no traceback."""
 
 from __future__ import annotations
 
@@ -25,5 +25,7 @@ def refusal(error: BaseException) -> int:
 
     from stridelab.tracking.settings import redact
 
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), redact(str(error))))
+    from .program import for_reader
+
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), for_reader(redact(str(error)))))
     return 1

@@ -1,22 +1,20 @@
-"""`python scripts/reproduce.py [run=latest|<id, signature or name>] [dry=true] [tolerance=0.001]`"""
+"""`stridelab reproduce [run=latest|<id, signature or name>] [dry=true] [tolerance=0.001]`"""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 
-from .arguments import asks_for_help, split
-from .refusal import refusing
+from .arguments import run_verb, split
 
 USAGE = """\
 Run a stored run again, exactly, and say whether the result is the same.
 
-  python scripts/reproduce.py                    the latest run
-  python scripts/reproduce.py run=<id, signature or name>
-  python scripts/reproduce.py dry=true           train nothing: compare data, code, packages and machine, and say what
+  stridelab reproduce                    the latest run
+  stridelab reproduce run=<id, signature or name>
+  stridelab reproduce dry=true           train nothing: compare data, code, packages and machine, and say what
                                                  is to be expected
-  python scripts/reproduce.py tolerance=0.01     largest relative difference that still counts as equal (0.001)
+  stridelab reproduce tolerance=0.01     largest relative difference that still counts as equal (0.001)
 
 Everything that decides the result comes from the run's own config.json; paths.results_dir=, tracking.*=, data.root=,
 data.cache_dir= and data.download= say where things are here. The new run is kept beside the old one, linked by the tag
@@ -31,14 +29,8 @@ not."""
 PLACES = ("paths.", "tracking.", "tracking=", "data.root=", "data.cache_dir=", "data.download=")
 
 
-def main() -> None:
-    arguments = sys.argv[1:]
-    if asks_for_help(arguments):
-        print(USAGE)
-        return
-    with refusing():
-        code = reproduce(arguments)
-    sys.exit(code)
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_verb(USAGE, reproduce, arguments)
 
 
 def reproduce(arguments: Sequence[str]) -> int:

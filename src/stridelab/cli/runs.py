@@ -1,9 +1,10 @@
-"""`python scripts/runs.py ui|sync|export|import [key=value ...]`"""
+"""`stridelab runs ui|sync|export|import [key=value ...]`"""
 
 from __future__ import annotations
 
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from stridelab.config import Config, load
 
-from .arguments import asks_for_help, split
-from .refusal import refusing
+from .arguments import run_verb, split
+from .program import command, for_reader
 
 if TYPE_CHECKING:
     from stridelab.tracking.store import Store
@@ -20,42 +21,57 @@ if TYPE_CHECKING:
 USAGE = """\
 Look after what has been run.
 
-  python scripts/runs.py ui      open the store's pages in MLflow, on 127.0.0.1:5000
-  python scripts/runs.py sync    send to the store what its absence has left in the run folders
-  python scripts/runs.py export to=sweep.tar.gz [sweep=<name or id>]
+  stridelab runs ui      open the store's pages in MLflow, on 127.0.0.1:5000
+  stridelab runs sync    send to the store what its absence has left in the run folders
+  stridelab runs export to=sweep.tar.gz [sweep=<name or id>]
                                  a sweep as one file: configurations, metrics, artifacts, environments (the latest
                                  sweep if none is named; .tar.gz or .zip)
-  python scripts/runs.py import from=sweep.tar.gz
+  stridelab runs import from=sweep.tar.gz
                                  a sweep that was exported, into this store and results folder; what is here already
                                  is left alone
 
-paths.results_dir= and tracking.*= as in train.py."""
+paths.results_dir= and tracking.*= as in stridelab train."""
 
 
-def main() -> None:
-    arguments = sys.argv[1:]
-    if asks_for_help(arguments) or not arguments:
-        print(USAGE)
-        return
-    with refusing():
-        verb, *rest = arguments
-        if verb not in VERBS:
-            raise ValueError(f"{verb!r} is not one of {', '.join(VERBS)}; see python scripts/runs.py --help.")
-        VERBS[verb](rest)
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    run_verb(USAGE, look_after, given or ["--help"])
+
+
+def look_after(arguments: Sequence[str]) -> int | None:
+    name, *rest = arguments
+    if name not in ACTIONS:
+        raise ValueError(f"{name!r} is not one of {', '.join(ACTIONS)}; see stridelab runs --help.")
+    return ACTIONS[name](rest)
 
 
 def open_ui(arguments: Sequence[str]) -> None:
-    from stridelab.tracking.links import ui_command
+    from stridelab.tracking.links import ui_base, ui_command
 
-    command = ui_command(store_of(load(arguments)))
-    print(command, flush=True)
-    words = shlex.split(command)
+    config = load(arguments)
+    store, port = store_of(config), config.tracking.port
+    if store.uri.startswith(("http://", "https://")):
+        print(f"The store is a server with pages of its own: {ui_base(store)}")
+        return
+    refuse_busy(port)
+    line = ui_command(store, port=port)
+    print(line, flush=True)
+    words = shlex.split(line)
     settings = dict(word.split("=", 1) for word in words if "=" in word.split("/")[0] and not word.startswith("-"))
     program = words[len(settings) :]
     os.execvpe(program[0], program, os.environ | settings)
 
 
-def sync(arguments: Sequence[str]) -> None:
+def refuse_busy(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a closed one may linger
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(f"tracking.port={port} cannot be had ({error.strerror}); give another one.") from None
+
+
+def sync(arguments: Sequence[str]) -> int:
     from stridelab.tracking.sync import sync as send_all
 
     config = load(arguments)
@@ -63,8 +79,7 @@ def sync(arguments: Sequence[str]) -> None:
     for said in done.said:
         print(said)
     print("everything is in the store" if done.complete else "the store did not take everything")
-    if not done.complete:
-        sys.exit(1)
+    return 0 if done.complete else 1
 
 
 def export_sweep(arguments: Sequence[str]) -> None:
@@ -75,20 +90,20 @@ def export_sweep(arguments: Sequence[str]) -> None:
         raise ValueError("to= must name the file to write, such as to=sweep.tar.gz.")
     config = load(overrides)
     results = Path(config.paths.results_dir)
-    done = export_sweep(store_of(config), own["sweep"], Path(own["to"]), results=results)
+    done = export_sweep(store_of(config), own["sweep"], Path(own["to"]).expanduser(), results=results)
     size = f"{done.num_bytes / 2**20:.1f} MiB"
     print(f"{done.sweep}: {done.num_runs} runs, {done.num_files} files, {size} in {done.path}")
-    print(f"elsewhere: python scripts/runs.py import from={shlex.quote(done.path.name)}")
+    print(f"elsewhere: {command('runs')} import from={shlex.quote(done.path.name)}")
 
 
-def import_sweep(arguments: Sequence[str]) -> None:
+def import_sweep(arguments: Sequence[str]) -> int:
     from stridelab.tracking.transfer import import_sweep
 
     own, overrides = split(arguments, {"from": ""})
     if not own["from"]:
-        raise ValueError("from= must name the file that runs.py export wrote.")
+        raise ValueError("from= must name the file that stridelab runs export wrote.")
     config = load(overrides)
-    done = import_sweep(Path(own["from"]), store_of(config), Path(config.paths.results_dir))
+    done = import_sweep(Path(own["from"]).expanduser(), store_of(config), Path(config.paths.results_dir))
     if not done.new:
         print(f"{done.sweep}: all of it is here already")
     else:
@@ -100,11 +115,12 @@ def import_sweep(arguments: Sequence[str]) -> None:
             "the sweep's own run was made here, and keeps its own list of runs; the new ones are found by their names"
         )
     for said in done.sent.said:
-        print(said)
+        print(for_reader(said))
     if not done.sent.complete:
-        sys.exit(1)
-    print(f"compare:   python scripts/compare.py sweep={done.run_id or done.sweep}")
-    print("reproduce: python scripts/reproduce.py run=<id of a run>")
+        return 1
+    print(f"compare:   {command('compare')} sweep={done.run_id or done.sweep}")
+    print(f"reproduce: {command('reproduce')} run=<id of a run>")
+    return 0
 
 
 def store_of(config: Config) -> Store:
@@ -113,7 +129,7 @@ def store_of(config: Config) -> Store:
     return resolve_store(config.tracking, results_dir=Path(config.paths.results_dir))
 
 
-VERBS: dict[str, Callable[[Sequence[str]], None]] = {
+ACTIONS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "ui": open_ui,
     "sync": sync,
     "export": export_sweep,

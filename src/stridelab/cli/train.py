@@ -1,80 +1,45 @@
-"""`python train.py [-m] key=value ...`"""
+"""`stridelab train [-m] key=value ...`"""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from . import flags
+from .program import command
 from .refusal import refusing
 
 if TYPE_CHECKING:
     from stridelab.config import Config
 
-INFORMATION = {"--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
-"""Flags that ask Hydra something; nothing runs."""
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0: all done; 1: refused or failed, with the reason; 129, 130, 143: interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(given):
-        from .help import print_help
-
-        return print_help()
-    if not INFORMATION & {argument.partition("=")[0] for argument in given}:
-        refuse_bad_input(given)
-    return run_hydra()
-
-
-def refuse_bad_input(arguments: Sequence[str]) -> None:
-    """Check every point of the grid before Hydra, and anything else, starts."""
-    from stridelab.config import expand
-
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
     with refusing():
-        refuse_foreign_configurations(arguments)
-        jobs = list(expand(overrides))
-        for job in jobs:
-            if job.config is None:
-                raise ValueError(job.error)
-        if len(jobs) > 1 and not {"-m", "--multirun"} & set(arguments) and not experiment_sweeps(overrides):
-            raise ValueError(
-                f"these arguments name {len(jobs)} runs; add -m to run them as a sweep: "
-                f"python train.py -m {' '.join(repr(o) if '[' in o else o for o in overrides)}"
-            )
+        sys.exit(train(flags.parse(sys.argv[1:] if arguments is None else arguments)))
 
 
-def refuse_foreign_configurations(arguments: Sequence[str]) -> None:
-    from stridelab.config.safety import FLAGS
+def train(asked: Namespace) -> int:
+    from stridelab.config.compose import expand
 
-    for argument in arguments:
-        if argument.partition("=")[0] in FLAGS:
-            raise ValueError(f"{argument}: configurations come from conf/ only; an experiment of yours belongs there.")
-
-
-def experiment_sweeps(overrides: Sequence[str]) -> bool:
-    return any(argument.startswith(("experiment=", "hydra.mode=")) for argument in overrides)
-
-
-def run_hydra() -> None:
-    import hydra
-    from omegaconf import DictConfig
-
-    from stridelab.config import CONF
-    from stridelab.config.compose import register_schema
-
-    register_schema()
-
-    def one_run(_: DictConfig) -> None:
-        from hydra.core.hydra_config import HydraConfig
-
-        from stridelab.config import load
-
-        with refusing():
-            raise SystemExit(start([load(HydraConfig.get().overrides.task)], multirun=False))
-
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(one_run)()
+    if asked.help or asked.version or asked.info:
+        return answer(asked)
+    jobs = list(expand(asked.overrides, config_dir=asked.config_dir))
+    configs = []
+    for job in jobs:
+        if job.config is None:
+            raise ValueError(job.error)
+        configs.append(job.config)
+    if asked.cfg:
+        return print_configuration(jobs[0].overrides, asked)
+    multirun = asked.multirun or experiment_sweeps(asked)
+    if len(configs) > 1 and not multirun:
+        again = f"{command('train')} -m {shlex.join(asked.overrides)}"
+        raise ValueError(f"these arguments name {len(configs)} runs; add -m to run them as a sweep: {again}")
+    return start(configs, multirun=multirun)
 
 
 def start(configs: Sequence[Config], *, multirun: bool) -> int:
@@ -83,3 +48,35 @@ def start(configs: Sequence[Config], *, multirun: bool) -> int:
     from stridelab.sweep.sweep import run_sweep
 
     return run_sweep(configs, launcher_for(configs[0], num_runs=len(configs)), multirun=multirun)
+
+
+def experiment_sweeps(asked: Namespace) -> bool:
+    from stridelab.config import compose
+
+    return compose.experiment_sweeps(compose.grid_axes(asked.overrides, config_dir=asked.config_dir))
+
+
+def answer(asked: Namespace) -> int:
+    """What is asked without naming a run."""
+    from stridelab import __version__
+    from stridelab.config.compose import CONF
+
+    from .help import print_help
+
+    if asked.help:
+        print_help()
+    else:
+        print(f"stridelab {__version__}")
+    if asked.info:
+        print("\n".join(f"configurations: {folder}" for folder in (CONF, asked.config_dir) if folder))
+        print(f"package: {sys.modules['stridelab'].__file__}\npython: {sys.version.split()[0]}, {sys.executable}")
+    return 0
+
+
+def print_configuration(overrides: Sequence[str], asked: Namespace) -> int:
+    """Of a sweep, the first run's."""
+    from stridelab.config.compose import as_yaml
+
+    text = as_yaml(overrides, package=asked.package, resolve=asked.resolve)
+    print(f"# @package {asked.package}\n{text}" if asked.package else text, end="")
+    return 0

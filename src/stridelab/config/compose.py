@@ -11,17 +11,21 @@ from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.types import Override, QuotedString, Transformer
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from stridelab.data.contents import contents_of
 
 from . import errors, safety
-from .grammar import parse
+from .overrides import alternatives, parse
 from .schema import Config
+from .variants import affects_results
 
 CONF = Path(__file__).parents[1] / "conf"
+SEARCH = "hydra.searchpath"
+"""The key under which a folder of `--config-dir` goes to Hydra."""
 SECTIONS: dict[str, type[Any]] = {
     name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind) and isinstance(kind, type)
 }
@@ -55,7 +59,7 @@ class Choice:
 
 @cache
 def is_group(key: str) -> bool:
-    return "/" in key or (CONF / key).is_dir()
+    return key == SEARCH or (CONF / key).is_dir()
 
 
 def register_schema() -> None:
@@ -69,55 +73,102 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=node)
 
 
-def load(overrides: Sequence[str]) -> Config:
+def load(overrides: Sequence[str], *, config_dir: Path | None = None) -> Config:
     """The configuration that `overrides` ask for; ValueError with key, value, rule and choices."""
-    (job,) = expand(overrides)
-    if job.config is None:
-        raise ValueError(job.error)
-    return job.config
+    jobs = list(expand(overrides, config_dir=config_dir))
+    if len(jobs) > 1:
+        raise ValueError(f"{' '.join(overrides)}: one configuration is expected here, and these are {len(jobs)}.")
+    if jobs[0].config is None:
+        raise ValueError(jobs[0].error)
+    return jobs[0].config
 
 
-def expand(overrides: Sequence[str]) -> Iterator[Job]:
-    """One job for each point of the grid that comma lists span, the last key varying fastest."""
-    axes = grid_axes(overrides)
+def expand(overrides: Sequence[str], *, config_dir: Path | None = None) -> Iterator[Job]:
+    """One job for each point of the grid that comma lists span, the last key varying fastest.
+
+    config_dir: a folder of the user's own, laid out as conf/, searched after it.
+    """
+    axes = grid_axes(overrides, config_dir=config_dir)
     for point in product(*axes.values()):
         yield job_at(tuple(point))
 
 
-def grid_axes(overrides: Sequence[str]) -> dict[str, list[Choice]]:
+def grid_axes(overrides: Sequence[str], *, config_dir: Path | None = None) -> dict[str, list[Choice]]:
     """Every overridden key with its alternatives; an experiment's own sweep comes first."""
-    parsed = parse(overrides)
-    for override in parsed:
-        errors.check_key(override, Config, CONF)
-    given = {override.get_key_element(): alternatives(override) for override in parsed}
-    fixed = tuple(choices[0].argument for choices in given.values() if len(choices) == 1)
-    extra = parse([f"{key}={value}" for key, value in sweep_of_experiment(fixed).items()])
-    return {override.get_key_element(): alternatives(override) for override in extra} | given
+    search = search_axis(config_dir)
+    given = axes_of(overrides, config_dir)
+    fixed = tuple(choices[0].argument for choices in (search | given).values() if len(choices) == 1)
+    extra = axes_of([f"{key}={value}" for key, value in sweep_of_experiment(fixed).items()], config_dir)
+    axes = search | extra | given
+    for key, choices in axes.items():
+        if len(choices) > 1:
+            refuse_sweep(key)
+    return axes
 
 
-def alternatives(override: Override) -> list[Choice]:
-    key = override.get_key_element()
-    if not override.is_sweep_override():
-        return [Choice(key, override.get_value_element_as_str(), override.value())]
-    if not override.is_discrete_sweep():
-        raise ValueError(f"{key}: only lists, choice() and range() can be swept, not interval().")
-    texts = override.sweep_string_iterator()
-    values = override.sweep_iterator(transformer=Transformer.identity)
-    return [Choice(key, text, unquoted(value)) for text, value in zip(texts, values, strict=True)]
+def search_axis(config_dir: Path | None) -> dict[str, list[Choice]]:
+    if config_dir is None:
+        return {}
+    if not config_dir.is_dir():
+        raise ValueError(f"--config-dir {config_dir}: there is no such folder.")
+    address = f"file://{config_dir.resolve()}"
+    if set(address) & set('"\\$'):
+        raise ValueError(f'--config-dir {config_dir}: a folder whose path has none of ", \\ and $ is expected.')
+    return {SEARCH: [Choice(SEARCH, f'["{address}"]', [address])]}
 
 
-def unquoted(value: Any) -> Any:
-    if isinstance(value, list):
-        return [unquoted(entry) for entry in value]
-    return value.text if isinstance(value, QuotedString) else value
+def axes_of(overrides: Sequence[str], config_dir: Path | None) -> dict[str, list[Choice]]:
+    axes = {}
+    for override in parse(overrides):
+        key = override.key_or_group
+        files = choices_of(key, config_dir) if is_group(key) else None
+        errors.check_key(override, Config, files)
+        found = alternatives(override, files=files or ())
+        errors.check_choices(key, found, Config, files)
+        axes[key] = [Choice(key, text, value) for text, value in found]
+    return axes
+
+
+def choices_of(group: str, config_dir: Path | None = None) -> list[str]:
+    folders = [folder / group for folder in (CONF, config_dir) if folder is not None]
+    files = {path.relative_to(folder).with_suffix("") for folder in folders for path in folder.rglob("*.yaml")}
+    return sorted(path.as_posix() for path in files)
+
+
+def refuse_sweep(key: str) -> None:
+    """ValueError for what can have only one value in a sweep."""
+    if key in ("experiment", "debug"):
+        raise ValueError(f"{key} cannot be swept: give one {key} at a time, each with a command of its own.")
+    if not affects_results(key):
+        raise ValueError(f"{key} cannot be swept: it changes no result, and one value holds for the whole sweep.")
 
 
 def sweep_of_experiment(fixed: tuple[str, ...]) -> Mapping[str, str]:
-    chosen = tuple(argument for argument in fixed if argument.startswith(("experiment=", "hydra.sweeper")))
-    if not chosen:
-        return {}
-    params = composed(chosen).hydra.sweeper.get("params") or {}
-    return {str(key): str(value) for key, value in params.items()}
+    """What the chosen experiment sweeps: `hydra.sweeper.params` in its file, key -> a list as on the command line."""
+    chosen = tuple(argument for argument in fixed if argument.startswith(("experiment=", SEARCH)))
+    params = composed(chosen).hydra.sweeper.get("params") if chosen else None
+    return {str(key): str(value) for key, value in (params or {}).items()}
+
+
+def experiment_sweeps(axes: Mapping[str, Sequence[Choice]]) -> bool:
+    """Whether the chosen experiment asks for a sweep, so that nobody need say -m."""
+    chosen = tuple(axes[key][0].argument for key in (SEARCH, "experiment") if key in axes)
+    hydra = composed(chosen).hydra
+    return str(hydra.mode).endswith("MULTIRUN") or bool(hydra.sweeper.get("params"))
+
+
+def as_yaml(overrides: Sequence[str], *, package: str = "", resolve: bool = False) -> str:
+    """What Hydra composes from them; of it `package`, such as `trainer`. ValueError when there is no such part."""
+    node: Any = composed(tuple(overrides)).copy()
+    OmegaConf.set_struct(node, False)
+    node.pop("hydra")
+    try:
+        part = OmegaConf.select(node, package) if package not in ("", "_global_") else node
+    except OmegaConfBaseException as error:
+        raise ValueError(f"--package {package}: {errors.explain(error, Config)}") from None
+    if part is None:
+        raise ValueError(f"--package {package} is no part of the configuration; parts: {', '.join(map(str, node))}.")
+    return OmegaConf.to_yaml(part, resolve=resolve) if OmegaConf.is_config(part) else f"{part}\n"
 
 
 def job_at(point: tuple[Choice, ...]) -> Job:
@@ -137,7 +188,7 @@ def config_at(point: tuple[Choice, ...]) -> Config:
     raw, built = base(groups)
     changes: dict[str, dict[str, Any]] = {}
     for choice in point:
-        if not choice.is_group and not choice.key.startswith("hydra."):
+        if not choice.is_group:
             section, _, name = choice.key.rpartition(".")
             changes.setdefault(section, {})[name] = typed(groups, choice)
     top = {name: raw[name] for name in raw if name not in SECTIONS} | changes.pop("", {})
@@ -197,9 +248,16 @@ def composed(overrides: tuple[str, ...]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             node = compose("train", overrides=list(overrides), return_hydra_config=True)
-            safety.check_composed(OmegaConf.to_container(node, resolve=False))  # type: ignore[arg-type]
-            return node
     except OmegaConfBaseException as error:
         raise ValueError(errors.explain(error, Config)) from None
-    except Exception as error:
+    except (HydraException, YAMLError, OSError, UnicodeDecodeError) as error:
         raise ValueError(errors.explain(error.__cause__ or error, Config)) from None
+    if overrides:
+        safety.check_composed(unresolved(node), unresolved(composed(())), given=overrides[0])
+    return node
+
+
+def unresolved(node: DictConfig) -> dict[Any, Any]:
+    content = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(content, dict)
+    return content

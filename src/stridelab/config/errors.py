@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
@@ -17,31 +16,38 @@ from . import safety
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
 
 
-def check_key(override: Override, schema: type, conf: Path) -> None:
-    """Refuse a key that no one reads, and a group's choice that does not exist."""
+FAMILIAR = {
+    "accumulate_grad_batches": "accumulate",
+    "learning_rate": "lr",
+    "epochs": "max_epochs",
+    "num_epochs": "max_epochs",
+    "kernel_size": "kernel_sizes",
+    "stride": "strides",
+    "pad": "padding",
+    "dataset": "name",
+}
+"""What others call our keys."""
+CLOSE = 0.75
+
+
+def check_key(override: Override, schema: type, files: Sequence[str] | None) -> None:
+    """Refuse a key that no one reads; `files`: of a group, its choices."""
     safety.check_override(override)
-    key = override.key_or_group
-    if key.startswith("hydra"):
-        return
-    if override.is_add() or override.is_delete():
-        raise ValueError(f"{override.input_line}: keys can be set (key=value), not added or removed.")
-    if (conf / key).is_dir():
-        check_choice(override, sorted(path.stem for path in (conf / key).glob("*.yaml")))
-    else:
-        check_path(key, schema)
+    if files is None:
+        check_path(override.key_or_group, schema)
 
 
-def check_choice(override: Override, choices: Sequence[str]) -> None:
-    key = override.key_or_group
-    for value in chosen_values(override):
-        if value not in (*choices, "null"):
-            raise ValueError(f"{key}={value} is not one of its choices; choose one of {', '.join(choices)}.")
-
-
-def chosen_values(override: Override) -> list[str]:
-    if override.is_sweep_override():
-        return [str(value) for value in override.sweep_string_iterator()]
-    return [override.get_value_element_as_str()]
+def check_choices(key: str, found: Sequence[tuple[str, Any]], schema: type, files: Sequence[str] | None) -> None:
+    """Refuse a group's choice that does not exist, and a list in quotes, which is a text."""
+    for text, value in found:
+        if files is not None and text not in (*files, "null"):
+            raise ValueError(f"{key}={text} is not one of its choices; choose one of {', '.join(files)}.")
+        if isinstance(value, str) and value.startswith("[") and str not in options(hint(key, schema)):
+            raise ValueError(
+                f"{key}={text}: the quotes make one text of the list; quote for the shell alone: '{key}={value}'."
+            )
+    if not found:
+        raise ValueError(f"{key}: no choice fits; choose among {', '.join(files or ())}.")
 
 
 def check_path(key: str, schema: type) -> None:
@@ -54,13 +60,14 @@ def check_path(key: str, schema: type) -> None:
         walked, node = f"{walked}{name}.", hints[name]
     if is_dataclass(node):
         keys = ", ".join(f"{key}.{field.name}" for field in fields(node))
-        raise ValueError(f"{key} is a group of keys, and conf/{key}/ has no choices; set one of {keys}.")
+        raise ValueError(f"{key} is a group of keys without choices; set one of {keys}.")
 
 
 def unknown(key: str, prefix: str, choices: list[str]) -> str:
     if not choices:
         return f"{key} is not a key: {prefix.rstrip('.')} holds a value, not further keys."
-    close = get_close_matches(key.removeprefix(prefix), choices, n=1)
+    name = key.removeprefix(prefix)
+    close = [FAMILIAR[name]] if FAMILIAR.get(name) in choices else get_close_matches(name, choices, n=1, cutoff=CLOSE)
     guess = f" Did you mean {prefix}{close[0]}?" if close else ""
     return f"{key} is not a key.{guess} Keys: {', '.join(prefix + choice for choice in choices)}."
 
@@ -98,12 +105,3 @@ def expected(key: str, schema: type) -> str | None:
     words = WORDS.get(getattr(allowed[0], "__origin__", allowed[0])) if allowed else None
     optional = type(None) in options(node)
     return f"{words} (or null)" if words and optional else words
-
-
-def unreadable(overrides: Sequence[str], error: Exception) -> str:
-    """The argument that Hydra's grammar refuses, with how to write one."""
-    first = str(error).strip().splitlines()[0]
-    return (
-        f"cannot read the arguments {' '.join(overrides)}: {first}. "
-        f"Write key=value, and quote lists: 'model.strides=[1,1,1],[1,2,2]'."
-    )

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from pathlib import Path
 
 from stridelab.models.settings import spell
 
-from .compose import Choice, Job, config_at, grid_axes, job_at
+from .compose import SEARCH, Choice, Job, config_at, grid_axes, job_at
 from .schema import Config
 from .variants import science, short, varying_keys
 
@@ -41,13 +42,13 @@ class Grid:
         )
 
 
-def grid_of(overrides: Sequence[str]) -> Grid:
+def grid_of(overrides: Sequence[str], *, config_dir: Path | None = None) -> Grid:
     """ValueError for an argument that no variant could have, as `expand` has it."""
     axes: list[tuple[Choice, ...]] = []
     keys: set[str] = set()
-    found = grid_axes(overrides)
+    found = grid_axes(overrides, config_dir=config_dir)
     for choices in found.values():
-        moves = keys_moved_by(choices)
+        moves = keys_moved_by(choices, search=found.get(SEARCH, ()))
         keys.update(key for key in moves if key == choices[0].key or key not in found)
         axes.append(tuple(choices if moves else choices[:1]))
     return Grid(
@@ -57,13 +58,13 @@ def grid_of(overrides: Sequence[str]) -> Grid:
     )
 
 
-def keys_moved_by(choices: Sequence[Choice]) -> tuple[str, ...]:
+def keys_moved_by(choices: Sequence[Choice], *, search: Sequence[Choice] = ()) -> tuple[str, ...]:
     """The keys of `science` that differ between `choices`; a choice that can change no result is tried here."""
     first = choices[0]
     if first.is_group and len(choices) == 1:
         return ()
     if first.is_group:
-        return varying_keys([config_at((choice,)) for choice in choices])
+        return varying_keys([config_at((*search, choice)) for choice in choices])
     if first.key in science(Config()):
         return (first.key,) if len(choices) > 1 else ()
     for choice in choices:

@@ -11,6 +11,12 @@ from stridelab.probes.catalog import refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
 
+MAX_NAME = 100
+PLAIN_NAME = (
+    f"must be letters, digits, '.', '_' or '-', starting with a letter or digit, {MAX_NAME} at most: "
+    "a folder is named after it"
+)
+
 
 @dataclass(frozen=True)
 class PathsConfig:
@@ -39,16 +45,13 @@ class SweepConfig:
         if self.jobs is not None and self.jobs < 1:
             raise ValueError(f"sweep.jobs={self.jobs} must be at least 1, or null.")
         if self.name is not None and not is_plain_name(self.name):
-            raise ValueError(
-                f"sweep.name={self.name!r} must be letters, digits, '.', '_' or '-', starting with a letter "
-                f"or digit, 100 at most: a folder is named after it."
-            )
+            raise ValueError(f"sweep.name={self.name!r} {PLAIN_NAME}.")
 
 
 @dataclass(frozen=True)
 class Config:
     task_name: str = field(default="train", metadata=NO_EFFECT)
-    """A word for what this is about; part of a sweep's name."""
+    """A word for what this is about; part of a sweep's name, and so of a folder's."""
     tags: list[str] = field(default_factory=list, metadata=NO_EFFECT)
     """Free words, searchable in the MLflow UI."""
     seed: int = 0
@@ -81,6 +84,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed} must be from 0 to 2**63 - 1.")
+        if not is_plain_name(self.task_name):
+            raise ValueError(f"task_name={self.task_name!r} {PLAIN_NAME}.")
         refuse_unknown(self.probes, key="probes")
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
@@ -97,7 +102,7 @@ CHOICES = {
 
 def is_plain_name(name: str) -> bool:
     return (
-        0 < len(name) <= 100
+        0 < len(name) <= MAX_NAME
         and name.isascii()
         and name[0].isalnum()
         and all(character.isalnum() or character in "._-" for character in name)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from stridelab.models.settings import metadata, spell_entry, spell_field
 
-from .schema import Config
+from .schema import MAX_NAME, Config
 
 
 def science(config: Config) -> dict[str, Any]:
@@ -70,24 +70,34 @@ def spelled(config: Config, key: str) -> str:
     return spell_entry(getattr(getattr(config, section), name) if section else getattr(config, name))
 
 
-def varying_params(config: Config, configs: Sequence[Config]) -> dict[str, Any]:
-    """MLflow params: what varies, a list over layers as one number for each layer that varies."""
+def varying_params(configs: Sequence[Config]) -> list[dict[str, Any]]:
+    """MLflow params of each: what varies, a list over layers as one number for each layer that varies."""
+    keys = varying_keys(configs) or ("model.strides",)
+    layers = {
+        key: varying_layers([getattr(config.model, short(key), ()) for config in configs])
+        for key in keys
+        if key.startswith("model.") and metadata(configs[0].model, short(key)).get("one")
+    }
+    return [params_of(config, keys, layers) for config in configs]
+
+
+def params_of(config: Config, keys: Sequence[str], layers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     params: dict[str, Any] = {}
-    for key in varying_keys(configs) or ("model.strides",):
+    for key in keys:
         name = short(key)
-        if key.startswith("model.") and metadata(config.model, name).get("one"):
-            params |= layer_params(config, name, [getattr(other.model, name, ()) for other in configs])
+        if key in layers:
+            value, one = getattr(config.model, name, ()), metadata(config.model, name)["one"]
+            params |= {f"{one}_{at + 1}": spell_entry(value[at]) for at in layers[key] if at < len(value)}
         else:
             params[name] = spelled(config, key)
     return params | {"seed": config.seed}
 
 
-def layer_params(config: Config, name: str, everywhere: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    mine = getattr(config.model, name)
-    all_layers = len(set(everywhere)) == 1 or len({len(value) for value in everywhere}) > 1
-    varies = [index for index in range(len(mine)) if all_layers or len({value[index] for value in everywhere}) > 1]
-    one = metadata(config.model, name)["one"]
-    return {f"{one}_{index + 1}": spell_entry(mine[index]) for index in varies}
+def varying_layers(values: Sequence[Sequence[Any]]) -> list[int]:
+    """Of all layers, those that differ; every one where none does, or where networks differ in depth."""
+    depths = {len(value) for value in values}
+    differ = [at for at in range(min(depths)) if len({value[at] for value in values}) > 1]
+    return differ if differ and len(depths) == 1 else list(range(max(depths)))
 
 
 def sweep_name(configs: Sequence[Config]) -> str:
@@ -97,4 +107,4 @@ def sweep_name(configs: Sequence[Config]) -> str:
     text = json.dumps([configs[0].task_name, sorted(fixed.items())], default=str)
     prefix = "" if configs[0].task_name == "train" else f"{configs[0].task_name}-"
     words = "-".join(short(key) for key in keys) or "seeds"
-    return f"{prefix}{words}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return f"{(prefix + words)[: MAX_NAME - 7]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

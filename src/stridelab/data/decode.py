@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stridelab.system.locks import locked
 from stridelab.system.processes import usable_cores
-from stridelab.text import printable
+from stridelab.text import plural, printable
 
 from .cache import Cache, Progress, Recipe, commit, open_cache, source_digest
 from .contents import contents_of, forget, index_of, refuse_incomplete
@@ -155,7 +155,7 @@ class Decoder:
     @property
     def notes(self) -> list[str]:
         kinds = Counter(kind for row, kind in self.deep.items() if row not in self.unreadable)
-        traits = [f"{count:,} images {trait}" for trait, count in sorted(Counter(self.traits).items())]
+        traits = [f"{plural(count, 'image')} {trait}" for trait, count in sorted(Counter(self.traits).items())]
         return [self.ranges[kind].note(count) for kind, count in sorted(kinds.items())] + traits
 
     def write(self, file: IO[bytes]) -> None:

@@ -66,9 +66,9 @@ class ImageIndex:
         """A sentence on what is not used, if anything."""
         if not self.omissions:
             return []
-        each = [f"{some.count:,} {some.what}, such as {some.example}" for some in self.omissions[:KINDS_NAMED]]
+        each = [f"{some.what}: {some.count:,}, such as {some.example}" for some in self.omissions[:KINDS_NAMED]]
         if rest := self.omissions[KINDS_NAMED:]:
-            each.append(f"{sum(some.count for some in rest):,} of {len(rest)} other kinds")
+            each.append(f"{len(rest)} other kinds: {sum(some.count for some in rest):,}")
         return [printable(f"left out of {self.folder}: {'; '.join(each)}")]
 
 

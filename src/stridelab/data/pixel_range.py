@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stridelab.text import plural
+
 COLOUR = "16-bit colour"
 """Of which Pillow keeps only the upper 8 bits."""
 DEEP_RAW = re.compile(r"(L|LA|RGB|RGBA|RGBX|RGBa|RGBaX|CMYK);16[BLN]|L;16")
@@ -48,10 +50,10 @@ class Range:
 
     def note(self, count: int) -> str:
         if self.kind == COLOUR:
-            return f"{count:,} images of 16-bit colour: the upper 8 bits of each value are taken"
+            return f"{plural(count, 'image')} of 16-bit colour: the upper 8 bits of each value are taken"
         low, high = self.ends
         return (
-            f"{count:,} {self.kind} images with values from {self.low:,.6g} to {self.high:,.6g}: "
+            f"{plural(count, f'{self.kind} image')} with values from {self.low:,.6g} to {self.high:,.6g}: "
             f"{low:,.6g} to {high:,.6g} became 0 to 255"
         )
 

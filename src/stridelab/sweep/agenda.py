@@ -55,12 +55,13 @@ def make_agenda(variants: Sequence[Variant], *, data_specs: Mapping[DataConfig, 
     possible = [spec for spec, variant in pairs if variant.error is None]
     results = Path(variants[0].config.paths.results_dir)
     done = [spec for spec in possible if is_finished(spec.folder)]
-    skipped = [found for spec in possible if spec not in done and (found := skipped_run(spec))]
-    not_to_do = done + [one.spec for one in skipped]
+    finished = {spec.identity.signature for spec in done}
+    skipped = [found for spec in possible if spec.identity.signature not in finished and (found := skipped_run(spec))]
+    not_to_do = finished | {one.spec.identity.signature for one in skipped}
     return Agenda(
         folder=results / "sweeps" / name,
         identity=RunIdentity(parent, name, role="sweep", sweep=name) if parent else None,
-        to_do=tuple(spec for spec in possible if spec not in not_to_do),
+        to_do=tuple(spec for spec in possible if spec.identity.signature not in not_to_do),
         done=tuple(done),
         skipped=tuple(skipped),
         refused=tuple((spec, variant.error) for spec, variant in pairs if variant.error is not None),
@@ -98,7 +99,7 @@ def make_run_specs(
     origin, commit = provenance(), commit_tags()
     configs = [variant.config for variant in variants]
     specs = []
-    for variant in variants:
+    for variant, params in zip(variants, varying_params(configs), strict=True):
         config, digest = variant.config, data_specs[variant.config.data].digest
         identity = RunIdentity(
             signature=signature_of(config, data_digest=digest, code=code_digest()),
@@ -106,7 +107,7 @@ def make_run_specs(
             sweep=name,
             variant=variant.name,
             parent=parent,
-            params=varying_params(config, configs),
+            params=params,
             tags=commit
             | {names.CODE: code_digest(), names.SCIENCE: signature_of(config, data_digest=digest, code="")}
             | ({names.WORDS: " ".join(config.tags)} if config.tags else {}),

@@ -44,10 +44,11 @@ def preview(
 
 def lines(agenda: Agenda, stored: Collection[str]) -> Iterator[tuple[str, str]]:
     left = {one.spec.identity.signature: one.status for one in agenda.skipped}
+    done = {spec.identity.signature for spec in agenda.done}
     refused = {spec.identity.signature for spec, _ in agenda.refused}
     for spec in agenda.specs:
         key = spec.identity.signature
-        if spec in agenda.done:
+        if key in done:
             yield "done" + (f" ({agenda.differences[key]})" if key in agenda.differences else ""), spec.identity.name
         elif key in left:
             yield f"{left[key]} earlier; skipped", spec.identity.name
@@ -63,7 +64,7 @@ def lines(agenda: Agenda, stored: Collection[str]) -> Iterator[tuple[str, str]]:
 
 def reached(spec: RunSpec) -> int:
     """The newest checkpoint's epoch, unread."""
-    names = [path.stem.partition("=")[2] for path in (spec.folder / "checkpoints").glob("epoch=*.ckpt")]
+    names = [path.stem.partition("-")[2] for path in (spec.folder / "checkpoints").glob("epoch-*.ckpt")]
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 

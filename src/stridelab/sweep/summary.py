@@ -99,7 +99,8 @@ def by_reason(failures: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> None:
     """The comparison in results/reports/, attached to the sweep's own run; its failure is said, never fatal."""
-    from stridelab.report import print_variants, write_report
+    from stridelab.report.notebook import write_report
+    from stridelab.report.terminal import print_variants
 
     config: Config = agenda.specs[0].config
     record = read_sweep(agenda.folder, mirror.store)  # the folders have all of it, whatever became of the store
@@ -155,8 +156,9 @@ def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> N
 def show_places(agenda: Agenda, mirror: Mirror, console: Console) -> None:
     """How to see it all in MLflow."""
     found = mirror.locate(agenda.folder if agenda.identity else agenda.specs[0].folder)
-    console.print(f"MLflow    {ui_command(mirror.store)}", highlight=False, soft_wrap=True)
+    port = agenda.specs[0].config.tracking.port
+    console.print(f"MLflow    {ui_command(mirror.store, port=port)}", highlight=False, soft_wrap=True)
     if found is not None:
         link = sweep_link if agenda.identity else run_link
-        url = link(ui_base(mirror.store), experiment_id=found.experiment_id, run_id=found.run_id)
+        url = link(ui_base(mirror.store, port=port), experiment_id=found.experiment_id, run_id=found.run_id)
         console.print(f"  then    {url}", highlight=False, soft_wrap=True)

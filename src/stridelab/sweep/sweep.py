@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -28,6 +29,7 @@ from stridelab.tracking.sync import Mirror
 from .agenda import Agenda, make_agenda
 from .external_runs import ExternalRuns
 from .launchers import Launcher
+from .launchers.in_process import InProcessLauncher
 from .preflight import (
     enough_files,
     fetch_data,
@@ -67,40 +69,50 @@ def run_sweep(configs: Sequence[Config], launcher: Launcher, *, multirun: bool) 
 
 
 def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *, multirun: bool) -> int:
-    first = configs[0]
-    variants = [examine(config, keys=varying_keys(configs)) for config in configs]
-    refuse(variants, stop=not multirun or first.on_invalid == "stop")
-    for config in configs:
-        refuse_bad_checkpoint(config)
-        refuse_no_compiler(config)
-        refuse_no_device(config)
-    enough_files(launcher.jobs)
-    fetch_data((config.data for config in configs), download=not first.sweep.preview)
+    first, keys = configs[0], varying_keys(configs)
+    variants = [examine(config, keys=keys) for config in configs]
+    check(variants, launcher, stop=not multirun or first.on_invalid == "stop")
     results = Path(first.paths.results_dir)
     if not first.sweep.preview:
         writable(results)
+        launcher.warm_up()
     store = resolve_store(first.tracking, results_dir=results)
     recall = Recall(store)
-    aside = [] if first.sweep.preview else put_aside_damaged(results)
-    for said in aside:
+    for said in [] if first.sweep.preview else put_aside_damaged(results):
         console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
-    launcher.warm_up()
     if first.launcher == "local" and not first.sweep.preview:
         load_ahead(store, report=multirun and first.sweep.report)
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
     name = (first.sweep.name or sweep_name(configs)) if multirun else ""
-    specs = read_data_specs(launcher, configs)
-    agenda = make_agenda(variants, data_specs=specs, name=name)
+    # A preview starts no process for runs: it reads the data in this one.
+    data_specs = read_data_specs(InProcessLauncher() if first.sweep.preview else launcher, configs)
+    agenda = make_agenda(variants, data_specs=data_specs, name=name)
     stored = ask_store(agenda, recall, console)
     if first.sweep.preview:
         preview(agenda, by_name(variants), console, jobs=launcher.jobs, stored=stored)
         return 0
     repair(results)
     if fetch(agenda, stored, store, console):
-        agenda = make_agenda(variants, data_specs=specs, name=name)
-    mirror = Mirror(store)
+        agenda = make_agenda(variants, data_specs=data_specs, name=name)
+    return train_all(agenda, launcher, Mirror(store), console)
+
+
+def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> None:
+    """ValueError or FileNotFoundError for what cannot be trained, before anything is created."""
+    refuse(variants, stop=stop)
+    configs = [variant.config for variant in variants]
+    for config in configs:
+        refuse_bad_checkpoint(config)
+        refuse_no_compiler(config)
+        refuse_no_device(config)
+    enough_files(launcher.jobs)
+    fetch_data((config.data for config in configs), download=not configs[0].sweep.preview)
+
+
+def train_all(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) -> int:
+    """Train and summarize, and let the mirror go in the end; interrupted runs are settled."""
     patience_s = CLOSE_S
     try:
         if agenda.identity is not None:
@@ -127,11 +139,12 @@ def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Con
     with suppress(Incomplete), ExitStack() as stack:
         parent, outcomes = claim(agenda, stack), None
         if parent is None:
-            console.print("Another process conducts this sweep already; the work is shared.")
+            console.print("Another process runs this sweep already; the work is shared.")
             outcomes = train(agenda, launcher, mirror, console)
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)
         list_members(parent, agenda)
+        describe(parent, agenda)
         parent.tags({names.FOREIGN: "; ".join(f"{key}: {what}" for key, what in agenda.differences.items())})
         if outcomes is None:
             outcomes = train(agenda, launcher, mirror, console)
@@ -143,6 +156,26 @@ def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Con
             raise Incomplete("not every run finished")
         return 0
     return 1
+
+
+def describe(parent: Run, agenda: Agenda) -> None:
+    """The command, and what this sweep calls its runs: one that another sweep trained has that one's names."""
+    runs = {
+        one.identity.signature: {
+            "name": one.identity.name,
+            "variant": one.identity.variant,
+            "params": {key: str(value) for key, value in one.identity.params.items()},
+        }
+        for one in agenda.specs
+    }
+    files = {
+        names.PROVENANCE_FILE: agenda.specs[0].provenance[names.PROVENANCE_FILE],
+        names.VARIANTS_FILE: json.dumps(runs, indent=1),
+    }
+    for name, content in files.items():
+        path = agenda.folder / name
+        path.write_text(content, encoding="utf-8")
+        parent.artifact(path)
 
 
 def list_members(parent: Run, agenda: Agenda) -> None:

@@ -21,7 +21,7 @@ from .checksummed import read_sealed, seal
 from .settings import TrainerConfig
 
 KEPT = 2
-PATTERN = "epoch=*.ckpt"
+PATTERN = "epoch-*.ckpt"
 OWNER = "stridelab"
 """Where a checkpoint says which run it belongs to."""
 
@@ -151,7 +151,7 @@ def stored_schedule(content: Mapping[str, Any]) -> str:
 
 
 def name_of(epoch: int) -> str:
-    return f"epoch={epoch:04d}.ckpt"
+    return f"epoch-{epoch:04d}.ckpt"
 
 
 def by_epoch(folder: Path) -> list[Path]:

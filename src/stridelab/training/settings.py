@@ -43,7 +43,7 @@ class TrainerConfig:
     accelerator: str = "cpu"
     """cpu, gpu, mps or auto."""
     devices: int = 1
-    """Devices a run."""
+    """Devices a run: 1; several are not built."""
     threads: int = 1
     """CPU threads a run; another count gives other bits."""
     channels_last: bool = True
@@ -70,7 +70,11 @@ class TrainerConfig:
     """After training, before the report, measure the speed of all variants in turns and record it in their runs."""
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size", "accumulate", "devices", "threads"):
+        if self.devices != 1:
+            raise ValueError(
+                f"trainer.devices={self.devices}: a run trains on one device; sweep.jobs= trains several runs at once."
+            )
+        for name in ("max_epochs", "batch_size", "accumulate", "threads"):
             require(name, getattr(self, name), at_least=1)
         for name in ("momentum", "weight_decay", "label_smoothing", "crop", "feature_map_images"):
             require(name, getattr(self, name), at_least=0)

@@ -1,35 +1,34 @@
-"""`python scripts/get_data.py data=<name>`"""
+"""`stridelab data data=<name>`"""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
 from stridelab.data.catalog.facts import ImageFiles
 from stridelab.data.settings import DataConfig
 
-from .arguments import asks_for_help
-from .refusal import refusing
+from .arguments import run_verb
 
 USAGE = """\
 Find the files of a data set, or download them; image files are decoded too, so that the first run need not.
 
-  python scripts/get_data.py data=fashion_mnist
-  python scripts/get_data.py data=mnist data.root=~/datasets
-  python scripts/get_data.py data=image_folder data.root=photos data.size=96"""
+  stridelab data data=fashion_mnist
+  stridelab data data=mnist data.root=~/datasets
+  stridelab data data=image_folder data.root=photos data.size=96"""
 
 
-def main() -> None:
-    if asks_for_help(sys.argv[1:]):
-        print(USAGE)
-        return
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_verb(USAGE, find_data, arguments)
+
+
+def find_data(arguments: Sequence[str]) -> None:
     from stridelab.config import load
     from stridelab.data.files import fetch
 
-    with refusing():
-        data = load(sys.argv[1:]).data
-        print(f"{data.name}: {fetch(data)}")
-        if isinstance(data.files, ImageFiles):
-            decode(data)
+    data = load(arguments).data
+    print(f"{data.name}: {fetch(data)}")
+    if isinstance(data.files, ImageFiles):
+        decode(data)
 
 
 def decode(data: DataConfig) -> None:

@@ -1,0 +1,33 @@
+"""How the reader of a message runs our commands: with `stridelab`, or with the scripts of a checkout."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+VERBS = {
+    "train": "train one run, or a sweep with its comparison",
+    "plan": "geometry, cost and memory of every variant, without training",
+    "compare": "write the comparison of a sweep again",
+    "runs": "look after what has been run: ui, sync, export, import",
+    "reproduce": "run a stored run again and say whether the result is the same",
+    "probe": "measure a trained network, and record that in its run",
+    "benchmark": "measure the speed of a finished sweep's variants, in turns",
+    "data": "find, download and decode a data set",
+    "ui": "open the store's pages in MLflow",
+}
+"""Each is `main` of the module of this name in stridelab/cli."""
+SCRIPTS = {"train": "train.py", "data": "scripts/get_data.py"}
+"""Verbs whose script is not scripts/<verb>.py."""
+
+
+def command(verb: str) -> str:
+    if Path(sys.argv[0]).suffix != ".py":
+        return f"stridelab {verb}"
+    return f"python {SCRIPTS.get(verb, f'scripts/{verb}.py')}"
+
+
+def for_reader(text: str) -> str:
+    """`text` with every `stridelab VERB` as this reader types it."""
+    return re.sub(rf"\bstridelab ({'|'.join(VERBS)})\b", lambda match: command(match[1]), text)

@@ -1,0 +1,76 @@
+"""`key=value` arguments in Hydra's grammar, but paths as people type them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    Glob,
+    Override,
+    OverrideType,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Transformer,
+    ValueType,
+)
+from hydra.errors import HydraException
+
+PATHS = ("ckpt_path", "data.root", "data.cache_dir", "paths.results_dir", "tracking.uri")
+"""Keys that take all that follows their first `=` as it stands, unless it is null or in quotes."""
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """ValueError for an argument that the grammar refuses, with how to write one."""
+    return [literal(line) or by_hydra(line.removeprefix("++")) for line in overrides]
+
+
+def literal(line: str) -> Override | None:
+    """`data.root=~/pictures of 2024, a=b`: a path needs no quotes, and `~/` is the home folder."""
+    key, _, text = line.removeprefix("++").partition("=")
+    if key not in PATHS or text in ("", "null") or text[0] in "\"'":
+        return None
+    if text == "~" or text.startswith("~/"):
+        text = str(Path(text).expanduser())
+    if "," in text and not Path(text).exists():
+        raise ValueError(f"{line}: one path is expected; one with a comma stands in quotes: '{key}=\"{text}\"'.")
+    value = QuotedString(text, Quote.single)
+    return Override(OverrideType.CHANGE, key, ValueType.ELEMENT, value, input_line=line)
+
+
+def by_hydra(line: str) -> Override:
+    try:
+        (override,) = OverridesParser.create().parse_overrides([line])
+    except (HydraException, RecursionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"cannot read the argument {line}: {reason}. Write key=value; quote lists for the shell, "
+            "'model.strides=[1,1,1],[1,2,2]', and texts with other than letters, digits, '.', '_' or '-' twice, "
+            "'tags=[\"a=b\"]'."
+        ) from None
+    return override
+
+
+def alternatives(override: Override, *, files: Sequence[str]) -> list[tuple[str, Any]]:
+    """(as Hydra writes it, value) of each; `files` are what a glob chooses from. ValueError if it cannot be listed."""
+    if not override.is_sweep_override():
+        return [(override.get_value_element_as_str(), override.value())]
+    sweep: Any = override.value()
+    if isinstance(sweep, Glob):
+        return [(name, name) for name in sweep.filter(list(files))]
+    if isinstance(sweep, RangeSweep) and not sweep.step:
+        raise ValueError(f"{override.input_line}: the step of a range must not be 0.")
+    if not override.is_discrete_sweep():
+        raise ValueError(f"{override.key_or_group}: only lists, choice() and range() can be swept, not interval().")
+    texts = override.sweep_string_iterator()
+    values = override.sweep_iterator(transformer=Transformer.identity)
+    return [(text, unquoted(value)) for text, value in zip(texts, values, strict=True)]
+
+
+def unquoted(value: Any) -> Any:
+    if isinstance(value, list):
+        return [unquoted(entry) for entry in value]
+    return value.text if isinstance(value, QuotedString) else value

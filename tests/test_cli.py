@@ -1,0 +1,181 @@
+"""The commands, called in this process as a person calls them: what they answer, and what they refuse."""
+
+from __future__ import annotations
+
+import re
+import socket
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from stridelab import __version__
+from stridelab.cli import main as cli
+from stridelab.cli.program import command, for_reader
+from stridelab.sweep.launchers import LAUNCHERS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder, and the console command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["/opt/bin/stridelab"])
+
+
+def run(*arguments: str) -> int:
+    try:
+        cli.main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+REFUSED = {
+    "an unknown verb": (["trian"], "'trian' is not a command; choose one of train, plan"),
+    "an unknown flag": (["train", "--foo"], "--foo is not a flag; flags: -m, --config-dir DIR"),
+    "an abbreviated flag": (["train", "--experimental-r=x.pickle"], "--experimental-r=x.pickle is not a flag"),
+    "a flag of plan's": (["plan", "--foo", "seed=0"], "--foo is not a flag"),
+    "another program's flag": (["train", "--config-name", "mine"], "say --config-dir DIR experiment=NAME"),
+    "completion": (["train", "--shell-completion", "install=bash"], "--help lists every key"),
+    "Hydra's help": (["train", "--hydra-help"], "--help lists what there is"),
+    "Hydra's own configuration": (["train", "--cfg", "all"], "invalid choice: 'all'"),
+    "a flag without its folder": (["train", "--config-dir"], "expected one argument"),
+    "a part that is none": (["train", "--cfg", "job", "-p", "trainr"], "--package trainr"),
+    "-m after the first key": (["train", "model.strides=9", "-m", "model.padding=valid"], "model.strides=9-9-9"),
+    "-m at the end": (["train", "model.strides=9,8", "model.padding=valid", "--multirun"], "model.strides=8-8-8"),
+    "a sweep without -m": (["train", "model.strides=1,2", "data.root=~/a b"], "stridelab train -m model.strides=1,2"),
+    "a launcher that is none": (["train", "launcher=slurm"], "launcher=slurm is not one of its choices; choose one of"),
+    "Hydra's launcher": (["train", "-m", "seed=0,1", "hydra/launcher=basic"], "say launcher= instead"),
+    "Hydra's folders": (["train", "hydra.sweep.dir=x"], "say paths.results_dir= instead"),
+    "two experiments": (["train", "-m", "experiment=stride_ladder,padding_swap"], "experiment cannot be swept"),
+    "two folders of results": (["train", "-m", "paths.results_dir=A,B"], "paths.results_dir=A,B: one path is expected"),
+    "two experiments of MLflow": (["train", "-m", "tracking.experiment=e1,e2"], "tracking.experiment cannot be swept"),
+    "a long name": (["train", f"task_name={'x' * 300}"], "100 at most"),
+    "several devices": (["train", "trainer.devices=2"], "trainer.devices=2: a run trains on one device"),
+    "an absent checkpoint": (["train", "ckpt_path=a/epoch=1.ckpt"], "ckpt_path=a/epoch=1.ckpt cannot be read"),
+    "a folder that is not there": (["data", "data=image_folder", "data.root=~/no such é"], "no such é"),
+    "two data sets": (["data", "data=mnist,kmnist"], "one configuration is expected here, and these are 2"),
+    "-m where it means nothing": (["compare", "-m"], "'-m' is not of the form key=value"),
+    "a wrong key": (["train", "model.strid=1"], "model.strid is not a key. Did you mean model.strides?"),
+    "a wrong type": (["train", "trainer.lr=fast"], "trainer.lr=fast: a number is expected."),
+    "stride 0": (["train", "model.strides=[1,0,2]"], "model.strides[1]=0 must be a whole number of at least 1."),
+    "a negative stride": (["train", "model.strides=-1"], "model.strides=-1 must be a whole number of at least 1."),
+    "too few strides": (["train", "model.strides=[1,2]"], "has 2 entries, but model.channels has 3 layers"),
+    "unknown padding": (["train", "model.padding=smae"], "model.padding='smae' is not a padding policy; choose one of"),
+    "a collapsing map": (["train", "model.strides=9", "model.padding=valid"], "strides=9-9-9 model.padding=valid"),
+    "reflection too wide": (["train", "model.padding=28", "model.padding_mode=reflect"], "layer 'conv1'"),
+    "circular too wide": (["train", "model.padding=29", "model.padding_mode=circular"], "layer 'conv1'"),
+    "a missing data set": (["train", "data=mnist", "data.download=false"], "the files of this data set were not found"),
+    "a grid without -m": (["train", "model.strides=[1,1,1],[1,2,2]"], "name 2 runs; add -m"),
+    "a bad point of a grid": (["train", "-m", "model.strides=2,0"], "model.strides=0 must be a whole number"),
+    "only impossible points": (["train", "-m", "model.strides=9,8", "model.padding=valid"], "model.strides=8-8-8"),
+    "stop on an impossible one":
+        (["train", "-m", "model.strides=1,9", "model.padding=valid", "on_invalid=stop"], "map of 1x1"),
+    "a lonely last image":
+        (["train", "model.strides=4", "data.train_size=257", "trainer.batch_size=64"], "one of the 257"),
+    "a folder that cannot be": (["train", "paths.results_dir=/dev/null/x"], "results_dir=/dev/null/x cannot be made"),
+    "an unknown action": (["runs", "list"], "'list' is not one of ui, sync, export, import; see stridelab runs --help"),
+    "a key of reproduce's": (["reproduce", "seed=1"], "what decides the result comes from the run itself"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_mistake_gets_one_error_and_creates_nothing(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, said = REFUSED[case]
+    assert run(*arguments) == 1
+    out, err = capsys.readouterr()
+    assert said in err
+    assert err.startswith("error: ")
+    assert "Traceback" not in out + err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_questions_are_answered_and_create_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in {
+        (): "stridelab train ",
+        ("--help",): "stridelab reproduce ",
+        ("--version",): f"stridelab {__version__}\n",
+        ("train", "--version"): f"stridelab {__version__}\n",
+        ("train", "--info"): "configurations: ",
+        ("train", "seed=0", "--help"): "trainer.max_epochs",
+        ("train", "--cfg", "job"): "max_epochs: 5",
+        ("train", "trainer.max_epochs=7", "--cfg=job"): "max_epochs: 7",
+        ("train", "-c", "job", "experiment=stride_ladder"): "task_name: stride_ladder",
+        ("train", "--cfg", "job", "--package", "trainer"): "# @package trainer\nmax_epochs: 5",
+        ("train", "--cfg", "job", "-p", "trainer.lr"): "0.3\n",
+        ("plan", "model.strides=1,2", "-m", "format=csv"): "strides",
+        ("compare", "--help"): "stridelab compare baseline=",
+        ("runs",): "stridelab runs sync",
+        ("data", "-h"): "stridelab data data=mnist data.root=~/datasets",
+        ("reproduce", "-h"): "stridelab reproduce dry=true",
+        ("ui", "--help"): "stridelab runs ui",
+    }.items():
+        assert run(*arguments) == 0, arguments
+        answer = capsys.readouterr()
+        assert said in answer.out, arguments
+        assert answer.err == "", arguments
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_verb_has_its_module_and_every_script_its_verb() -> None:
+    for verb in cli.VERBS:
+        assert callable(import_module(f"stridelab.cli.{verb}").main)
+    for path in ROOT.glob("scripts/*.py"):
+        if "stridelab.cli" in path.read_text():
+            (verb,) = re.findall(r"from stridelab\.cli\.(\w+) import main", path.read_text())
+            assert verb in cli.VERBS
+
+
+@pytest.mark.parametrize(
+    ("program", "train", "data"),
+    [
+        ("/opt/bin/stridelab", "stridelab train", "stridelab data"),
+        ("train.py", "python train.py", "python scripts/get_data.py"),
+        ("/home/a/scripts/runs.py", "python train.py", "python scripts/get_data.py"),
+    ],
+)
+def test_messages_name_the_command_that_the_reader_has(
+    program: str, train: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [program])
+    assert (command("train"), command("data")) == (train, data)
+    said = for_reader("first stridelab data data=mnist, then `stridelab train -m`; stridelab.science stays")
+    assert said == f"first {data} data=mnist, then `{train} -m`; stridelab.science stays"
+
+
+def test_a_script_says_how_to_run_scripts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    assert run("train", "seed=0,1", "model.strides=[1,1,1]") == 1
+    assert "python train.py -m seed=0,1 'model.strides=[1,1,1]'" in capsys.readouterr().err
+
+
+def test_no_room_below_the_commands_knows_a_script() -> None:
+    for path in (ROOT / "src/stridelab").rglob("*.py"):
+        if "cli" not in path.parts:
+            assert not re.search(r"python scripts/|scripts/(?!make_)\w+\.py", path.read_text()), path
+
+
+def test_the_launchers_are_named_in_the_help() -> None:
+    from stridelab.cli.help import described
+    from stridelab.config import Config
+
+    (meaning,) = (meaning for key, _, meaning in described(Config) if key == "launcher")
+    assert all(name in meaning for name in LAUNCHERS)
+
+
+def test_the_pages_want_a_free_port(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert run("ui", f"tracking.port={port}") == 1
+    assert f"tracking.port={port} cannot be had (Address already in use); give another one." in capsys.readouterr().err
+
+
+def test_the_pages_of_a_server_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("runs", "ui", "tracking.uri=http://me:secret@127.0.0.1:5001") == 0
+    out = capsys.readouterr().out
+    assert "http://127.0.0.1:5001" in out
+    assert "secret" not in out
