@@ -33,7 +33,7 @@ def data() -> Data:
 def test_a_checkpoint_with_nothing_left_to_train_is_no_result(tmp_path: Path, data: Data, epochs: int) -> None:
     """It would show the accuracy of the run that it is from, under another seed's name."""
     train(tmp_path / "first", data, "trainer.schedule=constant")
-    given = tmp_path / "first" / "checkpoints" / "epoch=0002.ckpt"
+    given = tmp_path / "first" / "checkpoints" / "epoch-0002.ckpt"
     with pytest.raises(ValueError, match=r"end of epoch 2, .*nothing is left to train; give trainer.max_epochs=3"):
         train(tmp_path / "next", data, f"trainer.max_epochs={epochs}", "seed=4", f"ckpt_path='{given}'")
 
@@ -56,7 +56,7 @@ def test_an_untrained_network_is_no_result(tmp_path: Path, data: Data, override:
 def test_a_schedule_with_a_length_is_not_continued_past_it(tmp_path: Path, data: Data, schedule: str) -> None:
     """One-cycle would crash in PyTorch, and a cosine would silently rise again."""
     train(tmp_path / "first", data, f"trainer.schedule={schedule}")
-    given = tmp_path / "first" / "checkpoints" / "epoch=0002.ckpt"
+    given = tmp_path / "first" / "checkpoints" / "epoch-0002.ckpt"
     more = (f"trainer.schedule={schedule}", "trainer.max_epochs=4", f"ckpt_path='{given}'")
     with pytest.raises(
         ValueError, match=rf"{schedule} over 14 steps.*{schedule} over 28 steps.*only trainer.schedule=c"
@@ -70,7 +70,7 @@ def test_a_constant_schedule_is_continued_as_if_it_had_never_ended(tmp_path: Pat
     constant = ("trainer.schedule=constant", "trainer.lr=0.05")
     whole, _ = train(tmp_path / "whole", data, *constant, "trainer.max_epochs=4")
     train(tmp_path / "first", data, *constant, "trainer.max_epochs=2")
-    given = tmp_path / "first" / "checkpoints" / "epoch=0002.ckpt"
+    given = tmp_path / "first" / "checkpoints" / "epoch-0002.ckpt"
     rest, _ = train(tmp_path / "rest", data, *constant, "trainer.max_epochs=4", f"ckpt_path='{given}'")
     assert rest.weights_digest == whole.weights_digest
     assert timeless(rest.metrics)["test/acc"] == timeless(whole.metrics)["test/acc"]
