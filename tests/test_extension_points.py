@@ -25,6 +25,8 @@ from stridelab.data.load import load as load_data
 from stridelab.plan import layer_plan_of
 from stridelab.probes.catalog import PROBES, Probe
 from stridelab.probes.trained import Trained
+from stridelab.report.comparison import compare
+from stridelab.report.display import show_columns, show_variants
 from stridelab.report.table import run_table, variant_table
 from stridelab.tracking.find import find_sweep
 from stridelab.tracking.settings import TrackingConfig
@@ -59,6 +61,9 @@ def test_a_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert np.load(sweep.runs[0].artifact("probes/sparsity.npz"))["sizes"].tolist() == [36, 4, 4, 40, 10]
     assert (run_table(sweep)["probe/sparsity"] == [run.metrics["probe/sparsity"] for run in sweep.runs]).all()
     assert "probe/sparsity_mean" in variant_table(run_table(sweep))
+    comparison = compare(sweep, metric="probe/sparsity")
+    assert "sparsity" in show_variants(comparison).text
+    assert entry.meaning in show_columns().text
 
 
 def test_a_gpu_optimisation_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

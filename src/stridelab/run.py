@@ -19,7 +19,7 @@ from stridelab.system.points import point
 from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.provenance import platform_difference, platform_of, stored_platform, torch_facts
 from stridelab.tracking.run import Run, RunIdentity, open_run
-from stridelab.tracking.settings import redact
+from stridelab.tracking.settings import redact_values
 from stridelab.tracking.status import FINISHED, RESULT, status_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
     record.dataset(data.spec, context="train")
     files = dict(spec.provenance) | {
         names.GEOMETRY_FILE: json.dumps([asdict(layer) for layer in layers], indent=1),
-        names.CONFIG_FILE: redact(json.dumps(asdict(spec.config), indent=1)),
+        names.CONFIG_FILE: json.dumps(redact_values(asdict(spec.config)), indent=1),
         names.TORCH_FILE: json.dumps(torch_facts(), indent=1),
         names.DATA_FILE: json.dumps(asdict(data.spec), indent=1),
     }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stridelab import names
 from stridelab.geometry import LayerGeometry
 from stridelab.names import METRICS, Metric
+from stridelab.probes.catalog import metric_of
 from stridelab.report import statistics
 from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import differences
@@ -63,7 +64,7 @@ class Comparison:
 
     @property
     def measure(self) -> Metric:
-        return METRICS.get(self.metric, Metric("", ""))
+        return metric_of(self.metric) or Metric("", "")
 
     @property
     def metric_text(self) -> str:
@@ -217,7 +218,7 @@ def _variants(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame
     against = against.add_prefix("difference_").rename(columns={"difference_variant": "variant"})
     macs = table["cost/macs"] if "cost/macs" in table else np.full(len(table), np.nan)
     mean, low, high = (table[f"{metric}_{name}"] for name in ("mean", "low", "high"))
-    if METRICS.get(metric, Metric("", "")).sign < 0:
+    if (metric_of(metric) or Metric("", "")).sign < 0:
         mean, low, high = -mean, -high, -low
     table["pareto"] = statistics.pareto(mean, cost=macs, low=low, high=high)
     table = table.merge(against, on="variant", validate="one_to_one")

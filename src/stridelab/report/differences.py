@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from stridelab.names import METRICS
+from stridelab.probes.catalog import metric_of
 from stridelab.report import statistics
 from stridelab.report.table import per_draw
 
@@ -47,7 +47,8 @@ def differences(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFra
     for row in np.flatnonzero(tested):
         table.loc[row, ["low", "high"]] = statistics.sign_flip_interval(draws[row], level=levels[row])
     table.loc[~tested, ["p", "p_holm"]] = np.nan
-    bounds = METRICS[metric].bounds if metric in METRICS else (-np.inf, np.inf)
+    known = metric_of(metric)
+    bounds = known.bounds if known else (-np.inf, np.inf)
     most = bounds[1] - bounds[0]
     table[["low", "high"]] = table[["low", "high"]].clip(-most, most)
     return table[["variant", "n", "mean", "sd", "low", "high", "p", "p_holm", "verdict"]]

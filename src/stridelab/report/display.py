@@ -9,7 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stridelab.names import METRICS, Metric
+from stridelab.names import Metric
+from stridelab.probes.catalog import all_metrics
 from stridelab.report.figures import FIGURES, NothingToDraw, draw, file_name, render
 from stridelab.report.provenance import origin
 from stridelab.report.sentences import (
@@ -139,7 +140,7 @@ def show_variants(comparison: Comparison) -> Page:
 def metric_columns(comparison: Comparison) -> dict[str, tuple[Metric, str]]:
     """Heading -> metric and its column of the variant table, of all that have a heading and that a run has."""
     table = comparison.variants
-    found = {one.heading: (one, column_of(comparison, name)) for name, one in METRICS.items() if one.heading}
+    found = {one.heading: (one, column_of(comparison, name)) for name, one in all_metrics().items() if one.heading}
     return {heading: one for heading, one in found.items() if one[1] in table and table[one[1]].notna().any()}
 
 
@@ -212,7 +213,7 @@ def show_unfinished(comparison: Comparison) -> Page:
 def show_columns() -> Page:
     """What every column of runs.csv means: the glossary."""
     rows = [[name, "", "", meaning] for name, meaning in IDENTITY.items()]
-    rows += [[name, metric.unit, metric.better, metric.meaning] for name, metric in METRICS.items()]
+    rows += [[name, metric.unit, metric.better, metric.meaning] for name, metric in all_metrics().items()]
     page = table_page(["column", "unit", "better", "meaning"], rows, kinds="tttp")
     return Page(f"<details><summary>show</summary>{page.html}</details>", page.text)
 

@@ -14,7 +14,8 @@ import pandas as pd
 from stridelab import names, text
 from stridelab.geometry import LayerGeometry
 from stridelab.geometry.totals import windowed
-from stridelab.names import METRICS, derived
+from stridelab.names import derived
+from stridelab.probes.catalog import all_metrics, metric_of
 from stridelab.report import statistics
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _column_order(rows: Sequence[Mapping[str, Any]], params: Collection[str]) ->
     """Identity, what varies, then metrics: the documented ones in their order, the others by name."""
     found = dict.fromkeys(key for row in rows for key in row)
     varied = [key for key in found if key in params]
-    return list(dict.fromkeys([*IDENTITY, *varied, *(name for name in METRICS if name in found), *sorted(found)]))
+    return list(dict.fromkeys([*IDENTITY, *varied, *(name for name in all_metrics() if name in found), *sorted(found)]))
 
 
 def variant_of(run: RunRecord) -> str:
@@ -152,7 +153,7 @@ def variant_table(runs: pd.DataFrame) -> pd.DataFrame:
     mean, sd, count = groups.mean(), groups.std(ddof=1), groups.count()
     columns: dict[str, pd.Series] = {}
     for name in [name for name in draws.columns if "/" in name]:
-        metric = METRICS.get(name)
+        metric = metric_of(name)
         if metric is not None and metric.per_variant:  # known of a run that failed, too
             columns[name] = runs.groupby("variant", sort=False)[name].mean()
             continue
