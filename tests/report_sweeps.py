@@ -44,6 +44,9 @@ class Fake:
     epochs: int = EPOCHS
     tags: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """More of the configuration, by section."""
 
     @property
     def variant(self) -> str:
@@ -90,18 +93,28 @@ _numbers = itertools.count(1)
 
 
 def record_sweep(
-    results: Path, runs: Sequence[Fake], *, name: str = "strides-ab12cd", maps: bool = False
+    results: Path,
+    runs: Sequence[Fake],
+    *,
+    name: str = "strides-ab12cd",
+    maps: bool = False,
+    argv: Sequence[str] = (),
+    reused: Sequence[str] = (),
 ) -> tuple[Store, SweepRecord]:
-    """Write the runs as training would, mirror them into SQLite, read the sweep back."""
+    """Write the runs as training would, mirror them into SQLite, read the sweep back. `reused`: the signatures of
+    runs that another sweep trained, in the place of the first of these."""
     store = resolve_store(TrackingConfig(), results_dir=results)
-    signatures = [f"{name}-{index}" for index in range(len(runs))]
+    signatures = [*reused, *(f"{name}-{index}" for index in range(len(reused), len(runs)))]
     with Mirror(store) as mirror:
         parent = RunIdentity(f"{name}-sweep", name, role="sweep", sweep=name)
         folder = results / "sweeps" / name
         mirror.watch(folder)
         with open_run(folder, parent) as record:
             record.members(signatures)
-        for signature, fake in zip(signatures, runs, strict=True):
+            for file, content in {**_provenance(argv or ARGV), **_variants(signatures, runs)}.items():
+                (folder / file).write_text(content)
+                record.artifact(folder / file)
+        for signature, fake in list(zip(signatures, runs, strict=True))[len(reused) :]:
             mirror.watch(results / "runs" / signature)
             with suppress(FakeFailure):
                 _record_run(results / "runs" / signature, signature, fake, sweep=name, maps=maps)
@@ -115,14 +128,13 @@ class FakeFailure(Exception):
 
 
 def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: bool) -> None:
-    params = {f"stride_{layer}": step for layer, step in enumerate(fake.strides.split("-"), start=1)}
     identity = RunIdentity(
         signature,
         f"{fake.variant} seed={fake.seed}",
         sweep=sweep,
         variant=fake.variant,
         parent=f"{sweep}-sweep",
-        params={**params, "seed": fake.seed},
+        params=params_of(fake) | dict(fake.params),
         tags={"stridelab.commit": "0123456789abcdef", "stridelab.dirty": "true"},
     )
     with open_run(folder, identity) as run:
@@ -148,15 +160,33 @@ def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: b
 def _files(fake: Fake, layers: Sequence[LayerGeometry]) -> dict[str, str]:
     config = {
         "model": asdict(fake.model),
-        "data": {"name": "fashion_mnist_mini", "train_size": None},
-        "trainer": {"max_epochs": fake.epochs, "batch_size": 64, "lr": 0.1, "precision": "32-true"},
+        "data": {"name": "fashion_mnist_mini", "train_size": None} | fake.config.get("data", {}),
+        "trainer": {"max_epochs": fake.epochs, "batch_size": 64, "lr": 0.1, "precision": "32-true"}
+        | fake.config.get("trainer", {}),
     }
-    machine = {"cpu": "A processor", "usable_cores": 2, "gpus": [], "system": "Linux"}
     return {
         "geometry.json": json.dumps([asdict(layer) for layer in layers]),
         "config.json": json.dumps(config),
-        "provenance.json": json.dumps({"argv": ARGV, "machine": machine}),
+        **_provenance(ARGV),
     }
+
+
+def _provenance(argv: Sequence[str]) -> dict[str, str]:
+    machine = {"cpu": "A processor", "usable_cores": 2, "gpus": [], "system": "Linux"}
+    return {"provenance.json": json.dumps({"argv": list(argv), "machine": machine})}
+
+
+def _variants(signatures: Sequence[str], runs: Sequence[Fake]) -> dict[str, str]:
+    own = {
+        signature: {"name": f"{fake.variant} seed={fake.seed}", "variant": fake.variant, "params": params_of(fake)}
+        for signature, fake in zip(signatures, runs, strict=True)
+    }
+    return {"variants.json": json.dumps(own)}
+
+
+def params_of(fake: Fake) -> dict[str, str]:
+    params = {f"stride_{layer}": step for layer, step in enumerate(fake.strides.split("-"), start=1)}
+    return {**params, "seed": str(fake.seed)}
 
 
 def _history(fake: Fake) -> Iterator[tuple[int, dict[str, float]]]:

@@ -598,3 +598,95 @@ def test_a_power_cut_while_writing_leaves_no_half_archive(tmp_path: Path, monkey
     with pytest.raises(OSError, match="no space left"):
         write(tmp_path / "a.zip", {}, {SHA: page}, limits=Limits())
     assert list(tmp_path.iterdir()) == [page]
+
+
+def test_nothing_of_an_archive_says_whose_a_run_is(tmp_path: Path, there: Path) -> None:
+    """Its uid is that of a run here, its tags claim to be one; the run here does not notice."""
+    results, store = there, store_of(there)
+    with open_run(results / "runs" / "mine", RunIdentity(RUN.signature, "mine")) as run:
+        run.metrics({"test/acc": 0.586}, step=1)
+    assert sync(store, results).complete
+    mine = find_run(store, results=results)
+    claims = tags(
+        uid=mine.tags["stridelab.uid"], role="sweep", status="finished", imported="", sent="9", reproduces="x"
+    )
+    claims[1].update({"mlflow.parentRunId": mine.run_id, "mlflow.user": "root", "anything": "x", "stridelab.seed": "0"})
+    evil = replace(
+        RUN, records=journal(claims, ("metrics", {"step": 1, "values": {"test/acc": 0.012}}), status="FAILED")
+    )
+    evil = replace(evil, records=(*evil.records[:-1], replace(evil.records[-1], ms=1 << 52)), files={"page.html": SHA})
+    done = import_sweep(tar_of(tmp_path / "a.tar.gz", members(listing(evil), evil)), store, results)
+    assert done.sent.complete
+    (theirs,) = find_sweep(store, done.run_id, results=results).runs
+    assert theirs.run_id != mine.run_id
+    assert (theirs.status, theirs.tags["stridelab.status"]) == ("FAILED", "failed")
+    assert theirs.end_ms is not None
+    assert theirs.end_ms < 4_000_000_000_000, "no time to come"
+    assert theirs.tags["stridelab.uid"] not in (mine.tags["stridelab.uid"], RUN.uid)
+    assert theirs.tags["stridelab.seed"] == "0"
+    assert not {"stridelab.reproduces", "mlflow.user", "anything"} & set(theirs.tags)
+    for where in (results, None):
+        assert find_run(store, RUN.signature, results=where).history("test/acc") == [(1, 0.586)]
+        assert find_run(store, mine.run_id, results=where).history("test/acc") == [(1, 0.586)]
+
+
+def test_an_archive_with_a_uid_of_ours_brings_nothing_in(tmp_path: Path, there: Path) -> None:
+    with open_run(there / "runs" / "mine", RunIdentity(RUN.signature, "mine")) as run:
+        run.metrics({"test/acc": 0.586}, step=1)
+    uid = json.loads((there / "runs" / "mine" / "run.json").read_text())["uid"]
+    evil = replace(RUN, uid=uid)
+    done = import_sweep(tar_of(tmp_path / "a.tar.gz", members(listing(evil), evil)), store_of(there), there)
+    assert (len(done.new), done.num_known) == (1, 1)
+    assert find_run(store_of(there)).history("test/acc") == [(1, 0.586)]
+
+
+def test_two_exports_to_one_file_leave_one_sound_file(swept: Swept, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def export(_: int) -> str:
+        try:
+            export_sweep(store_of(swept.results), "ours", tmp_path / "one.zip", results=swept.results)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        said = sorted(pool.map(export, range(4)))
+    assert said[0] == ""
+    assert all("one.zip exists already" in one for one in said[1:])
+    assert (tmp_path / "one.zip").read_bytes() == swept.archives[".zip"].read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["one.zip"]
+
+
+def test_an_import_that_was_killed_before_the_store_had_it_is_completed(
+    swept: Swept, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    store, path = store_of(there), swept.archives[".zip"]
+    with monkeypatch.context() as patch:
+        patch.setattr("stridelab.tracking.transfer.send_folders", killed)
+        with pytest.raises(KeyboardInterrupt):
+            import_sweep(path, store, there)
+    again = import_sweep(path, store, there)
+    assert (again.new, again.num_known, again.sent.complete) == ((), 4, True)
+    assert len(find_sweep(store, again.run_id).runs) == 3
+
+
+def test_an_archive_of_a_million_points_is_refused_within_bounds(tmp_path: Path) -> None:
+    """In one record, in many, and in many runs."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    many = tuple(("metrics", {"step": step, "values": {f"m{n}": 1.0 for n in range(100)}}) for step in range(2000))
+    runs = [replace(RUN, uid=f"{number:032x}", records=journal(*many), files={}) for number in range(5)]
+    match = r"[\d,]+ values of metrics; 500,000 are the most"
+    refused(tar_of(tmp_path / "runs.tar.gz", members(SWEEP, *runs, files={"": b""})[:-1]), tmp_path, match=match)
+    wide = ("metrics", {"step": 1, "values": {f"metric{number}": 1.0 for number in range(1_000_000)}})
+    large = replace(RUN, records=journal(wide), files={})
+    refused(tar_of(tmp_path / "wide.tar.gz", members(SWEEP, large)[:-1]), tmp_path, match="a record are the most")
+    del wide, large, many, runs
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 900_000, (
+        "KiB, with what this test itself holds"
+    )

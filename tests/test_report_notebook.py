@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -46,7 +47,8 @@ def outputs(notebook: Any) -> list[Any]:
 
 def test_a_report_is_complete(written: report.ReportPaths) -> None:
     assert written.problems == ()
-    assert [path.name for path in written.figures] == [f"{name}.png" for name in report.FIGURES]
+    assert [path.stem for path in written.figures] == list(report.FIGURES)
+    assert [path.name for path in written.figures if path.suffix != ".png"] == ["geometry.svg"]
     assert {path.name for path in written.all} >= {"comparison.ipynb", "comparison.html", "runs.csv", "variants.csv"}
     assert all(path.stat().st_size > 100 for path in written.all)
     with written.runs.open(encoding="utf-8") as file:
@@ -63,7 +65,11 @@ def test_the_notebook_ran_from_top_to_bottom_without_a_word_of_trouble(notebook:
 
 def test_the_notebook_shows_the_very_pictures_that_lie_beside_it(written: report.ReportPaths, notebook: Any) -> None:
     pictures = [output for output in outputs(notebook) if "image/png" in output.data]
-    files = {path.read_bytes() for path in written.figures}
+    files = {path.read_bytes() for path in written.figures if path.suffix == ".png"}
+    drawing = next(path for path in written.figures if path.suffix == ".svg")
+    assert b64encode(drawing.read_bytes()).decode() in "".join(
+        output.data.get("text/html", "") for output in outputs(notebook)
+    )
     assert {b64decode(picture.data["image/png"]) for picture in pictures} == files
     for picture in pictures:
         size = picture.metadata["image/png"]
@@ -110,7 +116,7 @@ def test_the_page_loads_nothing_and_runs_nothing(written: report.ReportPaths) ->
     assert not page.tags & {"script", "link", "iframe", "object", "embed", "form", "base", "svg"}
     assert page.handlers == []
     assert len(page.addresses) == len(report.FIGURES)
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert all(re.match(r"data:image/(png|svg\+xml);base64,", address) for address in page.addresses)
     assert "default-src 'none'" in written.html.read_text(encoding="utf-8")
 
 
@@ -151,7 +157,7 @@ def test_a_sweep_whose_runs_all_failed_gets_its_report(tmp_path: Path) -> None:
         sweep, tmp_path, store=shared_store(), progress=lambda done, total: steps.append((done, total))
     )
     assert paths.problems == ()
-    assert [path.name for path in paths.figures] == ["costs.png", "geometry_ladder.png"]  # known before training
+    assert [path.name for path in paths.figures] == ["costs.png", "geometry.svg"]  # known before training
     text = Page(paths.html).text
     assert "No run finished with an accuracy, so there is nothing to compare." in text
     assert "FakeFailure: no memory for seed 1" in text

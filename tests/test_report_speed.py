@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,9 +14,9 @@ from report_sweeps import Fake, grid, sweep_of
 from stridelab import report
 from stridelab.benchmark.timing import Timing, VariantTimings
 from stridelab.benchmark.workloads import WORKLOADS as MEASURED
+from stridelab.names import METRICS
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.speed import CELLS, column_of, memory_note, phase_of, sharing_text, speed_note
-from stridelab.report.table import COLUMNS
 from stridelab.report.terminal import print_variants
 
 TRAINING, LATENCY = "throughput/train_images_per_s", "latency/batch1_ms"
@@ -59,7 +60,7 @@ def test_what_is_measured_is_what_is_read_and_documented(measured: Comparison) -
     assert tuple(cell.key for cell in MEASURED) == CELLS
     found = [name for name in measured.runs.columns if name.startswith("benchmark/")]
     assert found
-    assert set(found) == {name for name in COLUMNS if name.startswith("benchmark/")}
+    assert set(found) == {name for name in METRICS if name.startswith("benchmark/")}
 
 
 def test_figures_of_the_phase_stand_for_those_of_training_where_all_runs_have_them(measured: Comparison) -> None:
@@ -81,8 +82,8 @@ def test_figures_of_the_phase_stand_for_those_of_training_where_all_runs_have_th
 
 def test_the_table_of_speed_has_ratios_rounds_spread_and_mark(measured: Comparison) -> None:
     page = report.show_speed(measured)
-    header, first, second, *_ = [line.split("  ") for line in page.text.splitlines()]
-    assert header[-3:] == ["n", "spread, %", "trusted?"]
+    first, second, *_ = [re.split("  +", line) for line in page.text.partition("\u2500\n")[2].splitlines()]
+    assert "<th class='n' style='text-align:right'>spread, %</th>" in page.html
     assert first == ["strides=1-1-1", "1.00", "1.00x", "1.00", "1,000", "1.00x", "1,000", "1.00x", "12", "0.0", "yes"]
     assert second == ["strides=1-2-2", "0.250", "0.25x", "0.250", "4,000", "4.0x", "4,000", "4.0x", "12", "0.0", "yes"]
     assert "On: A processor, 1 thread." in page.html
@@ -98,7 +99,7 @@ def test_without_all_figures_the_speed_while_training_is_shown_and_what_shared_t
     assert "Measured while 2 runs trained at once and shared the machine. Mean" in page.html
     row = partly.by_variant["strides=1-1-1"]
     assert row["throughput/train_timed_images_mean"] == 1e4
-    assert "10.0 k" in page.text.splitlines()[1]
+    assert "10.0 k" in page.text.partition("\u2500\n")[2].splitlines()[0]
 
 
 def test_figures_of_two_sessions_are_not_compared() -> None:

@@ -138,3 +138,27 @@ def test_pareto_does_not_call_dominated_what_the_seeds_leave_open() -> None:
 def test_pareto_knows_nothing_of_a_variant_without_score_or_cost() -> None:
     found = pareto([0.9, math.nan, 0.7], cost=[math.nan, 1, 2], low=[0.8] * 3, high=[0.95] * 3)
     assert found == ["", "", "front"]
+
+
+@given(differences, st.sampled_from([0.05, 0.2, 0.01]))
+@settings(max_examples=200, deadline=None)
+def test_the_interval_holds_what_the_test_does_not_refuse_and_nothing_else(values: list[float], level: float) -> None:
+    low, high = statistics.sign_flip_interval(values, level=level)
+    if math.isnan(low):
+        assert 2 / 2 ** len(values) > level  # no mean could ever be refused
+        return
+    assert (low <= 0 <= high) == (sign_flip_p(values) > level)
+    for end, outside in ((low, low - 1e-6), (high, high + 1e-6)):
+        assert sign_flip_p(np.array(values) - end) > level >= sign_flip_p(np.array(values) - outside)
+
+
+def test_the_interval_of_many_seeds_is_near_student_s() -> None:
+    values = np.random.default_rng(0).normal(0.4, 1, 30)
+    student = scipy.stats.t.interval(0.95, 29, values.mean(), scipy.stats.sem(values))
+    np.testing.assert_allclose(statistics.sign_flip_interval(values, level=0.05), student, atol=0.02)
+
+
+@given(p_values)
+def test_a_p_is_below_its_level_of_holm_if_and_only_if_holm_refuses_it(values: list[float]) -> None:
+    levels = statistics.holm_levels(values)
+    assert [p < level for p, level in zip(values, levels, strict=True)] == [p < 0.05 for p in holm(values)]

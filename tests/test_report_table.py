@@ -16,13 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from report_sweeps import Fake, grid, sweep_of
+from report_sweeps import Fake, grid, record_sweep, sweep_of
 from stridelab import report
+from stridelab.config import Config
+from stridelab.config.variants import affects_results, science
+from stridelab.geometry import compose, layer
+from stridelab.names import METRICS, Metric
 from stridelab.report import statistics
 from stridelab.report.differences import differences, paired
 from stridelab.report.provenance import command_text, origin
 from stridelab.report.sentences import cost_words, interval_text, points, summary
-from stridelab.report.table import COLUMNS, map_sizes, variant_table, write_csv
+from stridelab.report.table import IDENTITY, map_sizes, variant_table, write_csv
 from stridelab.tracking.find import SweepRecord
 
 MIXED = [
@@ -52,7 +56,7 @@ def test_one_row_a_run_in_sweep_order_with_nothing_dropped(mixed: SweepRecord) -
 def test_every_column_of_the_run_table_is_documented(mixed: SweepRecord) -> None:
     table = report.run_table(mixed)
     swept = {"stride_1", "stride_2", "stride_3"}
-    assert set(table.columns) - swept <= set(COLUMNS)
+    assert set(table.columns) - swept <= {*IDENTITY, *METRICS}
     assert list(table.columns)[:7] == ["run_id", "run_name", "variant", "seed", "status", "reason", "maps"]
 
 
@@ -75,7 +79,7 @@ def test_how_a_run_ended(mixed: SweepRecord, status: str, tag: str | None, shown
 
 def test_geometry_and_cost_of_a_variant_are_those_of_its_layer_plan(mixed: SweepRecord) -> None:
     table = report.compare(mixed).variants.set_index("variant")
-    assert table["maps"].tolist() == ["28-28-28", "28-14-7", "14-7-7", "10-4-2", "28-28-14"]
+    assert table["maps"].tolist() == ["28>28>28>28", "28>28>14>7", "28>14>7>7", "28>10>4>2", "28>28>28>14"]
     assert table.loc["strides=1-2-2", "cost/macs"] == sum(layer.macs for layer in MIXED[3].geometry)
     assert table.loc["strides=1-2-2", "cost/receptive_field_px"] == 9
     assert table.loc["strides=1-1-2", "cost/macs"] == sum(
@@ -110,7 +114,7 @@ def test_differences_are_paired_by_seed_and_only_where_both_have_it() -> None:
     found = differences(table, metric="test/acc", baseline="strides=1-1-1").set_index("variant")
     assert found["n"].tolist() == [0, 2, 0]
     assert found["verdict"].tolist() == [statistics.BASELINE, statistics.TOO_FEW, statistics.UNPAIRED]
-    assert found.loc["strides=2-2-2", "p"] == 0.5
+    assert math.isnan(found.loc["strides=2-2-2", "p"])  # with two seeds there is no p below 0.5
 
 
 def test_pairing_removes_what_seeds_share() -> None:
@@ -123,8 +127,11 @@ def test_pairing_removes_what_seeds_share() -> None:
     assert row["difference_p"] == 2 / 2**8
     assert row["difference_high"] < 0
     accs = [[fake.acc for fake in runs if fake.strides == strides] for strides in ("1-2-2", "1-1-1")]
-    interval = scipy.stats.ttest_rel(*accs).confidence_interval(0.95)
-    np.testing.assert_allclose([row["difference_low"], row["difference_high"]], interval)
+    draws = np.subtract(*accs)
+    ends = row["difference_low"], row["difference_high"]
+    np.testing.assert_allclose(ends, statistics.sign_flip_interval(draws, level=0.05))
+    student = scipy.stats.ttest_rel(*accs).confidence_interval(0.95)
+    np.testing.assert_allclose(ends, student, atol=1e-4)  # of a test that assumes less
     assert row["pareto"] == "front"
     table = comparison.variants
     assert table["test/acc_low"][0] < table["test/acc_high"][1]  # unpaired, the intervals overlap
@@ -156,24 +163,30 @@ def test_csv_keeps_numbers_and_disarms_formulas(tmp_path: Path) -> None:
     rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
     assert rows[0] == ["name", "'=column"]
     assert [row[0] for row in rows[1:]] == [
-        "'=HYPERLINK(\"http://x\")", "'+1", "'-2", "'@x", "'\tx", 'plain, "quoted"\nline',
+        "'=HYPERLINK(\"http://x\")", "'+1", "'-2", "'@x", "\\tx", 'plain, "quoted"\\nline',
     ]  # fmt: skip
     assert [row[1] for row in rows[1:]] == ["-1.5", "0.1", "", "3.0", "1e-09", "2.0"]
 
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=9))
 def test_map_sizes_of_a_deep_network_name_only_the_changes(sides: list[int]) -> None:
-    layers = [{"kind": "conv", "output_size": [side, side]} for side in sides]
-    layers += [{"kind": "global_avg_pool", "output_size": [1, 1]}, {"kind": "norm", "output_size": [3, 3]}]
-    listed = [int(side) for side in map_sizes(layers).split("-")]
-    if len(sides) <= 5:
-        assert listed == sides
+    """Strides of 1 and 2, as the sizes fall."""
+    size, layers, expected = 64, [], [64]
+    for number, side in enumerate(sides):
+        step = 2 if side % 2 and size > 2 else 1
+        layers.append(layer("conv", name=f"conv{number}", kernel_size=3, stride=step, padding="half"))
+        size = -(-size // step)
+        expected.append(size)
+    listed = [int(side) for side in map_sizes(compose(layers, input_size=64)).split(">")]
+    if len(expected) <= 8:
+        assert listed == expected
     else:
-        assert listed == [side for i, side in enumerate(sides) if i == 0 or side != sides[i - 1]]
+        assert listed == [side for i, side in enumerate(expected) if i == 0 or side != expected[i - 1]]
 
 
 def test_map_sizes_that_are_not_square() -> None:
-    assert map_sizes([{"kind": "conv", "output_size": [28, 14]}]) == "28x14"
+    one = compose([layer("conv", kernel_size=3, stride=(1, 2), padding="half")], input_size=28)
+    assert map_sizes(one) == "28>28x14"
 
 
 def test_the_control_check_passes_when_all_digests_agree(mixed: SweepRecord) -> None:
@@ -355,5 +368,163 @@ def test_the_terminal_table_fits_and_shows_names_as_text(width: int) -> None:
     assert max(len(line) for line in said.splitlines()) <= width
     assert "[red]strides" in said
     assert "too few seeds" in said
-    assert "28-14-7" in said
+    assert "28>28>14>7" in said
     assert "Control check passed" in said
+
+
+def test_settings_that_change_no_result_are_not_called_a_difference() -> None:
+    elsewhere = {"data": {"cache_dir": "/fast", "root": "/b", "corrupt": "skip"}, "trainer": {"timeout_min": 5.0}}
+    runs = [Fake("1-1-1", 0, 0.9), Fake("1-2-2", 0, 0.9, config=elsewhere)]
+    assert report.compare(sweep_of(runs)).controls.caveats == ()
+
+
+@pytest.mark.parametrize(
+    "key", ["data.split_seed", "trainer.threads", "trainer.a_setting_of_another_version", "model.head"]
+)
+def test_settings_that_may_change_a_result_are(key: str) -> None:
+    assert affects_results(key)
+
+
+@pytest.mark.parametrize("key", ["data.cache_dir", "trainer.profiler", "tracking.uri", "paths.results_dir", "force"])
+def test_settings_that_cannot_are_no_part_of_the_signature_either(key: str) -> None:
+    assert not affects_results(key)
+    assert key not in science(Config())
+
+
+def test_a_run_of_another_sweep_has_the_names_and_the_command_of_this_one(tmp_path: Path) -> None:
+    first = [Fake("1-2-2", 0, 0.8, padding="half", name="strides=1-2-2 padding=half", params={"padding": "half"})]
+    record_sweep(tmp_path, first, name="padding-1", argv=["train.py", "-m", "model.padding=half,same"])
+    argv = ["train.py", "-m", "model.strides=1-2-2,1-1-1"]
+    runs = [Fake("1-2-2", 0, 0.8), Fake("1-1-1", 0, 0.9)]
+    _, sweep = record_sweep(tmp_path, runs, name="strides-2", argv=argv, reused=["padding-1-0"])
+    comparison = report.compare(sweep)
+    assert comparison.names == ["strides=1-2-2", "strides=1-1-1"]
+    assert comparison.runs["run_name"].tolist() == ["strides=1-2-2 seed=0", "strides=1-1-1 seed=0"]
+    assert "padding" not in comparison.runs.columns
+    assert origin(comparison.sweep).command == "python train.py -m model.strides=1-2-2,1-1-1"
+
+
+def test_a_baseline_that_is_lost_is_said_and_what_is_missing_is_named() -> None:
+    sweep = sweep_of(grid(("1-1-1", "1-2-2"), seeds=(0, 1)))
+    less = report.compare(replace(sweep, runs=tuple(run for run in sweep.runs if "1-2-2" in run.name)))
+    assert less.missing == ("strides=1-1-1", "strides=1-1-1")
+    said = " ".join(summary(less).opening)
+    assert "2 runs of this sweep are missing from the run folders and the store (2 of strides=1-1-1)" in said
+    assert "strides=1-1-1, the first variant, has no finished run; strides=1-2-2 is the baseline in its place." in said
+    one = report.compare(replace(sweep, runs=sweep.runs[1:]))
+    assert one.missing == ("strides=1-1-1",)
+    assert (one.baseline, len(one.warnings)) == ("strides=1-1-1", 1)
+    assert report.compare(sweep).warnings == ()
+
+
+def test_a_baseline_that_failed_is_said() -> None:
+    sweep = sweep_of([Fake("1-1-1", 0, 0.9, failure="x"), Fake("1-2-2", 0, 0.8)])
+    assert report.compare(sweep).warnings == (
+        "strides=1-1-1, the first variant, has no finished run; strides=1-2-2 is the baseline in its place.",
+    )
+
+
+@pytest.mark.parametrize("accs", [(0.99, 0.30), (0.02, 0.60), (1.0, 0.9), (0.0, 0.1)])
+def test_an_interval_of_accuracies_holds_no_impossible_value(accs: tuple[float, float]) -> None:
+    runs = [Fake("1-1-1", seed, acc) for seed, acc in enumerate(accs)]
+    runs += [Fake("1-2-2", seed, 1 - acc) for seed, acc in enumerate(accs)]
+    comparison = report.compare(sweep_of(runs))
+    for row in comparison.by_variant.values():
+        assert 0 <= row["test/acc_low"] <= row["test/acc_mean"] <= row["test/acc_high"] <= 1
+        assert row["latency/batch1_ms_low"] >= 0
+    row = comparison.by_variant["strides=1-2-2"]
+    assert -1 <= row["difference_low"] <= row["difference_high"] <= 1
+    half = scipy.stats.t.ppf(0.975, 1) * np.std(accs, ddof=1) / math.sqrt(2)
+    assert comparison.by_variant["strides=1-1-1"]["test/acc_low"] == pytest.approx(max(0, np.mean(accs) - half))
+    assert "to 100.0" in " ".join(summary(comparison).opening) or "0.0 to" in " ".join(summary(comparison).opening)
+
+
+def test_no_p_is_printed_where_none_below_five_per_cent_can_be_reached() -> None:
+    runs = [Fake("1-1-1", seed, 0.5 + 0.01 * seed) for seed in range(3)]
+    runs += [Fake("1-2-2", seed, 0.78 + 0.01 * seed + 0.02 * (seed == 1)) for seed in range(3)]
+    runs += [Fake("2-2-2", seed, 0.30 + 0.01 * seed) for seed in range(3)]
+    comparison = report.compare(sweep_of(runs))
+    row = comparison.by_variant["strides=1-2-2"]
+    assert row["difference_low"] > 0.2
+    assert math.isnan(row["difference_p"])
+    assert math.isnan(row["difference_p_holm"])
+    assert row["difference_verdict"] == statistics.TOO_FEW
+    said = str(report.show_variants(comparison)) + report.show_variants(comparison).html + str(summary(comparison))
+    assert "p=" not in said
+    assert "n = 3 seeds: too few to call it significant" in said
+    figure = report.draw(comparison, "accuracy_differences")
+    ticks = [label.get_text() for axes in figure.axes for child in axes.child_axes for label in child.get_yticklabels()]
+    assert len(ticks) == 2
+    assert not any("p=" in text for text in ticks)
+
+
+def test_interval_and_verdict_never_contradict_each_other() -> None:
+    """Seven seeds and five comparisons, some of which differ: what excludes 0 is called different, and only that."""
+    draws = np.random.default_rng(5).normal(0, 0.01, (6, 11))
+    runs = [Fake("1-1-1", seed, 0.5) for seed in range(11)]
+    for index, shift in enumerate((0.0, 0.004, 0.008, 0.012, 0.03)):
+        runs += [Fake("1-2-2", s, 0.5 + shift + draws[index, s], name=f"shift {shift}") for s in range(11)]
+    rows = [row for row in report.compare(sweep_of(runs)).by_variant.values() if row["difference_seeds"]]
+    found = {bool(row["difference_low"] > 0 or row["difference_high"] < 0) for row in rows}
+    assert found == {True, False}
+    for row in rows:
+        excludes = row["difference_low"] > 0 or row["difference_high"] < 0
+        assert excludes == (row["difference_verdict"] == statistics.DIFFERS) == (row["difference_p_holm"] < 0.05)
+
+
+def test_a_sweep_is_compared_by_any_metric_that_it_measured() -> None:
+    name = "latency/batch1_ms"
+    runs = [replace(fake, metrics={name: 1 + fake.seed / 10 + fake.strides.count("2")}) for fake in grid()]
+    sweep = sweep_of(runs)
+    comparison = report.compare(sweep, metric=name)
+    said = summary(comparison)
+    assert said.opening[1].startswith("Lowest mean latency of one image: strides=1-1-1, 1.05 ms (95 % interval ")
+    assert "and has 2.00 ms more latency of one image (95 % interval" in said.variants[0]
+    page = report.show_variants(comparison)
+    assert "latency of one image, ms" in page.html
+    assert "difference, ms" in page.html
+    for name in ("accuracy_vs_macs", "accuracy_differences"):
+        assert report.render(report.draw(comparison, name))
+    with pytest.raises(ValueError, match="metric='pie' is not measured in any finished run of this sweep; choose"):
+        report.compare(sweep, metric="pie")
+    with pytest.raises(ValueError, match="metric='cost/macs' is not"):
+        report.compare(sweep, metric="cost/macs")
+
+
+def test_one_line_in_metrics_is_a_column_an_explanation_and_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Metric(
+        "images/J", "images a joule", "higher", "thrift", "thrift, images/J",
+        function=lambda run: run["throughput/train_images_per_s"] / run["toy/watts"],
+    )  # fmt: skip
+    monkeypatch.setitem(METRICS, "toy/images_per_j", toy)
+    runs = [replace(fake, metrics={"toy/watts": 10.0 + fake.seed}) for fake in grid()]
+    comparison = report.compare(sweep_of([*runs, Fake("3-3-3", 0, 0.5)]), metric="toy/images_per_j")
+    row = comparison.runs.iloc[1]
+    assert row["toy/images_per_j"] == row["throughput/train_images_per_s"] / 11
+    assert math.isnan(comparison.runs["toy/images_per_j"].iloc[-1])  # it has no watts
+    assert "thrift, images/J" in report.show_variants(comparison).html
+    assert "images a joule" in report.show_columns().html
+    assert summary(comparison).opening[1].startswith("Highest mean thrift: strides=")
+
+
+ESCAPES = "a\x1b[2Jb\u202ec"
+
+
+def test_control_characters_reach_neither_terminal_nor_csv_nor_page(tmp_path: Path) -> None:
+    runs = [replace(fake, name=f"{ESCAPES} {fake.strides}") for fake in grid(("1-1-1", "1-2-2"))]
+    runs[-1] = replace(runs[-1], failure=ESCAPES)
+    comparison = report.compare(sweep_of(runs))
+    console = Console(file=io.StringIO(), width=120)
+    report.print_variants(comparison.sweep, console)
+    said = [
+        console.file.getvalue(),  # type: ignore[attr-defined]
+        write_csv(comparison.runs, tmp_path / "runs.csv").read_text(encoding="utf-8"),
+        write_csv(comparison.variants, tmp_path / "variants.csv").read_text(encoding="utf-8"),
+    ]
+    shown = (report.show_summary, report.show_variants, report.show_controls, report.show_unfinished, report.show_speed)
+    said += [text for page in (show(comparison) for show in shown) for text in (page.html, page.text)]
+    said.append(report.draw(comparison, "geometry"))
+    for text in said:
+        assert "\x1b[2J" not in text
+        assert "\u202e" not in text
+    assert "a\\x1b[2Jb\\u202ec" in said[0]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -548,3 +549,158 @@ def test_a_mirror_that_was_closed_early_says_what_is_left(
     assert "1 runs are not yet complete in sqlite:///" in caplog.text
     assert mirror.locate(runs / "a") is None
     assert mirror.locate(runs / "unknown") is None
+
+
+def sweep_of(results: Path, *numbers: int) -> list[Path]:
+    """Folders of a sweep and its runs, the sweep's first."""
+    sweep = results / "sweeps" / "s1"
+    with open_run(sweep, SWEEP) as parent:
+        parent.members([identity(number).signature for number in numbers])
+        for number in numbers:
+            one = identity(number, parent=SWEEP.signature)
+            with open_run(results / "runs" / one.signature, one) as run:
+                train(run)
+    return [sweep, *(results / "runs" / identity(number).signature for number in numbers)]
+
+
+def parents_in(store: Store) -> set[tuple[str, str]]:
+    """(parent of a run that ended well, id of the sweep's run)"""
+    (sweep,) = rows(store, "SELECT run_uuid FROM tags WHERE key = 'stridelab.role' AND value = 'sweep'")
+    found = rows(store, "SELECT value FROM tags WHERE key = 'mlflow.parentRunId'")
+    return {(parent, sweep[0]) for (parent,) in found}
+
+
+def copy_database(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+        one.backup(other)
+
+
+@pytest.mark.parametrize("when", ["before a run", "in the middle of one"])
+def test_a_database_restored_from_a_backup_is_completed(store: Store, runs: Path, tmp_path: Path, when: str) -> None:
+    assert store.database is not None
+    with open_run(runs / "a", identity()) as run:
+        train(run, steps=2 if when == "in the middle of one" else 0)
+        if when == "in the middle of one":
+            send(store, runs / "a")
+        copy_database(store.database, tmp_path / "backup.db")
+        train(run)
+    send(store, runs / "a")
+    copy_database(tmp_path / "backup.db", store.database)
+    done = sync(store, runs.parent, timeout_s=FLUSH_S)
+    assert (done.complete, done.said) == (True, ())
+    assert find_run(store).status == "FINISHED"
+    assert stored_points(store, find_run(store).run_id) == expected()
+
+
+def test_artifacts_that_were_removed_are_sent_again(store: Store, runs: Path) -> None:
+    with open_run(runs / "a", identity()) as run:
+        (run.folder / "config.json").write_text("{}")
+        run.artifact(run.folder / "config.json")
+    send(store, runs / "a")
+    shutil.rmtree(store.artifact_root)
+    assert sync(store, runs.parent, timeout_s=FLUSH_S).complete
+    assert find_run(store).artifact("config.json").read_text() == "{}"
+
+
+def test_the_same_runs_under_another_experiment_or_a_renamed_one(store: Store, runs: Path) -> None:
+    folders = sweep_of(runs.parent, 1, 2)
+    send(store, *folders)
+    client = connect(store)
+    client.rename_experiment(find_run(store).experiment_id, "renamed")
+    for name in (store.experiment, "another"):
+        other = replace(store, experiment=name)
+        assert sync(other, runs.parent, timeout_s=FLUSH_S).complete
+        found = find_sweep(other, "s1")
+        assert len(found.runs) == 2
+        assert {run.tags["mlflow.parentRunId"] for run in found.runs} == {found.run_id}
+        assert stored_points(store, found.runs[0].run_id) == expected()
+
+
+def test_another_empty_database_in_the_middle_gets_everything_with_its_new_parent(
+    store: Store, runs: Path, template: Path
+) -> None:
+    assert store.database is not None
+    with mirror_of(store) as mirror:
+        folders = sweep_of(runs.parent, 1, 2, 3)
+        for folder in folders:
+            mirror.watch(folder)
+        assert mirror.flush(FLUSH_S)
+        assert len(parents_in(store)) == 1
+        for table in ("metrics", "latest_metrics", "tags", "params", "runs"):
+            with closing(sqlite3.connect(store.database)) as database, database:
+                database.execute(f"DELETE FROM {table}")
+        assert mirror.flush(FLUSH_S, recheck=True)
+    assert rows(store, "SELECT status, count(*) FROM runs GROUP BY 1") == [("FINISHED", 4)]
+    assert [parent == sweep for parent, sweep in parents_in(store)] == [True]
+
+
+def test_a_lost_parent_is_replaced_in_runs_that_are_all_there(store: Store, runs: Path) -> None:
+    assert store.database is not None
+    folders = sweep_of(runs.parent, 1, 2)
+    send(store, *folders)
+    (sweep,) = rows(store, "SELECT run_uuid FROM tags WHERE key = 'stridelab.role' AND value = 'sweep'")
+    with closing(sqlite3.connect(store.database)) as database, database:
+        for table in ("tags", "runs"):
+            database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", sweep)
+    assert sync(store, runs.parent, timeout_s=FLUSH_S).complete
+    assert [parent == now for parent, now in parents_in(store)] == [True]
+
+
+def test_what_was_deleted_in_the_store_is_said_with_the_way_back(store: Store, runs: Path) -> None:
+    folders = sweep_of(runs.parent, 1, 2)
+    send(store, *folders)
+    gone = find_run(store, identity(1).signature)
+    connect(store).delete_run(gone.run_id)
+    done = sync(store, runs.parent, timeout_s=FLUSH_S)
+    assert done.complete
+    assert [said for said in done.said if gone.run_id in said and "mlflow runs restore --run-id" in said]
+    found = find_sweep(store, "s1", results=runs.parent)
+    assert [run.tags["stridelab.signature"] for run in found.runs] == [identity(n).signature for n in (1, 2)]
+
+
+@pytest.mark.parametrize("position", [0.3, 0.6, 0.9])
+def test_a_journal_with_a_flipped_bit_is_put_aside_and_the_rest_goes_on(
+    store: Store, runs: Path, position: float
+) -> None:
+    for number in (1, 2):
+        with open_run(runs / str(number), identity(number)) as run:
+            train(run)
+        (runs / str(number) / "result.json").write_text("{}")
+    journal = runs / "1" / "journal.jsonl"
+    content = bytearray(journal.read_bytes())
+    content[int(position * len(content))] ^= 4
+    journal.write_bytes(content)
+    done = sync(store, runs.parent, timeout_s=FLUSH_S)
+    assert done.complete
+    assert any("damaged after record" in said and "put aside" in said for said in done.said)
+    assert (runs / "1" / "journal.jsonl.bad").read_bytes() == content
+    assert not (runs / "1" / "result.json").exists(), "it is to be trained again"
+    assert (runs / "2" / "result.json").exists()
+    assert find_run(store).tags["stridelab.signature"] == identity(2).signature
+    with open_run(runs / "1", identity(1)) as run:
+        train(run)
+    assert sync(store, runs.parent, timeout_s=FLUSH_S).said == ()
+
+
+@pytest.mark.parametrize(
+    ("uri", "content", "advice"),
+    [
+        ("sqlite:///{}/bad.db", b"this is no database " * 100, "move the file away"),
+        ("postgresql+psycopg2://me:secret@127.0.0.1:1/db", b"", "psycopg2-binary"),
+        ("mysql+pymysql://me:secret@127.0.0.1:1/db", b"", "install the driver"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_said_at_once(
+    tmp_path: Path, uri: str, content: bytes, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if content:
+        (tmp_path / "bad.db").write_bytes(content)
+    with open_run(tmp_path / "runs" / "a", identity()):
+        pass
+    began = time.monotonic()
+    done = sync(Store(uri.format(tmp_path), str(tmp_path / "artifacts"), "x"), tmp_path, timeout_s=600)
+    assert time.monotonic() - began < 120, "it did not wait"
+    assert not done.complete
+    assert advice in " ".join(done.said)
+    assert "Nothing is training" in caplog.text
+    assert "secret" not in caplog.text + str(done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sqlite3
@@ -10,17 +11,18 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from stridelab.tracking.find import find_run, find_sweep
+from stridelab.tracking.find import find_run, find_sweep, read_sweep
 from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
 from stridelab.tracking.mlflow_reader import Reader, RunRecord
+from stridelab.tracking.relocate import follow_move
 from stridelab.tracking.run import RunIdentity, open_run
-from stridelab.tracking.settings import TrackingConfig, redact
+from stridelab.tracking.settings import TrackingConfig, redact, redact_values, redact_word
 from stridelab.tracking.store import Store, connect, resolve_store
-from tracking_stores import identity, local_store, make_template, send
+from tracking_stores import free_port, identity, local_store, make_template, rows, send
 
 
 @pytest.fixture(scope="module")
@@ -226,10 +228,28 @@ def test_links_select_the_runs_of_the_sweep_in_the_view_for_training(store: Stor
         ("http://h/x?token=abc&y=1", "http://h/x?token=***&y=1"),
         ("sqlite:////a/b@c:d/mlflow.db", "sqlite:////a/b@c:d/mlflow.db"),
         ("model.strides=[1,2]", "model.strides=[1,2]"),
+        ("postgresql+psycopg2://me:pa/ss@h/db", "postgresql+psycopg2://me:***@h/db"),
+        ("access_token=abc db-pwd=x1 my.secret=y z", "access_token=*** db-pwd=*** my.secret=*** z"),
+        ('{"apiKey": "a b", "passwd":"x\\"y", "seed": 1}', '{"apiKey": "***", "passwd":"***", "seed": 1}'),
+        ("  password: hunter2\n  lr: 0.1", "  password: ***\n  lr: 0.1"),
     ],
 )
 def test_passwords_are_not_shown(text: str, shown: str) -> None:
     assert redact(text) == shown
+
+
+@pytest.mark.parametrize("password", ["pa/ss", "pa ss", "pa'ss", 'pa"s\\s', "p@ss:w", "p%40ss", "caf\u00e9 /"])
+def test_a_password_is_hidden_whatever_it_is_made_of(password: str) -> None:
+    """In a word of a command, in a configuration, and in what others say about it."""
+    uri = f"postgresql+psycopg2://me:{password}@h/db"
+    TrackingConfig(uri=uri)
+    hidden = "postgresql+psycopg2://me:***@h/db"
+    assert redact_word(f"tracking.uri={uri}") == f"tracking.uri={hidden}"
+    config = {"tracking": {"uri": uri, "pwd": "x", "lr": 0.1}, "list": [uri, 1]}
+    assert redact_values(config) == {"tracking": {"uri": hidden, "pwd": "***", "lr": 0.1}, "list": [hidden, 1]}
+    for said in (f"no login with {password!s}", json.dumps({"at": uri}), f"at {quote(password, safe='')}"):
+        assert password not in redact(said)
+        assert json.dumps(password)[1:-1] not in redact(said)
 
 
 @pytest.mark.parametrize(
@@ -259,3 +279,100 @@ def test_a_database_in_use_can_be_read(store: Store) -> None:
         finally:
             database.execute("ROLLBACK")
     database.close()
+
+
+def record(folder: Path, one: RunIdentity, accuracy: float) -> None:
+    with open_run(folder, one) as run:
+        run.metrics({"test/acc": accuracy}, step=1)
+
+
+def test_runs_that_came_from_elsewhere_never_stand_for_a_sweeps_own(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same signature, imported, newer by years: with folders, without, and from a list without uids."""
+    store = local_store(tmp_path, make_template(tmp_path_factory.mktemp("t")))
+    ours, own, sweep = tmp_path / "runs" / identity(1).signature, identity(1), tmp_path / "sweeps" / "s"
+    theirs = tmp_path / "runs" / "imported-1"
+    listing = RunIdentity("5", "s", role="sweep", sweep="s")
+    record(ours, own, 0.586)
+    with open_run(sweep, listing) as parent:
+        parent.members([own.signature])
+    record(theirs, identity(1, tags={"stridelab.imported": "0" * 64}), 0.012)
+    imported = tmp_path / "sweeps" / "imported-2"
+    record(imported, RunIdentity("6", "s", role="sweep", sweep="s", tags={"stridelab.imported": "0" * 64}), 0.0)
+    send(store, sweep, ours, theirs, imported)
+    for results in (tmp_path, None):
+        for wanted in ("s", "latest"):
+            found = find_sweep(store, wanted, results=results)
+            assert (found.is_imported, found.folder_name) == (False, "s")
+            assert [run.metrics["test/acc"] for run in found.runs] == [0.586]
+        assert find_run(store, own.signature, results=results).metrics["test/acc"] == 0.586
+        assert find_run(store, "latest", results=results).metrics["test/acc"] == 0.586
+    assert "another of that name was imported: sweep=" in caplog.text
+    uid = json.loads((ours / "run.json").read_text())["uid"]
+    with open_run(sweep, listing) as parent:
+        parent.members([own.signature], uids={own.signature: uid})
+    send(store, sweep)
+    for results in (tmp_path, None):
+        assert [run.metrics["test/acc"] for run in find_sweep(store, "s", results=results).runs] == [0.586]
+    (id_of_theirs,) = (
+        run.run_id for run in Reader(store).having({"stridelab.imported": "0" * 64, "stridelab.role": "sweep"})
+    )
+    other = find_sweep(store, id_of_theirs, results=tmp_path)
+    assert other.is_imported
+    assert other.folder_name.startswith("s.imported-")
+
+
+def test_a_member_that_is_nowhere_is_named_and_not_replaced(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = local_store(tmp_path, make_template(tmp_path_factory.mktemp("t")))
+    sweep = tmp_path / "sweeps" / "s"
+    for number in (1, 2):
+        record(tmp_path / "runs" / identity(number).signature, identity(number), 0.5)
+    with open_run(sweep, RunIdentity("5", "s", role="sweep", sweep="s")) as parent:
+        parent.members([identity(number).signature for number in (1, 2, 3)], uids={identity(3).signature: "f" * 32})
+    send(store, sweep)
+    found = find_sweep(store, "s", results=tmp_path)
+    assert (len(found.runs), found.missing) == (2, (identity(3).signature,))
+
+
+def test_a_store_that_is_away_or_another_does_not_hide_what_the_folders_have(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path / "runs" / identity(1).signature, identity(1), 0.5)
+    with open_run(tmp_path / "sweeps" / "s", RunIdentity("5", "s", role="sweep", sweep="s")) as parent:
+        parent.members([identity(1).signature])
+    for uri in (f"sqlite:///{tmp_path}/none.db", f"http://127.0.0.1:{free_port()}"):
+        store = Store(uri, "", "renamed")
+        for wanted in ("s", "latest"):
+            found = find_sweep(store, wanted, results=tmp_path)
+            assert [run.history("test/acc") for run in found.runs] == [[(1, 0.5)]]
+        assert read_sweep(tmp_path / "sweeps" / "s", store).name == "s"
+    assert "from the run folders" in caplog.text
+
+
+def test_only_our_own_runs_follow_a_results_folder_that_was_moved(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In one SQLite file: ours, moved; a colleague's, whose folder is gone too, is full, or was never ours."""
+    old = tmp_path / "old"
+    store = local_store(old, make_template(tmp_path_factory.mktemp("t")))
+    record(old / "runs" / "1", identity(1), 0.5)
+    send(store, old / "runs" / "1")
+    full = tmp_path / "full" / "artifacts"
+    full.mkdir(parents=True)
+    client = connect(store)
+    for name, place in (("gone", tmp_path / "gone" / "artifacts"), ("full", full)):
+        client.create_run(client.create_experiment(name, artifact_location=place.as_uri()))
+    (old / "artifacts").mkdir(exist_ok=True)
+    old.rename(tmp_path / "new")
+    moved = resolve_store(TrackingConfig(), results_dir=tmp_path / "new")
+    follow_move(moved)
+    found = dict(rows(moved, "SELECT e.name, r.artifact_uri FROM runs r JOIN experiments e USING (experiment_id)"))
+    assert found["stridelab"].startswith((tmp_path / "new" / "artifacts").as_uri())
+    assert found["gone"].startswith((tmp_path / "gone" / "artifacts").as_uri())
+    assert found["full"].startswith(full.as_uri())
+    before = rows(moved, "SELECT name, artifact_location FROM experiments ORDER BY name")
+    follow_move(moved)
+    assert rows(moved, "SELECT name, artifact_location FROM experiments ORDER BY name") == before

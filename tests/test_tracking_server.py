@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import http.server
+import json
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stridelab.tracking.find import find_run, find_sweep
+from stridelab.tracking.restore import restore
 from stridelab.tracking.run import Run, RunIdentity, open_run
 from stridelab.tracking.store import Store
 from stridelab.tracking.sync import sync
+from stridelab.training.result import Result
 from tracking_stores import (
     FLUSH_S,
     Server,
@@ -190,3 +194,111 @@ def test_nonsense_from_a_server_is_neither_believed_nor_fatal(
         with pytest.raises(ValueError, match="cannot be read"):
             find_run(Store(uri, "", "x"))
     assert not (tmp_path / "runs" / "a" / "mirror.json").exists()
+
+
+@contextmanager
+def counting(status: int, *, drip: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Answers everything with `status`; `drip`: a byte at a time, for ever. The paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", "100000" if drip else "0")
+            self.end_headers()
+            while drip and not over.is_set():
+                self.wfile.write(b" ")
+                over.wait(0.2)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    over = threading.Event()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads = True
+        listening.handle_error = lambda *_: None  # type: ignore[method-assign]
+        thread = threading.Thread(target=listening.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}", asked
+        finally:
+            over.set()
+            listening.shutdown()
+            thread.join()
+
+
+def test_a_server_that_answers_500_at_once_is_not_flooded(tmp_path: Path) -> None:
+    with counting(500) as (uri, asked):
+        mirror = mirror_of(Store(uri, "", "x"))
+        with open_run(tmp_path / "runs" / "a", identity()) as run:
+            mirror.watch(tmp_path / "runs" / "a")
+            train(run)
+        assert not mirror.flush(4)
+        assert not mirror.close(4)
+    assert len(asked) <= 16, "pauses of 0.5, 1, 2 s, in a flush too"
+
+
+def test_a_server_that_drips_is_given_up_after_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stridelab.tracking.sync.STALLED_S", 1.0)
+    with counting(200, drip=True) as (uri, asked):
+        mirror = mirror_of(Store(uri, "", "x"))
+        with open_run(tmp_path / "runs" / "a", identity()) as run:
+            mirror.watch(tmp_path / "runs" / "a")
+            train(run)
+        while not asked:
+            time.sleep(0.01)
+        began = time.monotonic()
+        assert not mirror.flush(600, patient=False)
+        assert not mirror.close(600)
+        assert time.monotonic() - began < 120, "neither waited for what it was given"
+    assert len(asked) < 10
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_password_is_said_at_once(tmp_path: Path, status: int) -> None:
+    with open_run(tmp_path / "runs" / "a", identity()):
+        pass
+    with counting(status) as (uri, asked):
+        done = sync(Store(uri, "", "x"), tmp_path, timeout_s=600)
+    assert not done.complete
+    assert "refuses this name and password" in " ".join(done.said)
+    assert len(asked) < 10
+
+
+def test_finished_runs_are_fetched_in_a_few_requests(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.utils import rest_utils
+
+    here, there, store = tmp_path / "here", tmp_path / "there", server.store("fetched")
+    for number in (1, 2):
+        folder = here / "runs" / identity(number).signature
+        digests = {f"{word}_digest": "0" * 64 for word in ("init", "batch_order", "weights")}
+        with open_run(folder, identity(number)) as run:
+            train(run)
+            for step in range(20):
+                run.image("map", np.zeros((4, 4), np.uint8), step=step)
+            run.tags({f"stridelab.{key}": value for key, value in digests.items()})
+            result = {field.name: {} if field.name == "metrics" else None for field in fields(Result)} | digests
+            (folder / "result.json").write_text(json.dumps(result))
+            run.artifact(folder / "result.json")
+        send(store, folder)
+    asked, real = list[str](), rest_utils.http_request
+    monkeypatch.setattr(
+        rest_utils, "http_request", lambda *args, **kwargs: (asked.append(str(args[1:2])), real(*args, **kwargs))[1]
+    )
+    for number in (1, 2):
+        record = find_run(store, identity(number).signature)
+        target = there / "runs" / identity(number).signature
+        assert restore(record, target, store=store)
+        assert (
+            target.joinpath("journal.jsonl").read_bytes()
+            == (here / "runs" / target.name / "journal.jsonl").read_bytes()
+        )
+        assert len(list((target / "images").iterdir())) == 20
+    assert len(asked) <= 30
+    assert sync(store, there, timeout_s=FLUSH_S).complete
+    assert len(find_run(store, identity(1).signature).history("val/acc")) == 400

@@ -61,10 +61,6 @@ SENT = "stridelab.sent"
 """Bytes of the run's journal that the store holds, and `folder.zip` when the folder itself is attached."""
 FOREIGN = "stridelab.foreign"
 """On a sweep's run: which of its runs were trained by other code or on another platform, and what differed."""
-ARGV = "stridelab.argv"
-"""On a sweep's run: the words of the command that made it, a JSON list without passwords."""
-KEYS = "stridelab.keys"
-"""On a sweep's run: the settings that its variants differ in and are named by, comma-separated: `model.strides`."""
 REPRODUCES = "stridelab.reproduces"
 """The run that this one trained again."""
 VERDICT = "stridelab.reproduce"
@@ -78,7 +74,7 @@ DATASET_CONTEXT = "mlflow.data.context"
 
 FROM_OUTSIDE = frozenset(
     {SWEEP, VARIANT, SEED, WORDS, CODE, SCIENCE, COMMIT, DIRTY, CONTINUED_FROM, MIXED_PLATFORMS, *DIGESTS}
-    | {BENCHMARK, BENCHMARK_SETUP, BENCHMARK_SESSION, PEAK_RSS, RUNS_AT_ONCE, FOREIGN, ARGV, KEYS}
+    | {BENCHMARK, BENCHMARK_SETUP, BENCHMARK_SESSION, PEAK_RSS, RUNS_AT_ONCE, FOREIGN}
     | {LOGGED_IMAGES, SOURCE_COMMIT}
 )
 """Tags that an imported run brings along, as claims of whoever made it. All others are made afresh, or left behind."""
@@ -91,6 +87,8 @@ PROVENANCE_FILE = "provenance.json"
 REQUIREMENTS_FILE = "requirements.txt"
 DIFF_FILE = "uncommitted.diff"
 TORCH_FILE = "torch.json"
+VARIANTS_FILE = "variants.json"
+"""Of a sweep: signature -> name, variant and params of each of its runs, as this sweep calls them."""
 DATA_FILE = "data.json"
 FEATURE_MAPS_FILE = "feature_maps.npz"
 FEATURE_MAPS = f"feature_maps/{FEATURE_MAPS_FILE}"
@@ -151,9 +149,27 @@ class Metric:
     A KeyError (a metric that the run lacks) or a ZeroDivisionError leaves it out."""
 
     @property
+    def is_share(self) -> bool:
+        return self.unit == "share"
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better (or nothing is said), else -1."""
+        return -1 if self.better == "lower" else 1
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """The least and the largest value there can be: an interval is cut there."""
-        return (0.0, 1.0 if self.unit == "share" else float("inf"))
+        return (0.0, 1.0 if self.is_share else float("inf"))
+
+    @property
+    def factor(self) -> float:
+        """From the stored number to the one that is shown, in `shown_unit`."""
+        return 100.0 if self.is_share else 1.0
+
+    @property
+    def shown_unit(self) -> str:
+        return "%" if self.is_share else self.unit
 
 
 def _accuracy(meaning: str, label: str = "") -> Metric:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
 from io import StringIO
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from stridelab.text import printable
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-LEAST = 12
+LEAST = 10
 """Columns for text that is wrapped, however narrow the terminal."""
 
 
@@ -26,13 +27,14 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, words: Coll
     from rich.text import Text
 
     cells = [[printable(cell) for cell in row] for row in rows]
-    found = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    found = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for heading, column in zip(headings, zip(*cells, strict=True) if cells else [()] * len(headings), strict=True):
         longest, widest = (max(map(len, texts), default=0) for texts in (heading.split(), column))
         if heading in words:
             found.add_column(Text(heading), overflow="fold", min_width=max(longest, min(widest, LEAST)))
         else:
-            found.add_column(Text(heading), justify="right", no_wrap=False, min_width=max(longest, widest))
+            lines = wrap(heading, max(longest, widest), break_on_hyphens=False)
+            found.add_column(Text("\n".join(lines)), justify="right", no_wrap=True, min_width=max(longest, widest))
     found.min_width = sum((column.min_width or 0) + 2 for column in found.columns) - 2
     for row in cells:
         found.add_row(*map(Text, row))
@@ -45,7 +47,7 @@ def as_text(rich_table: Table, *, width: int | None = None) -> str:
 
     out = StringIO()
     width = max(width, rich_table.min_width or 0) if width else 10_000
-    console = Console(file=out, width=width, color_system=None, highlight=False)
+    console = Console(file=out, width=width, color_system=None, highlight=False, force_jupyter=False)
     console.print(rich_table, crop=False)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 

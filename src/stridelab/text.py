@@ -11,7 +11,8 @@ Pair = Sequence[int]
 
 
 def human(value: float | None) -> str:
-    """Three digits, and a unit from 10,000 on; `?` for None (cannot be known), `-` for NaN (was not measured).
+    """Three digits, and a unit from 10,000 on; an int below that as it is. `?` for None (cannot be known), `-` for NaN
+    (was not measured).
 
     >>> [human(value) for value in (0.5219, 52.19, 640, 2500, 93_962, 18_120_000, None)]
     ['0.522', '52.2', '640', '2,500', '94.0 k', '18.1 M', '?']
@@ -23,7 +24,7 @@ def human(value: float | None) -> str:
     for step, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= 0.9995 * step and abs(value) >= 9999.5:
             return three_digits(value / step) + unit
-    return f"{value:,.0f}" if value == int(value) else three_digits(value)
+    return f"{value:,}" if isinstance(value, int) else three_digits(value)
 
 
 def three_digits(value: float) -> str:

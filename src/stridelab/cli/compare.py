@@ -14,6 +14,8 @@ Write the comparison of a sweep again, from what the store holds.
   stridelab compare sweep=<name or id>    another one
   stridelab compare baseline='strides=1-2-2'
                                                   differences to this variant, not to the first
+  python scripts/compare.py metric=latency/batch1_ms
+                                                  by this metric, not by test accuracy
 
 paths.results_dir= and tracking.*= as in stridelab train. Everything goes to results/reports/<sweep>/."""
 
@@ -24,26 +26,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def compare(arguments: Sequence[str]) -> None:
     from stridelab.config import load
-    from stridelab.report import print_variants, write_report
+    from stridelab.report.notebook import write_report
+    from stridelab.report.terminal import print_variants
     from stridelab.sweep.progress import screen
+    from stridelab.text import plural
     from stridelab.tracking.find import find_sweep
     from stridelab.tracking.store import resolve_store
 
-    own, overrides = split(arguments, {"sweep": "latest", "baseline": ""})
+    own, overrides = split(arguments, {"sweep": "latest", "baseline": "", "metric": ""})
     config = load(overrides)
     results = Path(config.paths.results_dir)
     store = resolve_store(config.tracking, results_dir=results)
     sweep = find_sweep(store, own["sweep"], results=results)
     folder = results / "reports" / sweep.folder_name
     console = screen()
-    print_variants(sweep, console, baseline=own["baseline"] or None)
+    baseline, metric = own["baseline"] or None, own["metric"] or None
+    comparison = print_variants(sweep, console, baseline=baseline, metric=metric)
     with console.status("writing the comparison ..."):
-        paths = write_report(sweep, folder, store=store, baseline=own["baseline"] or None)
+        paths = write_report(sweep, folder, store=store, baseline=baseline, metric=metric)
     console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
-    if sweep.missing:
-        raise ValueError(
-            f"{len(sweep.missing)} of the sweep's runs are neither in {results} nor in the store: "
-            f"{', '.join(sweep.missing)}. The table lacks them; the sweep's own command trains them again."
-        )
     if paths.problems:
         raise ValueError("the notebook did not run through: " + "; ".join(paths.problems))
+    if comparison.missing:
+        raise ValueError(f"{plural(len(comparison.missing), 'run')} of the sweep could not be read: see above.")

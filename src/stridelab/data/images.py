@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from stridelab.system.memory import give_back_freed_memory
+
 from .memory_budget import MemoryBudget
 from .pixel_range import COLOUR, Range, UnreadableError, eight_bits, kind_of, range_of
 
@@ -38,6 +40,8 @@ SCALED_PIXELS = 1 << 26
 """Most pixels that an image is scaled up to."""
 PIXEL_BYTES = 8
 """Of memory for each pixel of an image while it is read: Pillow's four, and four of its copy in another mode."""
+LARGE_BYTES = 64 << 20
+"""Of an image whose memory is given back to the system: C libraries keep what each thread frees."""
 MEMORY = MemoryBudget(512 << 20)
 """For all images that are decoded at a time; a larger one, up to Pillow's limit of pixels, is decoded alone."""
 
@@ -73,21 +77,41 @@ def read_image(
     image's values is returned instead. UnreadableError for whatever is wrong with the file.
     """
     try:
-        with Image.open(path, formats=formats()) as image, MEMORY.held(image.width * image.height * PIXEL_BYTES):
-            refuse_stretched(image.size, size)
-            kind = kind_of(image)  # of the file: loading forgets it
-            image.load()
-            for trait in traits(image):
-                note(trait)
-            plain = image if kind not in (None, COLOUR) else in_mode(image, MODES[channels])
-            if kind is not None:
-                if kind not in ranges:
-                    return range_of(plain, kind)
-                plain = in_mode(eight_bits(plain, ranges[kind]), MODES[channels])
-            turned = plain.transpose(UPRIGHT[turn]) if (turn := orientation(image)) in UPRIGHT else plain
-            return np.asarray(covering(turned, size)).reshape(*size, channels)
+        with (
+            Image.open(path, formats=formats()) as image,
+            MEMORY.held(num_bytes := image.width * image.height * PIXEL_BYTES),
+        ):
+            try:
+                return pixels_of(image, size=size, channels=channels, ranges=ranges, note=note)
+            finally:
+                image.close()  # its pixels go while their memory is still held
+                if num_bytes > LARGE_BYTES:
+                    give_back_freed_memory()
     except Exception as error:  # a file can be wrong in any way, and Pillow's plugins raise whatever comes
         raise UnreadableError(reason(path, error)) from None
+
+
+def pixels_of(
+    image: Image.Image,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    ranges: Mapping[str, Range],
+    note: Callable[[str], object],
+) -> NDArray[np.uint8] | Range:
+    """Of an image that is opened; see `read_image`."""
+    refuse_stretched(image.size, size)
+    kind = kind_of(image)  # of the file: loading forgets it
+    image.load()
+    for trait in traits(image):
+        note(trait)
+    plain = image if kind not in (None, COLOUR) else in_mode(image, MODES[channels])
+    if kind is not None:
+        if kind not in ranges:
+            return range_of(plain, kind)
+        plain = in_mode(eight_bits(plain, ranges[kind]), MODES[channels])
+    turned = plain.transpose(UPRIGHT[turn]) if (turn := orientation(image)) in UPRIGHT else plain
+    return np.array(covering(turned, size)).reshape(*size, channels)
 
 
 def in_mode(image: Image.Image, mode: str) -> Image.Image:

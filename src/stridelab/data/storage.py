@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 import weakref
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ class OnDisk:
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
         self.path, self.shape = path, shape
-        self._file = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
+        self._file = path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
+        self._place = Lock()
         self._row_bytes = math.prod(shape[1:])
 
     def __len__(self) -> int:
@@ -42,12 +43,14 @@ class OnDisk:
         return torch.from_numpy(taken).permute(0, 3, 1, 2)
 
     def _read(self, into: NDArray[np.uint8], row: int) -> None:
-        left, place = into.reshape(-1).data, row * self._row_bytes
-        while left:
-            count = os.preadv(self._file, [left], place)
-            if not count:
-                raise OSError(f"{self.path} ends before image {row + 1} of {len(self)}")
-            left, place = left[count:], place + count
+        left = into.reshape(-1).data
+        with self._place:  # Windows has no pread: the file's position is shared
+            self._file.seek(row * self._row_bytes)
+            while left:
+                count = self._file.readinto(left)
+                if not count:
+                    raise OSError(f"{self.path} ends before image {row + 1} of {len(self)}")
+                left = left[count:]
 
 
 def in_memory(pixels: NDArray[np.uint8]) -> Tensor:

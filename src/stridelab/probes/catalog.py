@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stridelab.names import METRICS, Metric
 from stridelab.tracking.journal import JOURNAL, read
 
 from .input_size import input_size_robustness
@@ -30,6 +31,10 @@ class Probe:
     better: str = ""
     """`higher`, `lower`, or empty where neither is."""
 
+    @property
+    def metric(self) -> Metric:
+        return Metric(self.unit, self.meaning, self.better)
+
 
 PROBES: dict[str, Probe] = {
     "shift_consistency": Probe(
@@ -47,6 +52,19 @@ PROBES: dict[str, Probe] = {
         "higher",
     ),
 }
+
+
+def all_metrics() -> dict[str, Metric]:
+    """METRICS, and each probe's `probe/<probe>`."""
+    found = {name: replace(probe.metric, heading=name.replace("_", " ")) for name, probe in PROBES.items()}
+    return METRICS | {PREFIX + name: metric for name, metric in found.items()}
+
+
+def metric_of(name: str) -> Metric | None:
+    """What a metric is, a probe's further values included; None of what neither table knows."""
+    if probe := probe_of(name):
+        return probe.metric
+    return METRICS.get(name)
 
 
 def probe_of(metric: str) -> Probe | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stridelab import names
+from stridelab.geometry import LayerGeometry
+from stridelab.names import METRICS, Metric
+from stridelab.probes.catalog import metric_of
 from stridelab.report import statistics
 from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import differences
+from stridelab.report.provenance import read_json
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
+from stridelab.text import plural
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
     from stridelab.tracking.mlflow_reader import RunRecord
 
 ACCURACIES = ("test/acc", "final/val_acc", "val/acc")
-"""What variants are compared by: the first of these that a finished run has."""
+"""What variants are compared by, unless asked for another: the first of these that a finished run has."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,14 @@ class Comparison:
     variants: pd.DataFrame
     """One row a variant: `table.variant_table`, `pareto`, and the paired difference to the baseline."""
     metric: str
-    """The accuracy that is compared."""
+    """What is compared: see names.METRICS."""
     baseline: str
     """The variant that the others are compared with."""
     controls: Controls
+    missing: tuple[str, ...] = ()
+    """The variant of each run of the sweep that could not be read."""
+    warnings: tuple[str, ...] = ()
+    """What is not as the sweep was asked for: runs that are missing, another baseline than its first variant."""
 
     @property
     def names(self) -> list[str]:
@@ -53,14 +63,18 @@ class Comparison:
         return {row["variant"]: row for row in records(self.variants)}
 
     @property
+    def measure(self) -> Metric:
+        return metric_of(self.metric) or Metric("", "")
+
+    @property
     def metric_text(self) -> str:
-        return {"test/acc": "test accuracy", "final/val_acc": "validation accuracy"}.get(self.metric, self.metric)
+        return self.measure.label or self.metric
 
     def shown(self, limit: int) -> list[str]:
-        """At most `limit` variants, in sweep order: the baseline, the Pareto front, then the most accurate."""
+        """At most `limit` variants, in sweep order: the baseline, the Pareto front, then the best."""
         table = self.variants
         rank = np.where(table["variant"] == self.baseline, 0, np.where(table["pareto"] == "front", 1, 2))
-        order = np.lexsort((-table[f"{self.metric}_mean"].to_numpy(), rank))  # NaN last in its rank
+        order = np.lexsort((-self.measure.sign * table[f"{self.metric}_mean"].to_numpy(), rank))  # NaN last in its rank
         return [self.names[i] for i in sorted(order[:limit])]
 
     def scores(self, metric: str) -> pd.DataFrame:
@@ -81,7 +95,7 @@ class Comparison:
         return pd.DataFrame(rows, columns=["variant", "run_id", "step", "value"])
 
     @cached_property
-    def geometries(self) -> dict[str, list[dict[str, Any]]]:
+    def geometries(self) -> dict[str, list[LayerGeometry]]:
         return geometries(self.sweep)
 
     @cached_property
@@ -108,29 +122,83 @@ def feature_maps(run: RunRecord) -> Mapping[str, NDArray[Any]]:
 def compare(sweep: SweepRecord, *, baseline: str | None = None, metric: str | None = None) -> Comparison:
     """Read a sweep's runs; the baseline is its first variant that has a result, the metric test accuracy.
 
-    Raises ValueError when the sweep has no runs or `baseline` is not a variant.
+    Raises ValueError when the sweep has no runs, `baseline` is not a variant, or no finished run has `metric`.
     """
+    sweep, planned = named(sweep)
     if not sweep.runs:
         raise ValueError(f"sweep {sweep.name} has no runs in the store, so there is nothing to compare.")
+    found = {run.tags.get(names.SIGNATURE) for run in sweep.runs}
+    lost = [*(key for key in planned if key not in found), *(key for key in sweep.missing if key not in planned)]
+    missing = tuple(planned.get(signature, signature) for signature in lost)
     runs = run_table(sweep)
-    done = runs[runs["status"] == "finished"]
-    metric = metric or next((name for name in ACCURACIES if name in done and done[name].notna().any()), "test/acc")
+    metric = _metric(runs, metric)
     if metric not in runs:
         runs[metric] = np.nan
     with_result = runs.loc[(runs["status"] == "finished") & runs[metric].notna(), "variant"]
-    baseline = baseline or next(iter([*with_result, *runs["variant"]]))
+    asked = next(iter([*planned.values(), *runs["variant"]]))
+    chosen = baseline or next(iter([*with_result, asked]))
     return Comparison(
         sweep=sweep,
         runs=runs,
-        variants=_variants(runs, metric=metric, baseline=baseline),
+        variants=_variants(runs, metric=metric, baseline=chosen),
         metric=metric,
-        baseline=baseline,
+        baseline=chosen,
         controls=check_controls(sweep, runs),
+        missing=missing,
+        warnings=tuple(_warnings(missing, baseline=chosen, asked=baseline or asked)),
     )
 
 
+def named(sweep: SweepRecord) -> tuple[SweepRecord, dict[str, str]]:
+    """The sweep with its runs under the names and parameters that it gave them itself, and all variants that it was
+    asked for, by signature: a run that another sweep trained is called there after what varied there."""
+    planned = read_json(sweep.run, names.VARIANTS_FILE)
+    try:
+        runs = [_renamed(run, planned.get(run.tags.get(names.SIGNATURE, ""))) for run in sweep.runs]
+        return replace(sweep, runs=tuple(runs)), {key: str(own["variant"]) for key, own in planned.items()}
+    except (TypeError, KeyError, AttributeError):  # from elsewhere, and not as a sweep writes it
+        return sweep, {}
+
+
+def _renamed(run: RunRecord, own: Mapping[str, Any] | None) -> RunRecord:
+    if own is None:
+        return run
+    params = {str(key): str(value) for key, value in own["params"].items()}
+    return replace(run, name=str(own["name"]), tags={**run.tags, names.VARIANT: str(own["variant"])}, params=params)
+
+
+def _warnings(missing: Sequence[str], *, baseline: str, asked: str) -> Iterator[str]:
+    if missing:
+        listed = ", ".join(f"{count} of {variant}" for variant, count in Counter(missing).items())
+        yield (
+            f"{plural(len(missing), 'run')} of this sweep {'is' if len(missing) == 1 else 'are'} missing from the "
+            f"run folders and the store ({listed}): the sweep's own command trains what is missing."
+        )
+    if baseline != asked:
+        yield f"{asked}, the first variant, has no finished run; {baseline} is the baseline in its place."
+
+
+def _metric(runs: pd.DataFrame, wanted: str | None) -> str:
+    done = runs[runs["status"] == "finished"]
+    known = [str(name) for name in done.select_dtypes("number") if "/" in str(name) and done[name].notna().any()]
+    if wanted is None:
+        return next((name for name in ACCURACIES if name in known), ACCURACIES[0])
+    choices = [name for name in known if not (name in METRICS and METRICS[name].per_variant)]
+    if wanted not in choices:
+        raise ValueError(
+            f"metric={wanted!r} is not measured in any finished run of this sweep; choose one of {', '.join(choices)}."
+        )
+    return wanted
+
+
 def load(
-    *, store: str, experiment: str, sweep: str = "latest", baseline: str | None = None, results: str = ""
+    *,
+    store: str,
+    experiment: str,
+    sweep: str = "latest",
+    baseline: str | None = None,
+    metric: str | None = None,
+    results: str = "",
 ) -> Comparison:
     """A sweep, by name or id, from the run folders in `results` and from the store at an address (relative paths
     count from this folder)."""
@@ -140,7 +208,8 @@ def load(
 
     place = resolve_store(TrackingConfig(uri=store, experiment=experiment), results_dir=Path())
     warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm in MLflow, when a notebook imports it
-    return compare(find_sweep(place, sweep, results=Path(results) if results else None), baseline=baseline)
+    found = find_sweep(place, sweep, results=Path(results) if results else None)
+    return compare(found, baseline=baseline, metric=metric)
 
 
 def _variants(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
@@ -149,6 +218,8 @@ def _variants(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame
     against = against.add_prefix("difference_").rename(columns={"difference_variant": "variant"})
     macs = table["cost/macs"] if "cost/macs" in table else np.full(len(table), np.nan)
     mean, low, high = (table[f"{metric}_{name}"] for name in ("mean", "low", "high"))
+    if (metric_of(metric) or Metric("", "")).sign < 0:
+        mean, low, high = -mean, -high, -low
     table["pareto"] = statistics.pareto(mean, cost=macs, low=low, high=high)
     table = table.merge(against, on="variant", validate="one_to_one")
     columns = [str(name) for name in table.columns]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from stridelab import names
+from stridelab.config.variants import affects_results
 from stridelab.report.provenance import settings
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 DIGESTS = {tag: names.DIGESTS[tag] for tag in (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.DATA_DIGEST)}
 """Tags that every run of one seed must share, and what they stand for."""
 COMPARED = ("model.strides", "model.padding", "model.padding_mode")
-SCIENCE = ("model.", "data.", "trainer.")
-INDIFFERENT = ("data.root", "data.download", "trainer.profiler", "trainer.timeout_min", "trainer.benchmark")
-"""Configuration keys: those whose effect a sweep is about, those that can change a result, and exceptions to that."""
+"""Settings whose effect a sweep is about."""
 SHAPES = "(the networks differ in their number of parameters)"
 
 
@@ -103,7 +102,7 @@ def _also_varied(sweep: SweepRecord) -> list[str]:
     varied = [
         key
         for key, values in settings(sweep).items()
-        if len(values) > 1 and key.startswith(SCIENCE) and key not in {*COMPARED, *INDIFFERENT}
+        if len(values) > 1 and key not in (*COMPARED, "seed") and affects_results(key)
     ]
     return [f"The variants differ in {', '.join(varied)}, not in stride and padding alone."] if varied else []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from stridelab.report.figures import FIGURES
 from stridelab.report.html import as_html
 from stridelab.report.kernel import Progress, execute
 from stridelab.report.table import write_csv
+from stridelab.text import printable
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
@@ -32,23 +34,8 @@ it reads the store that its first cell names. `comparison.runs` and `comparison.
 with.
 """
 
-SECTIONS = {
-    "How sure: paired differences": (
-        "Every variant against the baseline, seed by seed: for one seed both start from the same weights and see the "
-        "same batches, so what is common to both cancels.",
-        ["accuracy_differences"],
-    ),
-    "Accuracy and cost": ("", ["accuracy_vs_macs", "costs"]),
-    "Speed": ("", ["show_speed", "show_training_speed"]),
-    "Geometry": ("", ["geometry_ladder"]),
-    "Learning curves": ("", ["learning_curves"]),
-    "Feature maps": (
-        "The same image, layer and channels in every variant: first as they are before any training, where all "
-        "variants have the same weights, then after it.",
-        ["feature_maps_first", "feature_maps_last"],
-    ),
-}
-"""Heading -> text, and figures or tables."""
+TABLES = {"Accuracy and cost": {"Speed": ("show_speed", "show_training_speed")}}
+"""After which section of FIGURES -> heading -> tables."""
 
 
 @dataclass(frozen=True)
@@ -72,40 +59,50 @@ def write_report(
     *,
     store: Store,
     baseline: str | None = None,
+    metric: str | None = None,
     timeout_s: float = TIMEOUT_S,
     progress: Progress = lambda done, total: None,
 ) -> ReportPaths:
     """The report of `sweep` in `folder`: comparison.ipynb, comparison.html, runs.csv, variants.csv, figures/*.png.
 
     The notebook's kernel reads the sweep from the store again, so that it can be run again later by anyone.
-    Raises ValueError when `baseline` is not a variant.
+    Raises ValueError when `baseline` is not a variant or `metric` is in no finished run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    comparison = compare(sweep, baseline=baseline)
+    comparison = compare(sweep, baseline=baseline, metric=metric)
     runs = write_csv(comparison.runs, folder / "runs.csv")
     variants = write_csv(comparison.variants, folder / "variants.csv")
-    notebook = build(comparison, store, folder=folder, baseline=baseline)
+    notebook = build(comparison, store, folder=folder, baseline=baseline, metric=metric)
     problems = execute(notebook, folder=folder.resolve(), timeout_s=timeout_s, progress=progress)
     path = folder / "comparison.ipynb"
     path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
     html = folder / "comparison.html"
     html.write_text(as_html(notebook, title=f"Comparison: {sweep.name}"), encoding="utf-8")
-    figures = tuple(file for name in FIGURES if (file := folder / "figures" / f"{name}.png").exists())
+    figures = tuple(
+        file for name in FIGURES for kind in ("png", "svg") if (file := folder / "figures" / f"{name}.{kind}").exists()
+    )
     return ReportPaths(path, html, runs, variants, figures, tuple(problems))
 
 
-def build(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None) -> NotebookNode:
+def build(
+    comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None = None
+) -> NotebookNode:
     """The notebook, not yet executed."""
     code, text = v4.new_code_cell, v4.new_markdown_cell
     cells = [
-        code(_first_cell(comparison, store, folder=folder, baseline=baseline)),
+        code(_first_cell(comparison, store, folder=folder, baseline=baseline, metric=metric)),
         text(INTRODUCTION),
         text("## Variants"),
         code("report.show_variants(comparison)"),
     ]
-    for heading, (said, names) in SECTIONS.items():
+    for heading, figures in groupby(FIGURES, key=lambda name: FIGURES[name].heading):
+        shown = list(figures)
+        said = "\n\n".join(FIGURES[name].caption for name in shown if FIGURES[name].caption)
         cells.append(text(f"## {heading}\n\n{said}".rstrip()))
-        cells += [code(_call(name)) for name in names]
+        cells += [code(f'report.show_figure(comparison, "{name}")') for name in shown]
+        for other, tables in TABLES.get(heading, {}).items():
+            cells.append(text(f"## {other}"))
+            cells += [code(f"report.{name}(comparison)") for name in tables]
     cells += [
         text("## Did the variants differ in nothing else?"),
         code("report.show_controls(comparison)"),
@@ -124,12 +121,9 @@ def build(comparison: Comparison, store: Store, *, folder: Path, baseline: str |
     return notebook
 
 
-def _call(name: str) -> str:
-    return f'report.show_figure(comparison, "{name}")' if name in FIGURES else f"report.{name}(comparison)"
-
-
-def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None) -> str:
-    chosen = f"    baseline={baseline!r},\n" if baseline else ""
+def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None) -> str:
+    asked = {"baseline": baseline, "metric": metric}
+    chosen = "".join(f"    {key}={value!r},\n" for key, value in asked.items() if value)
     address = store_expression(store, folder=folder)
     imports = "import os\n\n" if address.startswith("os.") else ""
     return (
@@ -138,7 +132,7 @@ def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline:
         f"    store={address},\n"
         f"    experiment={store.experiment!r},\n"
         f"{_results(folder)}"
-        f"    sweep={comparison.sweep.run_id!r},  # {_comment(comparison.sweep.name)}\n"
+        f"    sweep={comparison.sweep.run_id!r},  # {printable(comparison.sweep.name, limit=60)}\n"
         f"{chosen})\n"
         "report.show_summary(comparison)"
     )
@@ -158,7 +152,3 @@ def store_expression(store: Store, *, folder: Path) -> str:
     if store.database is not None and folder.resolve().is_relative_to(store.database.parent.resolve()):
         return repr(f"sqlite:///{os.path.relpath(store.database.resolve(), folder.resolve())}")
     return f'os.environ["{STORE_VARIABLE}"]' if redact(store.uri) != store.uri else repr(store.uri)
-
-
-def _comment(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)[:60]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
 from stridelab.report.table import variant_of
+from stridelab.text import by, side
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
@@ -49,7 +51,10 @@ class Origin:
 
 
 def origin(sweep: SweepRecord) -> Origin:
-    facts = next((found for run in sweep.runs if (found := _json(run, names.PROVENANCE_FILE))), {})
+    """From the sweep's own run; of one that did not write it down, from the first run that it trained itself."""
+    own = [run for run in sweep.runs if run.tags.get(names.PARENT_RUN) == sweep.run_id]
+    files = (read_json(run, names.PROVENANCE_FILE) for run in (sweep.run, *own))
+    facts = next((found for found in files if found), {})
     machine = facts.get("machine") or {}
     parts = [
         machine.get("cpu"),
@@ -96,10 +101,17 @@ def settings(sweep: SweepRecord) -> dict[str, set[str]]:
     first = {variant_of(run): run for run in reversed(sweep.runs)}
     found: dict[str, set[str]] = {}
     for run in first.values():
-        for section, values in _json(run, names.CONFIG_FILE).items():
-            for name, value in values.items() if isinstance(values, dict) else ():
-                found.setdefault(f"{section}.{name}", set()).add(_text(value))
+        for key, value in _flat(read_json(run, names.CONFIG_FILE)):
+            found.setdefault(key, set()).add(_text(value))
     return found
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _text(value: Any) -> str:
@@ -113,10 +125,10 @@ def _text(value: Any) -> str:
 def _layer_text(entry: Any) -> str:
     if not isinstance(entry, list):
         return str(entry)
-    return "x".join(str(part) for part in dict.fromkeys(entry))
+    return side(entry) if len(entry) == 2 else by(entry)
 
 
-def _json(run: RunRecord, path: str) -> dict[str, Any]:
+def read_json(run: RunRecord, path: str) -> dict[str, Any]:
     try:
         found = json.loads(run.artifact(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):

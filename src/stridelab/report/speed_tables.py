@@ -7,9 +7,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from stridelab.report.display import ROWS, Page, table_page
-from stridelab.report.figures.style import compact, plain
 from stridelab.report.sentences import times
 from stridelab.report.speed import Phase, phase_of, sharing_text, widest_spread
+from stridelab.text import human, printable
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -51,13 +51,13 @@ def _cells(row: dict[str, Any], baseline: dict[str, Any], phase: Phase) -> list[
     spread, rounds = widest_spread(row), value("num_rounds")
     mark = phase.marks[row["variant"]]
     return [
-        plain(row["variant"], limit=80),
-        compact(value("forward_batch1_ms")),
+        printable(row["variant"], limit=80),
+        human(value("forward_batch1_ms")),
         ratio("forward_batch1_ms"),
-        compact(value("forward_batch1_p99_ms")),
-        compact(value("forward_batch256_images_per_s")),
+        human(value("forward_batch1_p99_ms")),
+        human(value("forward_batch256_images_per_s")),
         ratio("forward_batch256_images_per_s"),
-        compact(value("training_batch256_images_per_s")),
+        human(value("training_batch256_images_per_s")),
         ratio("training_batch256_images_per_s"),
         "-" if math.isnan(rounds) else f"{rounds:.0f}",
         "-" if math.isnan(spread) else f"{100 * spread:.1f}",
@@ -66,7 +66,7 @@ def _cells(row: dict[str, Any], baseline: dict[str, Any], phase: Phase) -> list[
 
 
 def _notes(comparison: Comparison, phase: Phase) -> list[str]:
-    notes = [HOW.format(baseline=plain(comparison.baseline)), f"On: {'; '.join(phase.setups)}."]
+    notes = [HOW.format(baseline=printable(comparison.baseline)), f"On: {'; '.join(phase.setups)}."]
     if len(phase.sessions) > 1:
         found = ", ".join(session.partition(",")[0] for session in phase.sessions)
         notes.append(f"Measured at different times ({found}): not to be compared. Measure all of them again.")
@@ -85,10 +85,10 @@ def show_training_speed(comparison: Comparison) -> Page:
         mean, sd = row.get(f"{name}_mean", math.nan), row.get(f"{name}_sd", math.nan)
         rows.append(
             [
-                plain(variant, limit=80),
+                printable(variant, limit=80),
                 str(int(row["n"])),
-                compact(mean) + ("" if math.isnan(sd) else f" \u00b1 {compact(sd)}"),
-                *[compact(row.get(f"throughput/train_timed_{what}_mean", math.nan)) for what in ("images", "s")],
+                human(mean) + ("" if math.isnan(sd) else f" \u00b1 {human(sd)}"),
+                *[human(row.get(f"throughput/train_timed_{what}_mean", math.nan)) for what in ("images", "s")],
             ]
         )
     said, left_out = sharing_text(comparison), "warm-up, validation, snapshots and tracking left out"

@@ -41,19 +41,51 @@ def sign_flip_p(differences: ArrayLike) -> float:
     >>> sign_flip_p([0.01, 0.02, 0.03])
     0.25
     """
+    low, high = _splits(differences)
+    return float((1 + np.count_nonzero((low <= 0) & (high >= 0))) / (1 + len(low)))
+
+
+def sign_flip_interval(differences: ArrayLike, *, level: float) -> tuple[float, float]:
+    """The mean differences that the sign-flip test does not refuse at `level`: its test, turned round. It holds 0 if
+    and only if `sign_flip_p` is above `level`. NaN where so few seeds can refuse nothing.
+
+    >>> sign_flip_interval([0.01, 0.02, 0.03, 0.04, 0.05, 0.06], level=0.05)
+    (0.01, 0.06)
+    """
+    low, high = _splits(differences)
+    count = math.floor(level * (1 + len(low)))  # patterns that refuse a mean just below the interval
+    if count < 1:
+        return math.nan, math.nan
+    return float(np.partition(low, count - 1)[count - 1]), float(np.partition(high, -count)[-count])
+
+
+def _splits(differences: ArrayLike) -> tuple[Floats, Floats]:
+    """Of every split of the differences into two parts (those whose sign is kept, those whose sign is flipped), the
+    lower and the higher of the two means.
+
+    With a mean m as hypothesis, flipping a part leaves a sum at least as far from zero if and only if m lies between
+    the two means: (A + B)**2 <= (A - B)**2 means A * B <= 0, for the sums A and B of the differences less m.
+    """
     d = np.asarray(differences, dtype=float)
     assert d.ndim == 1, d.shape
     assert np.isfinite(d).all(), d
-    if not d.any():
-        return 1.0
-    observed = abs(d.sum()) - 1e-9 * np.abs(d).sum()  # ties in exact arithmetic stay ties after rounding
     if d.size > EXACT_SEEDS:
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(100_000, d.size))
-        return float((1 + np.count_nonzero(np.abs(signs @ d) >= observed)) / (1 + len(signs)))
-    sums = d[:1]  # the first sign can stay fixed: |sum| is the same for a pattern and its mirror image
-    for value in d[1:]:
-        sums = np.concatenate([sums + value, sums - value])
-    return float(np.mean(np.abs(sums) >= observed))
+        kept = np.random.default_rng(0).choice([False, True], size=(100_000, d.size))
+        sums, counts = kept @ d, kept.sum(axis=1)
+    else:  # the first sign can stay: a pattern and its mirror image are one split
+        sums, counts = d[:1], np.ones(1)
+        for value in d[1:]:
+            sums, counts = np.concatenate([sums + value, sums]), np.concatenate([counts + 1, counts])
+        sums, counts = sums[counts < d.size], counts[counts < d.size]  # the split that flips nothing is counted apart
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.array([_snapped(sums, d) / counts, _snapped(d.sum() - sums, d) / (d.size - counts)])
+    means[:, (counts == 0) | (counts == d.size)] = [[-np.inf], [np.inf]]
+    return means.min(axis=0), means.max(axis=0)
+
+
+def _snapped(sums: Floats, d: Floats) -> Floats:
+    """Sums that are zero in exact arithmetic stay zero after rounding."""
+    return np.where(np.abs(sums) <= 1e-9 * np.abs(d).sum(), 0.0, sums)
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -68,6 +100,21 @@ def holm(p_values: ArrayLike) -> Floats:
     steps = p[order] * np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected
+
+
+def holm_levels(p_values: ArrayLike) -> Floats:
+    """The level at which Holm's procedure tests each of the p values: ALPHA over the number of hypotheses that are
+    still open. An interval at that level excludes 0 if and only if its verdict is DIFFERS (Serlin 1993).
+
+    >>> holm_levels([0.01, 0.04, 0.03]).round(4).tolist()
+    [0.0167, 0.025, 0.025]
+    """
+    p = np.asarray(p_values, dtype=float)
+    levels = np.full(p.shape, np.nan)
+    order = np.argsort(p, kind="stable")[: np.count_nonzero(np.isfinite(p))]
+    refused = np.count_nonzero(holm(p) < ALPHA)
+    levels[order] = ALPHA / (len(order) - np.minimum(np.arange(len(order)), refused))
+    return levels
 
 
 def seeds_needed(num_comparisons: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -143,6 +144,7 @@ def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Con
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)
         list_members(parent, agenda)
+        describe(parent, agenda)
         parent.tags({names.FOREIGN: "; ".join(f"{key}: {what}" for key, what in agenda.differences.items())})
         if outcomes is None:
             outcomes = train(agenda, launcher, mirror, console)
@@ -154,6 +156,26 @@ def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Con
             raise Incomplete("not every run finished")
         return 0
     return 1
+
+
+def describe(parent: Run, agenda: Agenda) -> None:
+    """The command, and what this sweep calls its runs: one that another sweep trained has that one's names."""
+    runs = {
+        one.identity.signature: {
+            "name": one.identity.name,
+            "variant": one.identity.variant,
+            "params": {key: str(value) for key, value in one.identity.params.items()},
+        }
+        for one in agenda.specs
+    }
+    files = {
+        names.PROVENANCE_FILE: agenda.specs[0].provenance[names.PROVENANCE_FILE],
+        names.VARIANTS_FILE: json.dumps(runs, indent=1),
+    }
+    for name, content in files.items():
+        path = agenda.folder / name
+        path.write_text(content, encoding="utf-8")
+        parent.artifact(path)
 
 
 def list_members(parent: Run, agenda: Agenda) -> None:

@@ -16,7 +16,7 @@ from stridelab import names
 from stridelab.system.memory import total_mib
 from stridelab.system.processes import usable_cores
 
-from .settings import redact
+from .settings import redact, redact_word
 from .signature import PACKAGE
 
 ENVIRONMENT = re.compile(
@@ -53,7 +53,7 @@ def provenance(package: Path = PACKAGE) -> dict[str, str]:
 
 
 def command_line() -> list[str]:
-    return [redact(word) for word in sys.argv]
+    return [redact_word(word) for word in sys.argv]
 
 
 def packages() -> dict[str, str]:
@@ -142,7 +142,8 @@ def git_state(package: Path = PACKAGE) -> dict[str, Any]:
 
 
 def git_diff(package: Path = PACKAGE) -> str:
-    """A patch of all that is not committed, new source files included; cut after 1 MB, which it then says."""
+    """A patch of all that is not committed, without passwords; of new files those of code, and of the package. Cut
+    after 1 MB, which it then says."""
     top = _source_tree(package)
     if top is None:
         return ""
@@ -160,7 +161,7 @@ def git_diff(package: Path = PACKAGE) -> str:
         if size <= MAX_DIFF_BYTES:
             parts.append(_git(top, "diff", *style, "--no-index", "--", "/dev/null", name))
             size += len(parts[-1])
-    text = "".join(parts)
+    text = "".join(redact(part, is_code=".py" in part.partition("\n")[0]) for part in _by_file("".join(parts)))
     if len(text) <= MAX_DIFF_BYTES:
         return text
     return text[:MAX_DIFF_BYTES].rpartition("\n")[0] + "\n# cut here: the whole is longer than 1 MB\n"
@@ -168,7 +169,13 @@ def git_diff(package: Path = PACKAGE) -> str:
 
 def _new_sources(top: Path) -> list[str]:
     listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
-    return [name for name in sorted(listed) if name.endswith(SOURCE_SUFFIXES) and _is_small_file(top / name)]
+    ours = PACKAGE.relative_to(top).as_posix() if PACKAGE.is_relative_to(top) else ""
+    kept = [name for name in sorted(listed) if name.endswith(".py") or (ours and name.startswith(f"{ours}/"))]
+    return [name for name in kept if name.endswith(SOURCE_SUFFIXES) and _is_small_file(top / name)]
+
+
+def _by_file(diff: str) -> list[str]:
+    return re.split(r"^(?=diff --git )", diff, flags=re.MULTILINE)
 
 
 def _is_small_file(path: Path) -> bool:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 SCHEMES = ("sqlite", "http", "https", "postgresql+psycopg2", "postgresql+psycopg", "mysql+pymysql")
 MAX_EXPERIMENT_LENGTH = 250
@@ -19,6 +25,7 @@ class TrackingConfig:
     """Of 127.0.0.1, where `stridelab ui` shows the store's pages."""
 
     def __post_init__(self) -> None:
+        remember_password(self.uri)
         check_uri(self.uri)
         check_experiment(self.experiment)
         if not 1 <= self.port <= 65535:
@@ -49,8 +56,77 @@ def check_experiment(name: str) -> None:
         )
 
 
-def redact(text: str) -> str:
-    """`text` without the passwords of the addresses in it; a name without a password may be a token."""
-    text = re.sub(r"(://[^/\s:@\"']*):[^/\s\"']*@", r"\1:***@", text)
-    text = re.sub(r"://[^/\s:@\"']+@", "://***@", text)
-    return re.sub(r"(?i)\b(password|passwd|token|secret|api_?key)=[^&\s'\"]+", r"\1=***", text)
+SECRET_KEY = r"[\w.-]*(?:password|passwd|passphrase|pwd|token|secret|api_?key|credential)[\w.-]*"
+_QUOTED = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
+_PAIR = re.compile(rf"(?i)({SECRET_KEY})([\"']?[ \t]*[=:][ \t]*)({_QUOTED}|[^\s&,;\"']+)")
+_PAIR_IN_CODE = re.compile(rf"(?i)({SECRET_KEY})([\"']?[ \t]*[=:][ \t]*)({_QUOTED})")
+_USER_AND_PASSWORD = re.compile(r"(://[^/\s:@\"']*):[^\s\"']*@")
+_USER = re.compile(r"://[^/\s:@\"']+@")
+HIDDEN = "***"
+SHORTEST_KNOWN = 4
+"""Letters of a password that is looked for wherever it stands: a shorter one would be found in words."""
+_given: set[str] = set()
+
+
+def remember_password(uri: str) -> None:
+    """Of an address that this process was given: `redact` finds it wherever it stands, be it cut in two by a space."""
+    _given.update(_passwords((uri,)))
+
+
+def redact(text: str, *, is_code: bool = False) -> str:
+    """`text` without passwords: of addresses, of keys such as token, secret, pwd and their compounds, and those that
+    this process was given, in any spelling. A name without a password may be a token. `is_code`: only literals are."""
+    for password in sorted(_given | _passwords(tuple(sys.argv)), key=len, reverse=True):
+        if len(password) >= SHORTEST_KNOWN:
+            for spelled in (password, quote(password, safe=""), quote_plus(password), json.dumps(password)[1:-1]):
+                text = text.replace(spelled, HIDDEN)
+    text = _USER_AND_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+    text = _USER.sub(f"://{HIDDEN}@", text)
+    return (_PAIR_IN_CODE if is_code else _PAIR).sub(_hide, text)
+
+
+def _hide(pair: re.Match[str]) -> str:
+    key, separator, value = pair.groups()
+    mark = value[0] if value[0] in "\"'" and value[0] == value[-1] else ""
+    return f"{key}{separator}{mark}{HIDDEN}{mark}"
+
+
+def redact_word(word: str) -> str:
+    """A whole value or `key=value`: an address in it ends where the word does, whatever its password is made of."""
+    before, separator, rest = word.partition("://")
+    if separator and _password(rest) is not None:
+        user, colon, _ = rest.partition(":")
+        hidden = f"{user}:{HIDDEN}" if colon else HIDDEN
+        return f"{redact(before)}://{hidden}@{redact(rest.rpartition('@')[2])}"
+    if (pair := re.match(rf"(?i)({SECRET_KEY})=", word)) is not None:
+        return f"{pair.group(1)}={HIDDEN}"
+    return redact(word)
+
+
+def redact_values(value: Any) -> Any:
+    """Plain data, such as a configuration, with `redact_word` at every text in it."""
+    if isinstance(value, Mapping):
+        secret = re.compile(rf"(?i){SECRET_KEY}")
+        return {
+            key: HIDDEN if isinstance(one, str) and one and secret.fullmatch(str(key)) else redact_values(one)
+            for key, one in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact_values(one) for one in value]
+    return redact_word(value) if isinstance(value, str) else value
+
+
+def _password(rest: str) -> str | None:
+    """Of the part of an address after `://`; empty when there is a name only, None when there is neither."""
+    credentials, at, _ = rest.rpartition("@")
+    user, _, password = credentials.partition(":")
+    return password if at and user and "/" not in user else None
+
+
+@lru_cache(maxsize=256)
+def _passwords(words: tuple[str, ...]) -> frozenset[str]:
+    """In words of a command: of addresses, and of keys that hold secrets."""
+    found = {_password(word.partition("://")[2]) for word in words if "://" in word}
+    found |= {unquote(one) for one in found if one}
+    pairs = (re.match(rf"(?i){SECRET_KEY}=(.*)", word, re.DOTALL) for word in words)
+    return frozenset({one for one in found if one} | {pair.group(1) for pair in pairs if pair and pair.group(1)})

@@ -106,6 +106,13 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
             raise ValueError(f"there is no store at {store.database}: nothing has been run with this results folder.")
         with closing(sqlite3.connect(f"file:{quote(str(store.database))}?mode=rw", uri=True, timeout=5)) as database:
             database.execute("PRAGMA schema_version").fetchone()
+    elif not store.uri.startswith(("http://", "https://")):
+        from sqlalchemy import create_engine
+
+        engine = create_engine(store.uri)  # an absent driver, a wrong password: said at once, as above
+        with engine.connect():
+            pass
+        engine.dispose()
     return MlflowClient(store.uri)
 
 
@@ -171,7 +178,7 @@ def remedy(error: BaseException, store: Store) -> str:
     text = f"{type(error).__name__}: {error}"
     http = store.uri.startswith(("http://", "https://"))
     for words, advice in REMEDIES:
-        if any(re.search(rf"(?<![\w.]){re.escape(word)}(?![\d])", text) for word in words):
+        if any(re.search(rf"\b{word}\b" if word.isdecimal() else re.escape(word), text) for word in words):
             if words[0] == "401" and not http:
                 continue
             return advice

@@ -12,43 +12,72 @@ from stridelab.report.figures.accuracy import accuracy_differences, accuracy_vs_
 from stridelab.report.figures.cost import costs
 from stridelab.report.figures.curves import learning_curves
 from stridelab.report.figures.feature_maps import feature_maps_first, feature_maps_last
-from stridelab.report.figures.ladder import geometry_ladder
+from stridelab.report.figures.geometry import geometry
 from stridelab.report.figures.style import NothingToDraw, drawing
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
-__all__ = ["FIGURES", "NothingToDraw", "draw", "render"]
+__all__ = ["FIGURES", "NothingToDraw", "ReportFigure", "draw", "file_name", "render"]
 
 
-class Drawing(NamedTuple):
-    function: Callable[[Comparison], Figure]
+class ReportFigure(NamedTuple):
+    function: Callable[[Comparison], Figure | str]
+    """A matplotlib figure or an SVG document. It raises NothingToDraw when data is missing."""
+    heading: str
+    """Of the section of the notebook that shows it."""
     alt: str
     """What the picture shows, for those who cannot see it."""
+    caption: str = ""
+    """A sentence above it."""
 
 
-FIGURES: dict[str, Drawing] = {
-    "accuracy_vs_macs": Drawing(accuracy_vs_macs, "Accuracy of every variant and seed against its MACs."),
-    "accuracy_differences": Drawing(accuracy_differences, "Paired accuracy differences to the baseline."),
-    "costs": Drawing(costs, "Bars: each variant's costs as multiples of the baseline's."),
-    "geometry_ladder": Drawing(geometry_ladder, "Map sizes to scale, layer by layer, for each variant."),
-    "learning_curves": Drawing(learning_curves, "Validation accuracy and training loss by epoch."),
-    "feature_maps_last": Drawing(feature_maps_last, "Feature maps of one image after training, side by side."),
-    "feature_maps_first": Drawing(feature_maps_first, "Feature maps of one image before training, side by side."),
+FIGURES: dict[str, ReportFigure] = {
+    "accuracy_differences": ReportFigure(
+        accuracy_differences,
+        "How sure: paired differences",
+        "Paired differences to the baseline.",
+        "Every variant against the baseline, seed by seed: for one seed both start from the same weights and see the "
+        "same batches, so what is common to both cancels.",
+    ),
+    "accuracy_vs_macs": ReportFigure(
+        accuracy_vs_macs, "Accuracy and cost", "Accuracy of every variant and seed against its MACs."
+    ),
+    "costs": ReportFigure(costs, "Accuracy and cost", "Bars: each variant's costs as multiples of the baseline's."),
+    "geometry": ReportFigure(geometry, "Geometry", "Map sizes to scale, layer by layer, for each variant."),
+    "learning_curves": ReportFigure(
+        learning_curves, "Learning curves", "Validation accuracy and training loss by epoch."
+    ),
+    "feature_maps_first": ReportFigure(
+        feature_maps_first,
+        "Feature maps",
+        "Feature maps of one image before training, side by side.",
+        "The same image, layer and channels in every variant: first as they are before any training, where all "
+        "variants have the same weights, then after it.",
+    ),
+    "feature_maps_last": ReportFigure(
+        feature_maps_last, "Feature maps", "Feature maps of one image after training, side by side."
+    ),
 }
-"""Name, also of the file -> function from a comparison to a figure; it raises NothingToDraw when data is missing."""
+"""Name, also of the file -> what is drawn and said, in the order of the notebook. One line here adds a figure."""
 
 
-def draw(comparison: Comparison, name: str) -> Figure:
+def draw(comparison: Comparison, name: str) -> Figure | str:
     if name not in FIGURES:
         raise ValueError(f"figure={name!r} is not known; choose one of {', '.join(FIGURES)}.")
     with drawing():
         return FIGURES[name].function(comparison)
 
 
-def render(figure: Figure) -> bytes:
-    """PNG with two pixels for each pixel shown at 100 %."""
+def render(figure: Figure | str) -> bytes:
+    """PNG with two pixels for each pixel shown at 100 %; of a drawing, its SVG."""
+    if isinstance(figure, str):
+        return figure.encode()
     buffer = BytesIO()
     with drawing():
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def file_name(name: str, content: bytes) -> str:
+    return f"{name}.svg" if content.startswith(b"<svg") else f"{name}.png"

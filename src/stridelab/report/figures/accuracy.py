@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from stridelab.names import Metric
 from stridelab.report.differences import paired
 from stridelab.report.figures.labels import Label, label_points, shifted
 from stridelab.report.figures.style import (
@@ -27,8 +28,9 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
-from stridelab.report.sentences import count_text, interval_text, p_text, seeds_text
+from stridelab.report.sentences import interval_text, p_text, seeds_text
 from stridelab.report.statistics import EXACT_SEEDS
+from stridelab.text import plural
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -37,12 +39,12 @@ ROWS = 16
 APART_PT = 20.0
 LONG_NAME = 30
 LEAST_POINTS = 0.5
-"""An axis of accuracies spans at least this many percentage points."""
+"""An axis of shares spans at least this many percentage points."""
 
 
 def accuracy_vs_macs(comparison: Comparison) -> Figure:
     """Every seed a dot, every variant's mean with its 95 % t-interval, and the Pareto front of the means."""
-    metric, look = comparison.metric, looks(comparison)
+    metric, look, factor = comparison.metric, looks(comparison), comparison.measure.factor
     known = [row for row in comparison.by_variant.values() if row["pareto"]]
     if not known:
         raise NothingToDraw(f"No finished run has both cost/macs and {metric}.")
@@ -51,25 +53,25 @@ def accuracy_vs_macs(comparison: Comparison) -> Figure:
     axes = figure.add_subplot()
     shifts = _side_by_side(named)
     dots = _seed_dots(axes, comparison, look, shifts)
-    labels = [_mean_mark(axes, row, metric, look[row["variant"]], shifts[row["variant"]]) for row in named]
+    labels = [_mean_mark(axes, row, comparison, look[row["variant"]], shift_pt=shifts[row["variant"]]) for row in named]
     for row in known:
         if row not in named:
-            axes.plot(row["cost/macs"], 100 * row[f"{metric}_mean"], "o", color=OTHER, markersize=4, zorder=1.5)
-    front = sorted((row["cost/macs"], 100 * row[f"{metric}_mean"]) for row in known if row["pareto"] == "front")
+            axes.plot(row["cost/macs"], factor * row[f"{metric}_mean"], "o", color=OTHER, markersize=4, zorder=1.5)
+    front = sorted((row["cost/macs"], factor * row[f"{metric}_mean"]) for row in known if row["pareto"] == "front")
     axes.plot(*zip(*front, strict=True), color="#9a9a9a", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
-    ends = np.array([[100 * row[f"{metric}_low"], 100 * row[f"{metric}_high"]] for row in named])
-    means = [100 * row[f"{metric}_mean"] for row in known]
-    axes.set_ylim(*around([*means, *(y for _, y in dots)], wide=ends, least=LEAST_POINTS))
+    ends = np.array([[factor * row[f"{metric}_low"], factor * row[f"{metric}_high"]] for row in named])
+    means = [factor * row[f"{metric}_mean"] for row in known]
+    axes.set_ylim(*around([*means, *(y for _, y in dots)], wide=ends, least=least(comparison)))
     _log_x(axes, np.array([row["cost/macs"] for row in known]))
     axes.set_xlabel("multiply-accumulates of one image's forward pass (MACs, log scale)")
-    axes.set_ylabel(f"{comparison.metric_text} (%)")
+    axes.set_ylabel(f"{comparison.metric_text} ({comparison.measure.shown_unit})".replace(" ()", ""))
     bottom, top = axes.get_ylim()
     notes = [
-        "Small dots: seeds. Large marks: means, with 95 % t-intervals over seeds "
+        "Small dots: seeds. Large marks: means, with 95 % t-intervals over seeds, cut at what can be "
         f"(n = {seeds_text(row['n'] for row in known)}"
         f"{', cut at the edge' if ((ends < bottom) | (ends > top)).any() else ''}).",
         "Side by side: (nearly) equal MACs." if any(shifts.values()) else "",
-        "Dashed: the variants that none beats in both mean accuracy and MACs.",
+        f"Dashed: the variants that none beats in both mean {comparison.metric_text} and MACs.",
         left_out(len(named), len(known), "are named, the others are grey"),
     ]
     headline(figure, f"{comparison.metric_text.capitalize()} against cost", note=" ".join(filter(None, notes)))
@@ -108,7 +110,7 @@ def _seed_dots(
     for name, scores in comparison.scores(comparison.metric).groupby("variant", sort=False):
         style, macs = look[str(name)], comparison.by_variant[str(name)].get("cost/macs", math.nan)
         if style.named and macs > 0:
-            values = [(macs, 100 * float(value)) for value in scores["value"]]
+            values = [(macs, comparison.measure.factor * float(value)) for value in scores["value"]]
             place = shifted(axes, x_pt=shifts[str(name)] - 7)
             x, y = np.array(values).T
             axes.scatter(x, y, s=16, linewidths=0, alpha=0.55, zorder=2, color=style.color, transform=place)
@@ -116,13 +118,22 @@ def _seed_dots(
     return found
 
 
-def _mean_mark(axes: Axes, row: dict[str, Any], metric: str, style: Look, shift_pt: float) -> Label:
-    x, y = row["cost/macs"], 100 * row[f"{metric}_mean"]
-    half, place = 100 * row[f"{metric}_high"] - y, shifted(axes, x_pt=shift_pt)
-    if math.isfinite(half):
-        axes.errorbar(x, y, yerr=half, color=style.color, elinewidth=1.4, capsize=3, zorder=3, transform=place)
+def _mean_mark(axes: Axes, row: dict[str, Any], comparison: Comparison, style: Look, *, shift_pt: float) -> Label:
+    factor, place = comparison.measure.factor, shifted(axes, x_pt=shift_pt)
+    y, low, high = (factor * row[f"{comparison.metric}_{key}"] for key in ("mean", "low", "high"))
+    x = row["cost/macs"]
+    if math.isfinite(low):
+        ends = [[y - low], [high - y]]
+        axes.errorbar(x, y, yerr=ends, color=style.color, elinewidth=1.4, capsize=3, zorder=3, transform=place)
     axes.plot(x, y, style.marker, color=style.color, markersize=9, markeredgecolor="white", zorder=4, transform=place)
     return Label(x, y, plain(row["variant"]), style.color, shift_pt)
+
+
+def least(comparison: Comparison) -> float:
+    """What an axis spans at least, in the shown unit."""
+    if comparison.measure.is_share:
+        return LEAST_POINTS
+    return 1e-3 * abs(comparison.by_variant[comparison.baseline][f"{comparison.metric}_mean"]) or 1e-9
 
 
 def _log_x(axes: Axes, values: NDArray[np.float64]) -> None:
@@ -139,33 +150,39 @@ def _log_x(axes: Axes, values: NDArray[np.float64]) -> None:
 
 def accuracy_differences(comparison: Comparison) -> Figure:
     """Paired differences to the baseline: every seed a dot, the mean with its 95 % t-interval, and the verdict."""
-    others = [name for name in comparison.names if comparison.by_variant[name]["difference_p"] >= 0]
+    others = [name for name in comparison.names if comparison.by_variant[name]["difference_seeds"] > 0]
     rows = [comparison.by_variant[name] for name in comparison.shown(ROWS + 1) if name in others]
     if not rows:
         raise NothingToDraw("No variant shares a finished seed with the baseline.")
-    look, names = looks(comparison), [row["variant"] for row in rows]
-    draws = 100 * paired(comparison.runs, metric=comparison.metric, baseline=comparison.baseline)[names]
+    look, names, factor = looks(comparison), [row["variant"] for row in rows], comparison.measure.factor
+    draws = factor * paired(comparison.runs, metric=comparison.metric, baseline=comparison.baseline)[names]
     figure = new_figure(1.6 + (0.42 if len(rows) <= 8 else 0.3) * len(rows))
     axes = figure.add_subplot()
-    ends = np.array([[100 * row["difference_low"], 100 * row["difference_high"]] for row in rows])
-    axes.set_xlim(*around([0.0, *draws.to_numpy(dtype=float).ravel()], wide=ends, least=LEAST_POINTS))
+    ends = np.array([[factor * row["difference_low"], factor * row["difference_high"]] for row in rows])
+    axes.set_xlim(*around([0.0, *draws.to_numpy(dtype=float).ravel()], wide=ends, least=least(comparison)))
     for y, row in enumerate(rows):
-        _forest_row(axes, y, row, draws[row["variant"]].dropna().to_numpy(dtype=float), look[row["variant"]])
-    _forest_axes(axes, names, [_forest_text(row) for row in rows])
+        values = draws[row["variant"]].dropna().to_numpy(dtype=float)
+        _forest_row(axes, y, row, values, look[row["variant"]], factor=factor)
+    _forest_axes(axes, names, [_forest_text(row, comparison.measure) for row in rows])
     test = "exact" if max(row["difference_seeds"] for row in rows) <= EXACT_SEEDS else "sampled"
-    axes.set_xlabel(f"difference in {comparison.metric_text} to {plain(comparison.baseline)} (percentage points)")
+    unit = "percentage points" if comparison.measure.is_share else comparison.measure.unit
+    unit = f" ({unit})" if unit else ""
+    axes.set_xlabel(f"difference in {comparison.metric_text} to {plain(comparison.baseline)}{unit}")
     headline(
         figure,
         "Paired differences, seed by seed",
-        note="Dots: one seed's difference. Marker and line: mean and 95 % t-interval (an arrow where it leaves the "
-        f"picture). p: {test} sign-flip test, Holm-corrected over {count_text(len(others), 'comparison')}. Intervals "
+        note="Dots: one seed's difference. Marker and line: mean and 95 % interval (an arrow where it leaves the "
+        f"picture): of the test, where there is a p ({test} sign flips, Holm-corrected over "
+        f"{plural(len(others), 'comparison')}), and Student's where the seeds are too few for one. Intervals "
         f"tell of seeds, not of the choice of test images. {left_out(len(rows), len(others), 'are shown')}",
     )
     return figure
 
 
-def _forest_row(axes: Axes, y: int, row: dict[str, Any], draws: NDArray[np.float64], style: Look) -> None:
-    mean, low, high = (100 * row[f"difference_{key}"] for key in ("mean", "low", "high"))
+def _forest_row(
+    axes: Axes, y: int, row: dict[str, Any], draws: NDArray[np.float64], style: Look, *, factor: float
+) -> None:
+    mean, low, high = (factor * row[f"difference_{key}"] for key in ("mean", "low", "high"))
     axes.scatter(draws, np.full(len(draws), y + 0.24), s=14, color=style.color, alpha=0.55, linewidths=0, zorder=2)
     if math.isfinite(low):
         axes.plot([low, high], [y, y], color=style.color, linewidth=1.6, zorder=3)
@@ -176,10 +193,10 @@ def _forest_row(axes: Axes, y: int, row: dict[str, Any], draws: NDArray[np.float
             axes.plot(edge, y, head, color=style.color, markersize=6, clip_on=False, zorder=5)
 
 
-def _forest_text(row: dict[str, Any]) -> str:
-    estimate = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"])
-    n, p = row["difference_seeds"], p_text(row["difference_p_holm"])
-    return f"{estimate}   n={n:.0f}  {p}  {row['difference_verdict']}"
+def _forest_text(row: dict[str, Any], metric: Metric) -> str:
+    estimate = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], metric)
+    p = f"{p_text(row['difference_p_holm'])}  " if row["difference_p_holm"] >= 0 else ""
+    return f"{estimate}   n={row['difference_seeds']:.0f}  {p}{row['difference_verdict']}"
 
 
 def _forest_axes(axes: Axes, names: Sequence[str], texts: Sequence[str]) -> None:

@@ -15,7 +15,6 @@ from stridelab.report.figures.style import (
     INK,
     Look,
     NothingToDraw,
-    compact,
     headline,
     left_out,
     looks,
@@ -24,6 +23,7 @@ from stridelab.report.figures.style import (
 )
 from stridelab.report.sentences import times
 from stridelab.report.speed import column_of, measured_how
+from stridelab.text import human
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -34,7 +34,7 @@ COSTS = {
     "memory/saved_activations_mib": "Saved activations a batch, MiB",
     "throughput/train_images_per_s": "Training speed, images/s (more is better)",
     "latency/batch1_ms": "Latency of one image, ms",
-    "memory/peak_rss_mib": "Peak resident memory, MiB",
+    "memory/peak_mib": "Peak memory, MiB",
 }
 """Metric -> panel title, in panel order."""
 ALONE = {
@@ -93,7 +93,7 @@ def _ratio_bars(axes: Axes, ratios: NDArray[np.float64], styles: list[Look]) -> 
 def _values(axes: Axes, ratios: NDArray[np.float64], values: NDArray[np.float64]) -> None:
     """Two columns of text right of the bars: the multiple and the value."""
     for y, (ratio, value) in enumerate(zip(ratios, values, strict=True)):
-        for x, text in ((0.78, times(ratio)), (1.0, compact(value))):
+        for x, text in ((0.78, times(ratio)), (1.0, human(value))):
             axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stridelab import names
 from stridelab.report.comparison import feature_maps
 from stridelab.report.figures.style import GREY, NothingToDraw, headline, looks, new_figure, plain, tick
-from stridelab.report.table import side_text
+from stridelab.text import by, side
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -174,10 +174,8 @@ def _scale(values: NDArray[np.float32]) -> Scale:
 
 
 def _caption(comparison: Comparison, variant: str, layer: str, maps: NDArray[np.float32]) -> str:
-    text = f"{maps.shape[1]}x{maps.shape[2]}"
-    known = {entry["name"]: entry for entry in comparison.geometries.get(variant, [])}
-    field = known.get(layer, {}).get("receptive_field")
-    return f"{text}, RF {side_text(field)}" if field else text
+    known = {entry.name: entry.receptive_field for entry in comparison.geometries.get(variant, [])}
+    return f"{by(maps.shape[1:])}, RF {side(known[layer])}" if known.get(layer) else by(maps.shape[1:])
 
 
 def _draw_image(axes: Axes, maps: Maps, image: int) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
+
+from stridelab.text import human, printable
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -108,36 +108,13 @@ def wrapped(note: str, figure: Figure) -> str:
 
 
 def plain(text: object, *, limit: int = 44) -> str:
-    """One printable line; too long a name loses its middle."""
-    line = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in str(text))
-    return line if len(line) <= limit else f"{line[: limit // 2]}...{line[-(limit // 2 - 3) :]}"
-
-
-def compact(value: float, _position: object = None) -> str:
-    """Three digits and a unit step: 18.1 M, 945, 0.52.
-
-    >>> compact(18_120_000), compact(945.2), compact(0.5219), compact(93_962), compact(0)
-    ('18.1 M', '945', '0.522', '94.0 k', '0')
-    """
-    if not math.isfinite(value):
-        return "-"
-    for step, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if abs(value) >= 0.9995 * step:
-            divisor = 1e3 if unit == " k" else step
-            return f"{three_digits(value / divisor)}{unit}"
-    return three_digits(value)
-
-
-def three_digits(value: float) -> str:
-    if value == 0:
-        return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value) * 1.0005)))
-    return f"{value:,.{min(decimals, 6)}f}"
+    """A name in a figure: see text.printable."""
+    return printable(text, limit=limit)
 
 
 def tick(value: float, _position: object = None) -> str:
-    """As `compact`, without zeros that say nothing: 20 M, 0.5."""
-    number, _, unit = compact(value).partition(" ")
+    """As `human`, without zeros that say nothing: 20 M, 0.5."""
+    number, _, unit = human(value).partition(" ")
     number = number.rstrip("0").rstrip(".") if "." in number else number
     return f"{number} {unit}".rstrip()
 
