@@ -22,6 +22,7 @@ from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
 from stridelab.sweep.progress import Board
 from stridelab.sweep.task import WAIT, Listener, Outcome, Task
 from stridelab.text import duration
+from tracking_stores import leave_result
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -133,12 +134,12 @@ def test_a_finished_run_is_kept_and_a_forced_one_gets_a_folder_of_its_own(tmp_pa
     assert first == tmp_path / "abc"
     first.mkdir()
     assert choose_folder(tmp_path, "abc", force=True) == first  # unfinished: continued
-    (first / "result.json").write_text("{}")
+    leave_result(first)
     assert choose_folder(tmp_path, "abc", force=False) == first
     second = choose_folder(tmp_path, "abc", force=True)
     assert second == tmp_path / "abc.2"
     second.mkdir()
-    (second / "result.json").write_text("{}")
+    leave_result(second)
     assert choose_folder(tmp_path, "abc", force=True) == tmp_path / "abc.3"
 
 

@@ -9,8 +9,8 @@ import pytest
 from stridelab.tracking.find import find_run
 from stridelab.tracking.journal import JOURNAL, last, read
 from stridelab.tracking.run import amend, open_run
-from stridelab.tracking.status import RESULT, read_status, repair, settle
-from tracking_stores import identity, local_store, make_template, rows, send, stored_points
+from stridelab.tracking.status import read_status, repair, settle
+from tracking_stores import identity, leave_result, local_store, make_template, rows, send, stored_points
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def test_a_finished_run_takes_more_and_is_still_finished_when_it_was(tmp_path: P
     store, folder = local_store(tmp_path, template), tmp_path / "runs" / "a"
     with open_run(folder, identity()) as run:
         run.metrics({"val/acc": 0.5}, step=1)
-    (folder / RESULT).write_text("{}")
+    leave_result(folder)
     send(store, folder)
     before = find_run(store)
     ended = rows(store, "SELECT status, end_time FROM runs")

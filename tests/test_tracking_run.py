@@ -207,7 +207,7 @@ def test_runs_that_were_cut_off_are_settled(tmp_path: Path) -> None:
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from tracking_stores import identity
+from tracking_stores import identity, leave_result
 from stridelab.system.files import write_json_atomic
 from stridelab.tracking.run import open_run
 opened = []
@@ -216,7 +216,7 @@ for number, leaves_result in ((1, False), (2, True)):
     run = opened[-1].__enter__()
     run.metrics({{"val/acc": 0.5}}, step=0)
     if leaves_result:
-        write_json_atomic(run.folder / "result.json", {{}})
+        leave_result(run.folder)
 os._exit(9)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9

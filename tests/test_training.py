@@ -213,6 +213,7 @@ def test_enlarging_repeats_pixels() -> None:
 
 def test_a_replaced_file_is_the_new_one_and_leaves_nothing_beside(tmp_path: Path) -> None:
     target = tmp_path / "folder" / "file"
+    target.parent.mkdir()
     write_atomic(target, b"old")
     write_atomic(target, b"new")
     assert target.read_bytes() == b"new"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stridelab import names
 from stridelab.config import Config
@@ -20,7 +20,7 @@ from stridelab.tracking.journal import JOURNAL
 from stridelab.tracking.provenance import platform_difference, platform_of, stored_platform, torch_facts
 from stridelab.tracking.run import Run, RunIdentity, open_run
 from stridelab.tracking.settings import redact_values
-from stridelab.tracking.status import FINISHED, RESULT, status_of
+from stridelab.tracking.status import FINISHED, RESULT, read_result, set_aside_bad_result, status_of
 
 if TYPE_CHECKING:
     from stridelab.data.splits import Data
@@ -44,25 +44,35 @@ class RunSpec:
 
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
-    """Read and check the data, so that every run after finds them sound."""
+    """Read and check the data, and the checkpoint that training starts from, so that every run after finds them
+    sound."""
     from stridelab.data.load import load
 
-    return load(config.data, progress=progress).spec
+    data = load(config.data, progress=progress)
+    if config.ckpt_path is not None:
+        from stridelab.training.checkpoints import refuse_unfit_checkpoint
+
+        refuse_unfit_checkpoint(Path(config.ckpt_path), config.trainer, count=len(data.train))
+    return data.spec
 
 
 def run(spec: RunSpec, *, progress: Progress) -> Result:
     """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
     from stridelab.data.load import load
+    from stridelab.tracking.loaded_code import refuse_other_code
     from stridelab.training import Result
     from stridelab.training.fit import fit
 
     config = spec.config
     with open_run(spec.folder, spec.identity) as record, status_told(record):
+        if aside := set_aside_bad_result(spec.folder):
+            progress({"said": aside})
         if (finished := read_result(spec.folder)) is not None:
             record.artifact(spec.folder / RESULT)
             return Result(**finished)
         point("run.opened")
+        refuse_other_code(spec.identity.tags.get(names.CODE, ""))
         data = load(config.data, checked=bool(spec.data_digest), progress=progress)
         refuse_other_data(spec, data.spec)
         tell_other_platform(record, spec, progress)
@@ -153,12 +163,6 @@ def cost(layers: Sequence[LayerGeometry]) -> dict[str, float]:
         "cost/receptive_field_px": field and max(field),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
-
-
-def read_result(folder: Path) -> Mapping[str, Any] | None:
-    """What a finished run left; None when it has not finished."""
-    path = folder / RESULT
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def probe(spec: RunSpec, *, progress: Progress) -> Mapping[str, float]:

@@ -140,7 +140,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
     save_sealed(path, {"stridelab": {"owner": "", "epoch": 1}, "x": Payload()})
     with pytest.raises(ValueError, match="can be read safely"):
         owner_of(path)
-    start = starting_point(tmp_path, owner="", given=None, epochs=3)
+    start = starting_point(tmp_path, owner="", given=None)
     assert start.path is None
     assert not (tmp_path / "ran").exists()
     pickle.dumps(Payload())  # it would have

@@ -17,7 +17,7 @@ from stridelab.system.files import read_json
 from stridelab.tracking.provenance import git_state, platform_difference, platform_of, provenance, stored_platform
 from stridelab.tracking.run import IDENTITY, RunIdentity
 from stridelab.tracking.signature import code_digest, signature
-from stridelab.tracking.status import DIVERGED, RESULT, read_status, read_tag
+from stridelab.tracking.status import DIVERGED, RESULT, read_result, read_status, read_tag
 
 
 @dataclass(frozen=True)
@@ -172,4 +172,4 @@ def named(signature: str, number: int) -> str:
 
 
 def is_finished(folder: Path) -> bool:
-    return (folder / RESULT).exists()
+    return read_result(folder) is not None

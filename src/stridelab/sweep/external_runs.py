@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stridelab import names
-from stridelab.run import RunSpec, read_result
+from stridelab.run import RunSpec
 from stridelab.tracking.journal import JOURNAL, is_live
-from stridelab.tracking.status import read_status, read_tag
+from stridelab.tracking.status import read_result, read_status, read_tag
 from stridelab.training import Result
 
 from .progress import Board

@@ -123,7 +123,7 @@ def read_data_specs(
     found: dict[DataConfig, DataSpec] = {}
     with Decoding(console or screen()) as decoding:
         for config in configs:
-            if config.data not in found:
+            if config.data not in found or config.ckpt_path is not None:
                 found[config.data] = call(launcher, Task(prepare, (config,)), decoding.event)
     return found
 

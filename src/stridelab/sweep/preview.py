@@ -13,8 +13,9 @@ from stridelab.config import Config
 from stridelab.data.contents import contents_of
 from stridelab.geometry import totals
 from stridelab.plan import Variant
-from stridelab.run import RunSpec, read_result
+from stridelab.run import RunSpec
 from stridelab.text import duration
+from stridelab.tracking.status import read_result
 
 from .agenda import Agenda
 

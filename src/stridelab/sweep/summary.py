@@ -14,7 +14,7 @@ from stridelab.names import NOTE
 from stridelab.tracking.find import read_sweep
 from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
 from stridelab.tracking.run import Run
-from stridelab.tracking.status import FINISHED, RESULT
+from stridelab.tracking.status import FINISHED, read_result
 from stridelab.tracking.store import analyze
 from stridelab.tracking.sync import Mirror
 
@@ -69,7 +69,7 @@ def measure_speed(agenda: Agenda, console: Console) -> None:
     """What `trainer.benchmark` asks for, unless all finished runs have it, from one session."""
     from stridelab.benchmark.session import Finished, is_measured, measure_runs
 
-    specs = [spec for spec in agenda.specs if spec.config.trainer.benchmark and (spec.folder / RESULT).exists()]
+    specs = [spec for spec in agenda.specs if spec.config.trainer.benchmark and read_result(spec.folder) is not None]
     runs = [Finished(spec.identity.variant, spec.config, spec.folder) for spec in specs]
     if runs and not is_measured(runs):
         measure_runs(runs, console)
@@ -143,8 +143,6 @@ def describe_sweep(agenda: Agenda, parent: Run, mirror: Mirror) -> None:
 
 def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> None:
     """The numbers of a run that stands alone."""
-    from stridelab.run import read_result
-
     for spec in agenda.specs:
         if (result := read_result(spec.folder)) is None:
             continue

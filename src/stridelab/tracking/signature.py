@@ -48,10 +48,14 @@ def _check(value: object, *, at: str) -> None:
             )
 
 
+def training_sources() -> list[Path]:
+    return sorted(path for room in TRAINING_CODE for path in (PACKAGE / room).rglob("*.py"))
+
+
 @cache
 def code_digest() -> str:
     """SHA-256 over the sources that train. Taken once a process: what is loaded does not change any more."""
-    return digest_files(PACKAGE, (path for room in TRAINING_CODE for path in (PACKAGE / room).rglob("*.py")))
+    return digest_files(PACKAGE, training_sources())
 
 
 def digest_files(root: Path, paths: Iterable[Path]) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from stridelab import names
+from stridelab.system.files import read_json
+from stridelab.training import Result
 
 from .journal import JOURNAL, TERMINAL, Journal, damage, is_live, last, records
 from .staging import clear
@@ -53,11 +57,29 @@ def read_tag(folder: Path, key: str) -> str:
     return found[-1] if found else ""
 
 
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What a finished run left; None when it has not finished, or its file is not whole."""
+    content = read_json(folder / RESULT)
+    known = {field.name for field in fields(Result)}
+    sound = isinstance(content, dict) and set(content) == known and isinstance(content["metrics"], dict)
+    return content if sound else None
+
+
+def set_aside_bad_result(folder: Path) -> str:
+    """Rename a `result.json` that is no result (a power cut leaves an empty one, a bad disk half of one); what was
+    done about it, empty when nothing was."""
+    path = folder / RESULT
+    if not path.exists() or read_result(folder) is not None:
+        return ""
+    path.replace(path.with_name(f"{RESULT}.bad"))
+    return f"{path} was no whole result; it is put aside as {RESULT}.bad, and the run goes on."
+
+
 def settle(folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | None = None) -> bool:
     """Record how a run ended whose process died without a word; one that left its result is finished, whatever killed
     it. False when it did say, or is alive."""
     assert status in TERMINAL, status
-    done = (folder / RESULT).exists()
+    done = read_result(folder) is not None
     if not is_open(folder, done=done) or is_live(folder / JOURNAL):
         return False
     try:

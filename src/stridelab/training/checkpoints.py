@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from stridelab.system.files import PARTIAL, replacement
 from stridelab.system.points import point
 
 from .checksummed import read_sealed, seal
+from .settings import TrainerConfig
 
 KEPT = 2
 PATTERN = "epoch-*.ckpt"
@@ -89,9 +91,9 @@ class Start:
     """What a person should know: files that could not be used."""
 
 
-def starting_point(folder: Path, *, owner: str, given: str | None, epochs: int) -> Start:
+def starting_point(folder: Path, *, owner: str, given: str | None) -> Start:
     """The newest sound checkpoint of this very run in `folder`, by epoch and not by date; else the one `given`.
-    A damaged file is put aside, and so is one of another run. ValueError when the given one does not fit."""
+    A damaged file is put aside, and so is one of another run."""
     for partial in folder.glob(f"*{PARTIAL}"):
         partial.unlink()
     said: list[str] = []
@@ -111,10 +113,41 @@ def starting_point(folder: Path, *, owner: str, given: str | None, epochs: int) 
         return Start(path, mark["epoch"], own=True, said=tuple(said))
     if given is None:
         return Start(said=tuple(said))
-    epoch = owner_of(Path(given))["epoch"]
-    if epoch > epochs:
-        raise ValueError(f"ckpt_path={given} is of epoch {epoch}, past trainer.max_epochs={epochs}.")
-    return Start(Path(given), epoch, said=tuple(said))
+    return Start(Path(given), owner_of(Path(given))["epoch"], said=tuple(said))
+
+
+def refuse_unfit_checkpoint(path: Path, config: TrainerConfig, *, count: int) -> None:
+    """ValueError unless training as `config` says, on `count` images, can go on from a checkpoint of another run."""
+    content = read_checkpoint(path)
+    epoch = content[OWNER]["epoch"]
+    if epoch >= config.max_epochs:
+        raise ValueError(
+            f"ckpt_path={path} is of the end of epoch {epoch}, and trainer.max_epochs={config.max_epochs}: nothing is "
+            f"left to train; give trainer.max_epochs={epoch + 1} or more."
+        )
+    num_steps = math.ceil(count / config.images_a_step) * config.max_epochs
+    wanted, known = schedule_of(config, num_steps), stored_schedule(content)
+    if wanted != known:
+        raise ValueError(
+            f"ckpt_path={path} was trained with {known}; this run has {wanted}. A run goes on with the schedule "
+            f"that it began with; only trainer.schedule=constant does not depend on trainer.max_epochs."
+        )
+
+
+def schedule_of(config: TrainerConfig, num_steps: int) -> str:
+    over = "" if config.schedule == "constant" else f" over {num_steps:,} steps"
+    return f"trainer.schedule={config.schedule}{over}, trainer.lr={config.lr:g}"
+
+
+def stored_schedule(content: Mapping[str, Any]) -> str:
+    """As `schedule_of`, from the state of PyTorch's scheduler."""
+    state = content["lr_schedulers"][0]
+    if "total_steps" in state:
+        lr = content["optimizer_states"][0]["param_groups"][0]["max_lr"]
+        return f"trainer.schedule=one_cycle over {state['total_steps'] - 1:,} steps, trainer.lr={lr:g}"
+    lr = state["base_lrs"][0]
+    over = f"cosine over {state['T_max']:,} steps" if "T_max" in state else "constant"
+    return f"trainer.schedule={over}, trainer.lr={lr:g}"
 
 
 def name_of(epoch: int) -> str:
@@ -126,6 +159,10 @@ def by_epoch(folder: Path) -> list[Path]:
 
 
 def owner_of(path: Path) -> Mapping[str, Any]:
+    return read_checkpoint(path)[OWNER]  # type: ignore[no-any-return]
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """ValueError when the file is damaged, is not ours, or holds more than plain data."""
     archive = io.BytesIO(read_sealed(path))
     try:
@@ -134,4 +171,4 @@ def owner_of(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path} is not a checkpoint that can be read safely: {error}") from None
     if not isinstance(content, dict) or set(content.get(OWNER, ())) != {"owner", "epoch"}:
         raise ValueError(f"{path} is not a checkpoint of Stridelab.")
-    return content[OWNER]  # type: ignore[no-any-return]
+    return content

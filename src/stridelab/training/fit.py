@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 
 from stridelab import names
@@ -21,7 +22,7 @@ from stridelab.models.build import build
 from stridelab.system.memory import MIB
 from stridelab.system.points import point
 
-from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, starting_point
+from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, refuse_unfit_checkpoint, starting_point
 from .feature_maps import FeatureMaps
 from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
@@ -57,7 +58,9 @@ def fit(
     began = perf_counter()
     prepare_process(config)
     checkpoints = recorder.folder / "checkpoints"
-    start = starting_point(checkpoints, owner=owner, given=ckpt_path, epochs=config.max_epochs)
+    start = starting_point(checkpoints, owner=owner, given=ckpt_path)
+    if ckpt_path is not None and not start.own:
+        refuse_unfit_checkpoint(Path(ckpt_path), config, count=len(data.train))
     tell(start, recorder, progress)
     peak = PeakMemory.start(device_of(config))
     recorder.tags({names.PEAK_RSS: peak.meaning})
@@ -171,7 +174,7 @@ def trainer_of(config: TrainerConfig, folder: Path, *, callbacks: list[pl.Callba
         profiler=config.profiler and PROFILERS[config.profiler](dirpath=folder, filename="profile"),
         default_root_dir=folder,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],  # whatever a cluster's variables say
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -26,6 +26,7 @@ def prepare_process(config: TrainerConfig) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
     # Lightning 2.6 asks PyTorch in a way that PyTorch 2.14 deprecates, many times a run; nobody who trains can mend it.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    warnings.filterwarnings("ignore", ".*`srun` command is available")  # nor is a cluster's where a run is not its job
     # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -93,6 +93,8 @@ class TrainerConfig:
             raise ValueError(f"trainer.timeout_min={self.timeout_min} must be greater than 0, or null.")
         for name in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
             require_share(name, getattr(self, name))
+        if not self.limit_train_batches:
+            raise ValueError(f"trainer.limit_train_batches={self.limit_train_batches} leaves nothing to train on.")
 
     @property
     def images_a_step(self) -> int:

@@ -21,7 +21,9 @@ def in_process(config: Config, num_runs: int) -> InProcessLauncher:
 class InProcessLauncher:
     jobs = 1
 
-    def warm_up(self) -> None: ...
+    def warm_up(self) -> None:
+        """Load now all that trains: a debugging session is long, and files are edited in it."""
+        import stridelab.tracking.loaded_code  # noqa: F401
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
         outcomes: list[Outcome] = []

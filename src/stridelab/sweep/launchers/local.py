@@ -21,7 +21,7 @@ from stridelab.tracking.status import BUSY, KILLED, TIMED_OUT
 from ..task import NOT_STARTED, SILENT, Event, Listener, Outcome, Task, cause_of_death
 from ..worker import run_task
 
-PRELOAD = ("stridelab.run", "stridelab.training.fit", "stridelab.sweep.worker")
+PRELOAD = ("stridelab.tracking.loaded_code", "stridelab.run", "stridelab.training.fit", "stridelab.sweep.worker")
 LISTEN_S = 0.2
 START_TRIES = 10
 

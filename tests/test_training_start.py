@@ -1,0 +1,146 @@
+"""Where training starts, and what is refused instead of being reported as a result."""
+
+from __future__ import annotations
+
+import gc
+import os
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+from stridelab.config import load
+from stridelab.data.load import load as load_data
+from stridelab.data.splits import Data
+from stridelab.tracking.status import RESULT, read_result, set_aside_bad_result
+from stridelab.training.checkpoints import refuse_unfit_checkpoint
+from stridelab.training.checksummed import read_sealed
+from stridelab.training.memory import measured_saved_bytes
+from stridelab.training.settings import TrainerConfig
+from test_training import timeless, train
+from tracking_stores import leave_result
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return load_data(load(["data.train_size=400", "data.val_size=100"]).data)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_checkpoint_with_nothing_left_to_train_is_no_result(tmp_path: Path, data: Data, epochs: int) -> None:
+    """It would show the accuracy of the run that it is from, under another seed's name."""
+    train(tmp_path / "first", data, "trainer.schedule=constant")
+    given = tmp_path / "first" / "checkpoints" / "epoch-0002.ckpt"
+    with pytest.raises(ValueError, match=r"end of epoch 2, .*nothing is left to train; give trainer.max_epochs=3"):
+        train(tmp_path / "next", data, f"trainer.max_epochs={epochs}", "seed=4", f"ckpt_path='{given}'")
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("trainer.limit_train_batches=0", "leaves nothing to train on"),
+        ("trainer.limit_train_batches=0.0", "leaves nothing to train on"),
+        ("trainer.limit_train_batches=0.1", "of 7 batches is less than one"),
+        ("trainer.overfit_batches=0.01", "of 7 batches is less than one"),
+    ],
+)
+def test_an_untrained_network_is_no_result(tmp_path: Path, data: Data, override: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        train(tmp_path, data, override)
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_a_schedule_with_a_length_is_not_continued_past_it(tmp_path: Path, data: Data, schedule: str) -> None:
+    """One-cycle would crash in PyTorch, and a cosine would silently rise again."""
+    train(tmp_path / "first", data, f"trainer.schedule={schedule}")
+    given = tmp_path / "first" / "checkpoints" / "epoch-0002.ckpt"
+    more = (f"trainer.schedule={schedule}", "trainer.max_epochs=4", f"ckpt_path='{given}'")
+    with pytest.raises(
+        ValueError, match=rf"{schedule} over 14 steps.*{schedule} over 28 steps.*only trainer.schedule=c"
+    ):
+        train(tmp_path / "next", data, *more)
+    with pytest.raises(ValueError, match=rf"trained with trainer.schedule={schedule} over 14"):
+        train(tmp_path / "next", data, *more[1:], "trainer.schedule=constant")
+
+
+def test_a_constant_schedule_is_continued_as_if_it_had_never_ended(tmp_path: Path, data: Data) -> None:
+    constant = ("trainer.schedule=constant", "trainer.lr=0.05")
+    whole, _ = train(tmp_path / "whole", data, *constant, "trainer.max_epochs=4")
+    train(tmp_path / "first", data, *constant, "trainer.max_epochs=2")
+    given = tmp_path / "first" / "checkpoints" / "epoch-0002.ckpt"
+    rest, _ = train(tmp_path / "rest", data, *constant, "trainer.max_epochs=4", f"ckpt_path='{given}'")
+    assert rest.weights_digest == whole.weights_digest
+    assert timeless(rest.metrics)["test/acc"] == timeless(whole.metrics)["test/acc"]
+    with pytest.raises(ValueError, match=r"trainer\.lr=0\.05; this run has .*trainer\.lr=0\.1"):
+        refuse_unfit_checkpoint(given, TrainerConfig(max_epochs=4, schedule="constant", lr=0.1), count=400)
+
+
+def test_what_is_no_file_or_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    pipe, sparse = tmp_path / "pipe.ckpt", tmp_path / "sparse.ckpt"
+    os.mkfifo(pipe)
+    with sparse.open("wb") as file:
+        file.truncate(10 * 2**30)
+    for path, match in ((pipe, "not a file"), (tmp_path, "not a file"), (Path("/dev/zero"), "not a file")):
+        with pytest.raises(ValueError, match=match):
+            read_sealed(path)
+    with pytest.raises(ValueError, match=r"has 10,737,418,240 bytes; a checkpoint has at most"):
+        read_sealed(sparse)
+    os.truncate(sparse, 4 * 2**30)
+    with pytest.raises(ValueError, match="does not end in its checksum"):
+        read_sealed(sparse)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"metrics": {"test/acc": 0.5', b"{}", b"[1]", b'{"metrics": 1}', b"\xff\0"])
+def test_a_broken_result_does_not_count_and_is_put_aside(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / RESULT).write_bytes(content)
+    assert read_result(tmp_path) is None
+    assert "put aside as result.json.bad" in set_aside_bad_result(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json.bad"]
+    leave_result(tmp_path)
+    assert read_result(tmp_path) is not None
+    assert set_aside_bad_result(tmp_path) == ""
+
+
+def test_measuring_what_is_saved_leaves_no_activation_behind() -> None:
+    """Each fit of a process would keep its own: the saved tensor held its graph, which held the tensor."""
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    class Remembering(torch.nn.ReLU):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            output = super().forward(input)
+            kept.append(weakref.ref(output))
+            return output
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), Remembering(), torch.nn.Conv2d(2, 2, 3), Remembering())
+    gc.disable()
+    try:
+        assert measured_saved_bytes(network, (2, 1, 8, 8)) > 0
+        assert [ref() for ref in kept] == [None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_every_precision_trains(tmp_path: Path, data: Data, precision: str) -> None:
+    result, _ = train(tmp_path, data, f"trainer.precision={precision}", "trainer.max_epochs=1")
+    assert 0 <= result.metrics["test/acc"] <= 1
+
+
+def test_a_cluster_beside_changes_nothing(tmp_path: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm's `srun` on the PATH, or its variables of a job with two tasks: no warning (warnings are errors here), no
+    other strategy, the same bits."""
+    alone, _ = train(tmp_path / "alone", data, "trainer.max_epochs=1")
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\nexit 1\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(srun.parent), prepend=os.pathsep)
+    beside, _ = train(tmp_path / "beside", data, "trainer.max_epochs=1")
+    job = {"NTASKS": "2", "JOB_NAME": "sweep", "PROCID": "1", "LOCALID": "1", "NODEID": "0", "JOB_ID": "7"}
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    within, _ = train(tmp_path / "within", data, "trainer.max_epochs=1")
+    assert alone.weights_digest == beside.weights_digest == within.weights_digest
