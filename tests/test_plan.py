@@ -295,7 +295,7 @@ def test_print_plan_shows_a_variant_once_however_many_seeds_it_has() -> None:
         (["modell=1"], 1, "error: modell is not a key. Did you mean model?"),
         (["format=xml"], 1, "error: format=xml is not one of its choices; choose one of table, json, csv,"),
         (["--cfg"], 1, "error: argument -c/--cfg: expected one argument"),
-        (["model.strides=[1"], 1, "error: cannot read the arguments model.strides=[1"),
+        (["model.strides=[1"], 1, "error: cannot read the argument model.strides=[1"),
         (["out=/nowhere/plan.json"], 1, "error: out=/nowhere/plan.json cannot be written: No such file or directory."),
         (["trainer.batch_size=range(1,20)", "format=svg"], 1, "error: format=svg draws 12 variants at most"),
         (["--help"], 0, "python scripts/plan.py"),
