@@ -93,7 +93,11 @@ multiprocessing.get_all_start_methods = lambda: ["spawn"]
 class NoLibrary:
     def __init__(self, *names, **named): raise OSError("hidden")
 real_library = ctypes.CDLL
-ctypes.CDLL = lambda name, *rest, **named: NoLibrary() if name is None else real_library(name, *rest, **named)
+def library(name, *rest, **named):
+    asking = sys._getframe(1).f_globals.get("__name__", "")  # filelock has its own way on every system, too
+    hides = name is None and not asking.startswith("filelock")
+    return NoLibrary() if hides else real_library(name, *rest, **named)
+ctypes.CDLL = library
 for method in ("read_text", "write_text", "open"):
     def hidden(path, *rest, real=getattr(pathlib.Path, method), **named):
         if str(path).startswith("/proc"):

@@ -88,8 +88,8 @@ class Board:
         self._line(index, said)
         self._total()
 
-    def waits(self, index: int) -> None:
-        self._line(index, "is being trained by another process; its result will be used")
+    def waits(self, index: int, holder: str) -> None:
+        self._line(index, f"is being trained by {escape(holder)}; its result will be used")
 
     def _line(self, index: int, said: str) -> None:
         where = f"[dim]run {index + 1} of {len(self.names)}[/]"
