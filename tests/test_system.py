@@ -112,8 +112,8 @@ def test_a_sweep_a_kill_and_a_report_where_a_systems_names_are_missing(tmp_path:
     (tmp_path / "sitecustomize.py").write_text(HIDING)
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     results = tmp_path / "results"
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *TINY, "seed=0,1", f"paths.results_dir={results}"]
-    more = [*command, "trainer.max_epochs=40"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *TINY, f"paths.results_dir={results}"]
+    more = [*command, "trainer.max_epochs=120"]
     with subprocess.Popen(more, cwd=tmp_path, env=environment, stdout=-1, stderr=-2) as sweep:
         while not list(results.glob("runs/*/checkpoints/*2.ckpt")):
             assert sweep.poll() is None, sweep.communicate()[0].decode()
@@ -125,5 +125,5 @@ def test_a_sweep_a_kill_and_a_report_where_a_systems_names_are_missing(tmp_path:
     done = subprocess.run(more, cwd=tmp_path, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "goes on after epoch" in done.stdout
-    assert [read_status(path.parent)[0] for path in results.glob("runs/*/result.json")] == ["FINISHED"] * 2
+    assert [read_status(path.parent)[0] for path in results.glob("runs/*/result.json")] == ["FINISHED"]
     assert len(list(results.glob("reports/*/*.html"))) == 1

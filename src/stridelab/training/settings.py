@@ -103,7 +103,9 @@ class TrainerConfig:
                 raise ValueError(f"trainer.{name}={getattr(self, name)} leaves nothing to {what} on.")
         if self.precision == "16-mixed" and self.accelerator == "cpu":
             others = ", ".join(name for name in PRECISIONS if name != self.precision)
-            raise ValueError(f"trainer.precision=16-mixed needs trainer.accelerator=gpu; on a CPU, choose one of {others}.")
+            raise ValueError(
+                f"trainer.precision=16-mixed needs trainer.accelerator=gpu; on a CPU, choose one of {others}."
+            )
 
     @property
     def images_a_step(self) -> int:
