@@ -28,7 +28,7 @@ LARGEST = 65504.0
 
 
 def snapshot_epochs(epochs: int) -> tuple[int, ...]:
-    """Before training (0), after the first epoch, halfway and after the last, which early stopping may bring forward."""
+    """Before training (0), after the first epoch, halfway and after the last, wherever early stopping puts it."""
     return tuple(sorted({0, 1, (epochs + 1) // 2, epochs}))
 
 
