@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -73,25 +74,34 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_wheel_works_from_any_folder(tmp_path: Path) -> None:
+def test_the_wheel_plans_sweeps_and_compares_in_an_environment_of_its_own(tmp_path: Path) -> None:
+    """Outside the checkout, with nothing of it on the path: the other packages are this environment's."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    environment, elsewhere = tmp_path / "venv", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True, capture_output=True)
-    code = (
-        "import stridelab; from stridelab.cli.train import main;"
-        f"assert stridelab.__file__.startswith({str(site)!r}); main()"
-    )
-    arguments = ["debug=fdr", "paths.results_dir=out"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=elsewhere,
-        env=os.environ | {"PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "test accuracy" in done.stdout
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    python = environment / "bin" / "python"
+    (site,) = environment.glob("lib/python*/site-packages")
+    (site / "packages.pth").write_text(sysconfig.get_path("purelib"))  # its own .pth files are not read
+    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True, capture_output=True)
+
+    templates = os.environ | {"JUPYTER_PATH": str(Path(sysconfig.get_path("data"), "share", "jupyter"))}
+
+    def stridelab(*arguments: str) -> str:
+        words = [str(environment / "bin" / "stridelab"), *arguments]
+        done = subprocess.run(words, cwd=elsewhere, env=templates, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert str(site) in stridelab("train", "--info")
+    grid = ["model.strides=1-2,2-2", "model.channels=[4,4]"]
+    assert "receptive" in stridelab("plan", *grid)
+    small = ["data.train_size=100", "data.val_size=50", "trainer.max_epochs=1", "sweep.report=false"]
+    swept = stridelab("train", "-m", *grid, *small)
+    assert swept.count("test acc ") == 2
+    assert "comparison.html" in stridelab("compare")
+    assert list(elsewhere.glob("results/reports/*/comparison.html"))
+    assert [path.name for path in elsewhere.iterdir()] == ["results"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stridelab.benchmark.workloads import Subject, Workload
 from stridelab.cli import help as help_command
 from stridelab.cli import plan as plan_command
 from stridelab.cli import probe as probe_command
+from stridelab.cli import train as train_command
 from stridelab.cli.train import start
 from stridelab.config import Config, compose, expand, load
 from stridelab.data import DATASETS, DataConfig
@@ -38,6 +40,8 @@ from stridelab.report.comparison import compare
 from stridelab.report.display import show_columns, show_variants
 from stridelab.report.table import run_table, variant_table
 from stridelab.reproduce.rebuild import rebuild
+from stridelab.sweep.launchers import LAUNCHERS
+from stridelab.sweep.task import SILENT, Listener, Outcome, Task, attempt
 from stridelab.tracking.find import find_sweep
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.store import resolve_store
@@ -245,3 +249,62 @@ def test_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATASETS, "stripes", replace(row, num_train=50))
     with pytest.raises(ValueError, match=r"training images are uint8 \[60, 12, 12, 1\], not uint8 \[50, 12, 12"):
         load_data(DataConfig(name="stripes"))
+
+
+class BackwardsLauncher:
+    """Runs in this process, the last first."""
+
+    jobs = 1
+
+    def warm_up(self) -> None: ...
+
+    def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        for index in reversed(range(len(tasks))):
+            known = listener.look(index)
+            if known is None:
+                listener.start(index)
+                known = attempt(tasks[index], partial(listener.event, index))
+            outcomes[index] = known
+            listener.end(index, known)
+        return [outcomes[index] for index in range(len(tasks))]
+
+
+def test_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A class that keeps the Protocol, and a line of LAUNCHERS: runs are executed by it, and errors name it."""
+    with pytest.raises(
+        ValueError, match=r"launcher=backwards is not one of its choices; choose one of local, in_process\."
+    ):
+        train(tmp_path / "results", "model.strides=1", "launcher=backwards")
+    assert not (tmp_path / "results").exists()
+    monkeypatch.setitem(LAUNCHERS, "backwards", lambda config, num_runs: BackwardsLauncher())
+    with pytest.raises(ValueError, match=r"choose one of local, in_process, backwards\."):
+        train(tmp_path / "results", "model.strides=1", "launcher=forwards")
+    assert train(tmp_path / "results", "model.strides=1,2", "launcher=backwards") == 0
+    printed = capsys.readouterr().out
+    assert printed.index("strides=2 seed=0  started") < printed.index("strides=1 seed=0  started")
+    sweep = find_sweep(resolve_store(TrackingConfig(), results_dir=tmp_path / "results"))
+    assert [(run.name, run.status) for run in sweep.runs] == [
+        ("strides=1 seed=0", "FINISHED"),
+        ("strides=2 seed=0", "FINISHED"),
+    ]
+
+
+def test_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One YAML, in a folder of the user's own: whatever it sweeps, train, plan and compare take it from there."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "heads.yaml").write_text(
+        "# @package _global_\ntask_name: heads\nmodel:\n  strides: 1\nhydra:\n  sweeper:\n    params:\n"
+        "      model.head: gap,flatten\n      trainer.momentum: 0.5,0.9\n"
+    )
+    asked = ["--config-dir", str(tmp_path), "experiment=heads"]
+    plan_command.main([*asked, *SMALL[:3], "format=csv"])
+    assert "flatten" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        train_command.main([*asked, *SMALL, f"paths.results_dir={tmp_path}/results"])
+    sweep = find_sweep(resolve_store(TrackingConfig(), results_dir=tmp_path / "results"))
+    assert sweep.name.startswith("heads-head-momentum-")
+    assert [run.tags["stridelab.variant"] for run in sweep.runs] == [
+        f"head={head} momentum={momentum}" for head in ("gap", "flatten") for momentum in (0.5, 0.9)
+    ]
+    assert len(variant_table(run_table(sweep))) == 4
