@@ -95,7 +95,7 @@ REFUSED = {
     "trainer.lr.x=1": r"trainer\.lr\.x is not a key: trainer\.lr holds a value",
     "+new=1": r"\+new=1: keys can be set \(key=value\), not added",
     "sweep=1": r"sweep is a group of keys.*sweep\.jobs",
-    "trainer.accumulate_grad_batches=2": r"accumulate_grad_batches is not a key\. (?!.*mean trainer.limit)",
+    "trainer.accumulate_grad_batches=2": r"Did you mean trainer\.accumulate\?",
     "trainer.learning_rate=1": r"Did you mean trainer\.lr\?",
     "trainer.epochs=1": r"Did you mean trainer\.max_epochs\?",
     "trainer.devices=2": r"trainer\.devices=2: a run trains on one device",
