@@ -14,13 +14,6 @@ if TYPE_CHECKING:
 ALL = "STRIDELAB_FAULTS"
 """all: the slow faults too; nightly: and many seeds."""
 LONG = ("test_faults_sweeps", "test_train", "test_tracking_mirror", "test_archive", "test_faults_store")
-    "test_faults_sweeps",
-    "test_train",
-    "test_tracking_mirror",
-    "test_archive",
-    "test_faults_store",
-    "test_benchmark",
-)
 """These files take longest; begun last, one process would work at them while the other has nothing left to do."""
 
 
