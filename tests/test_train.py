@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from stridelab.cli.train import main
 from stridelab.tracking.find import SweepRecord, find_run, find_sweep
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.store import resolve_store
@@ -111,15 +110,12 @@ def test_the_comparison_is_written_and_attached(swept: Swept) -> None:
     assert "9-9-1" in (folder / "comparison.html").read_text()
 
 
-def test_the_same_command_again_trains_nothing(
-    swept: Swept, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_same_command_again_trains_nothing(swept: Swept) -> None:
     before = {run.run_id for run in swept.record.runs}
     arguments = ["-m", "model.strides=[1,2,2],[2,2,1]", "model.padding=valid", "seed=0,1", *SMALL]
-    monkeypatch.chdir(swept.folder)
-    with pytest.raises(SystemExit, match="0"):
-        main([*arguments, "sweep.report=false"])
-    assert "started" not in capfd.readouterr().out
+    again = train(swept.folder, *arguments, "sweep.report=false")
+    assert again.returncode == 0, again.stderr
+    assert "started" not in again.stdout
     assert {run.run_id for run in swept.record.runs} <= before
 
 
