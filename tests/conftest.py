@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ALL = "STRIDELAB_FAULTS"
 """all: the slow faults too; nightly: and many seeds."""
-LONG = ("test_faults_sweeps", "test_train", "test_tracking_mirror", "test_archive", "test_faults_store")
+LONG = ("test_faults_sweeps", "test_train", "test_archive", "test_faults_store")
 """These files take longest; begun last, one process would work at them while the other has nothing left to do."""
 
 
