@@ -89,8 +89,6 @@ def find(store: Store, wanted: str, *, results: Path | None = None) -> RunRecord
 
 
 def refuse_unfinished(record: RunRecord) -> None:
-    if record.tags.get(names.ROLE) != "run":
-        raise ValueError(f"run={record.run_id} is a sweep; give one of its runs.")
     if record.status != "FINISHED":
         said = f" ({record.reason})" if record.reason else ""
         raise ValueError(f"run {record.name} is {record.status}{said}: there is no result to compare with.")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stridelab import names
 from stridelab.system.files import read_json
+from stridelab.text import printable
 
 from .folder_reader import read_folder
 from .journal import JOURNAL, first
@@ -123,7 +124,13 @@ class Finder:
             if record := self.here(head.uid) or head.record:
                 _tell_other(role, wanted, head, named)
                 return record
+        self._refuse_other_role(role, wanted)
         raise ValueError(_not_found(role, wanted, heads, self.store))
+
+    def _refuse_other_role(self, role: str, wanted: str) -> None:
+        other, instead = ("sweep", "one of its runs") if role == "run" else ("run", "its sweep")
+        if any(wanted in (one.uid, one.run_id) for one in self.heads(other)):
+            raise ValueError(f"{role}={wanted} is a {other}; give {instead}.")
 
     def load(self, sweep: RunRecord) -> SweepRecord:
         members = names.members_of(sweep.tags)
@@ -192,7 +199,7 @@ def _not_found(what: str, wanted: str, heads: Sequence[Head], store: Store) -> s
     if not heads:
         return f"{what}={wanted}: there is no {what} yet {where}."
     recent = sorted(heads, key=lambda one: -one.start_ms)[:LISTED]
-    listed = "".join(f"\n  {_when(one.start_ms)}  {one.run_id}  {one.names[0]}" for one in recent)
+    listed = "".join(f"\n  {_when(one.start_ms)}  {one.run_id}  {printable(one.names[0], limit=120)}" for one in recent)
     return f"{what}={wanted} is not {where}. The most recent, by date, id and name:{listed}"
 
 
