@@ -15,13 +15,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stridelab.config import expand
+from stridelab.config import expand, load
 from stridelab.config.variants import science
+from stridelab.run import RunSpec
 from stridelab.sweep.agenda import choose_folder
+from stridelab.sweep.external_runs import ExternalRuns
+from stridelab.sweep.launchers.in_process import InProcessLauncher
 from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
 from stridelab.sweep.progress import Board
 from stridelab.sweep.task import WAIT, Listener, Outcome, Task
 from stridelab.text import duration
+from stridelab.tracking.journal import JOURNAL, Journal
+from stridelab.tracking.run import RunIdentity
 from tracking_stores import leave_result
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -225,3 +230,30 @@ def test_the_first_failure_can_end_all(pool: LocalLauncher) -> None:
     bad, ended, never = pool.run(tasks, Listener(stop=lambda outcome: outcome.status != "finished"))
     assert (bad.status, ended.status, never.status) == ("failed", "killed", "not started")
     assert "run 1 did not finish" in (ended.reason or "")
+
+
+@pytest.mark.parametrize("kind", ["local", "in_process"])
+def test_a_refusal_is_one_sentence_and_an_error_of_ours_has_its_traceback(
+    kind: str, pool: LocalLauncher, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    launcher = pool if kind == "local" else InProcessLauncher()
+    tasks = [Task(misbehave, (how,), log=tmp_path / f"{how}.txt") for how in ("refuse", "raise")]
+    assert [outcome.reason for outcome in launcher.run(tasks)] == [
+        "model.strides=0 must be 1", "ZeroDivisionError: division by zero",
+    ]  # fmt: skip
+    terminal = capfd.readouterr().err
+    said = terminal if kind == "in_process" else (tmp_path / "refuse.txt").read_text()
+    assert said.startswith("model.strides=0 must be 1\n")
+    ours = terminal if kind == "in_process" else (tmp_path / "raise.txt").read_text()
+    assert ours.count("Traceback") == 1
+    assert said.count("Traceback") == (kind == "in_process")  # of the second task, in the same place
+
+
+def test_who_waits_for_a_run_is_told_whose_it_is(tmp_path: Path) -> None:
+    spec = RunSpec(load([]), RunIdentity("abc", "a"), tmp_path, {})
+    journal, console = Journal(tmp_path / JOURNAL), Console(file=io.StringIO(), width=200)
+    with Board(["a"], epochs=[1], console=console) as board:
+        assert ExternalRuns([spec], board).look(0) == WAIT
+        journal.close()
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(rf"is being trained by process {os.getpid()} on \S+, since \d{{4}}-\d\d-\d\d", said)

@@ -17,6 +17,7 @@ from stridelab.tracking.status import RESULT, read_result, set_aside_bad_result
 from stridelab.training.checkpoints import refuse_unfit_checkpoint
 from stridelab.training.checksummed import read_sealed
 from stridelab.training.memory import measured_saved_bytes
+from stridelab.training.progress import epochs_without_gain
 from stridelab.training.settings import TrainerConfig
 from test_training import timeless, train
 from tracking_stores import leave_result
@@ -43,8 +44,11 @@ def test_a_checkpoint_with_nothing_left_to_train_is_no_result(tmp_path: Path, da
     [
         ("trainer.limit_train_batches=0", "leaves nothing to train on"),
         ("trainer.limit_train_batches=0.0", "leaves nothing to train on"),
-        ("trainer.limit_train_batches=0.1", "of 7 batches is less than one"),
-        ("trainer.overfit_batches=0.01", "of 7 batches is less than one"),
+        ("trainer.limit_train_batches=0.1", "of 7 training batches is less than one"),
+        ("trainer.overfit_batches=0.01", "of 7 training batches is less than one"),
+        ("trainer.limit_val_batches=0", "leaves nothing to validate and test on"),
+        ("trainer.limit_val_batches=0.0", "leaves nothing to validate and test on"),
+        ("trainer.limit_val_batches=0.5", "of 1 validation batches is less than one"),
     ],
 )
 def test_an_untrained_network_is_no_result(tmp_path: Path, data: Data, override: str, match: str) -> None:
@@ -144,3 +148,62 @@ def test_a_cluster_beside_changes_nothing(tmp_path: Path, data: Data, monkeypatc
         monkeypatch.setenv(f"SLURM_{name}", value)
     within, _ = train(tmp_path / "within", data, "trainer.max_epochs=1")
     assert alone.weights_digest == beside.weights_digest == within.weights_digest
+
+
+STOPPING = ("trainer.early_stopping=2", "trainer.max_epochs=12", "trainer.schedule=constant", "trainer.lr=0.4")
+
+
+def test_training_ends_after_epochs_without_gain_and_goes_on_to_the_same_bits(tmp_path: Path, data: Data) -> None:
+    """Killed after its last checkpoint, or an epoch before it: the rest is what it would have been, and no more."""
+    whole, notes = train(tmp_path, data, *STOPPING)
+    losses = [notes.values["val/loss", epoch] for epoch in range(1, int(whole.metrics["final/epoch"]) + 1)]
+    lowest = losses.index(min(losses)) + 1
+    assert len(losses) == lowest + 2 < 12
+    assert ("val/loss", len(losses) + 1) not in notes.values
+    assert whole.metrics["final/val_loss"] == losses[-1]
+    assert whole.metrics["best/val_acc"] == max(notes.values["val/acc", at] for at in range(1, len(losses) + 1))
+    assert notes.values["test/acc", len(losses)] == whole.metrics["test/acc"]
+    assert max(step for _, step in notes.images) == len(losses)
+    checkpoints = sorted((tmp_path / "checkpoints").iterdir())
+    for _ in checkpoints:
+        again, more = train(tmp_path, data, *STOPPING)
+        assert timeless(again.metrics) == timeless(whole.metrics)
+        assert (again.weights_digest, again.batch_order_digest) == (whole.weights_digest, whole.batch_order_digest)
+        assert ("val/loss", len(losses) + 1) not in more.values
+        checkpoints.pop().unlink()
+    full, _ = train(tmp_path / "full", data, *STOPPING[1:])
+    assert full.batch_order_digest == whole.batch_order_digest, "variants that stop at other epochs are comparable"
+    assert "final/epoch" not in full.metrics
+
+
+def test_patience_that_is_never_lost_changes_no_bit(tmp_path: Path, data: Data) -> None:
+    plain, _ = train(tmp_path / "plain", data)
+    patient, _ = train(tmp_path / "patient", data, "trainer.early_stopping=9")
+    assert patient.metrics["final/epoch"] == 2
+    assert patient.weights_digest == plain.weights_digest
+
+
+def test_a_checkpoint_whose_patience_is_lost_has_nothing_left_to_train(tmp_path: Path, data: Data) -> None:
+    first, _ = train(tmp_path / "first", data, *STOPPING)
+    given = tmp_path / "first" / "checkpoints" / f"epoch-{first.metrics['final/epoch']:04.0f}.ckpt"
+    with pytest.raises(ValueError, match=r"for 2 epochs, and trainer.early_stopping=2: nothing is left to train"):
+        train(tmp_path / "next", data, *STOPPING, "seed=4", f"ckpt_path='{given}'")
+
+
+@pytest.mark.parametrize(
+    ("history", "epochs"), [([], 0), ([2.0], 0), ([2, 1], 0), ([2, 1, 1], 1), ([1, 2, 3], 2), ([3, 4, 2, 2.5], 1)]
+)
+def test_epochs_without_gain(history: list[float], epochs: int) -> None:
+    assert epochs_without_gain({n: {"val/loss": loss} for n, loss in enumerate(history, start=1)}) == epochs
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("trainer.early_stopping=0", "trainer.early_stopping=0 must be at least 1"),
+        ("trainer.precision=16-mixed", "needs trainer.accelerator=gpu; on a CPU, choose one of 32-true, bf16-mixed"),
+    ],
+)
+def test_what_training_cannot_do_is_refused(override: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        load([override])

@@ -225,6 +225,7 @@ METRICS: dict[str, Metric] = {
     "best/val_acc": _accuracy(
         "validation images classified correctly after the best epoch", "best validation accuracy"
     ),
+    "final/epoch": Metric("", "the last epoch trained, where trainer.early_stopping may end training"),
     "train/acc": _accuracy("training images classified correctly: as final/train_acc, by epoch in the store"),
     "train/loss": _loss("the training images: as final/train_loss, by epoch in the store"),
     "val/acc": _accuracy("validation images classified correctly: as final/val_acc, by epoch in the store"),

@@ -33,8 +33,7 @@ def find_data(arguments: Sequence[str]) -> None:
 
 def decode(data: DataConfig) -> None:
     from stridelab.data import decode
-    from stridelab.sweep.decoding import Decoding
-    from stridelab.sweep.progress import screen
+    from stridelab.sweep.progress import Decoding, screen
 
     with Decoding(screen()) as decoding:
         _, cache = decode.decode(data, checked=False, progress=decoding.event)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stridelab import names
 from stridelab.run import RunSpec
-from stridelab.tracking.journal import JOURNAL, is_live
+from stridelab.tracking.journal import JOURNAL, is_live, writer
 from stridelab.tracking.status import read_result, read_status, read_tag
 from stridelab.training import Result
 
@@ -24,7 +24,7 @@ class ExternalRuns:
         folder = self.specs[index].folder
         if is_live(folder / JOURNAL):
             if index not in self.waited_for:
-                self.board.waits(index)
+                self.board.waits(index, writer(folder / JOURNAL))
             self.waited_for.add(index)
             return WAIT
         if (finished := read_result(folder)) is not None:

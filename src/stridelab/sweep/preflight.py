@@ -23,9 +23,8 @@ from stridelab.run import prepare
 from stridelab.system.processes import open_files
 from stridelab.training.checksummed import read_sealed
 
-from .decoding import Decoding
 from .launchers import Launcher
-from .progress import screen
+from .progress import Decoding, screen
 from .task import Listener, Task
 
 FILES, FILES_A_JOB = 128, 16
@@ -75,13 +74,15 @@ def refuse_no_compiler(config: Config) -> None:
 
 def refuse_no_device(config: Config) -> None:
     """ValueError when runs are to train on a device that PyTorch does not find here."""
-    wanted = config.trainer.accelerator
-    if wanted not in ("gpu", "mps"):
+    wanted, half = config.trainer.accelerator, config.trainer.precision == "16-mixed"
+    if wanted not in ("gpu", "mps") and not half:
         return
     import torch  # of some seconds, which only those who ask for a device wait
 
     found = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not found[wanted]:
+    if half and not any(found.values()):
+        raise ValueError("trainer.precision=16-mixed needs a GPU, and PyTorch finds none here; choose bf16-mixed.")
+    if not found.get(wanted, True):
         there = [name for name, is_there in found.items() if is_there]
         raise ValueError(
             f"trainer.accelerator={wanted}: PyTorch {torch.__version__} finds no such device here; "

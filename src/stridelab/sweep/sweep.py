@@ -18,7 +18,7 @@ from stridelab.config.variants import sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
 from stridelab.system.files import read_json
-from stridelab.tracking.journal import JOURNAL, is_live
+from stridelab.tracking.journal import JOURNAL, is_live, writer
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.run import IDENTITY, Run, open_run
 from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, put_aside_damaged, read_status, repair
@@ -139,7 +139,8 @@ def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Con
     with suppress(Incomplete), ExitStack() as stack:
         parent, outcomes = claim(agenda, stack), None
         if parent is None:
-            console.print("Another process runs this sweep already; the work is shared.")
+            holder = escape(writer(agenda.folder / JOURNAL))
+            console.print(f"This sweep is being run by {holder}; the work is shared.", highlight=False)
             outcomes = train(agenda, launcher, mirror, console)
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -83,13 +84,15 @@ def cause_of_death(exit_code: int | None, *, killed_for_memory: bool = False) ->
 
 
 def attempt(task: Task, progress: Callable[[Mapping[str, Any]], None]) -> Outcome:
-    """Call it. The reason says what a user's error is; a traceback is for its log, and for errors of ours."""
+    """Call it. What a user can mend is one sentence, in the log too; errors of ours have a traceback there."""
     try:
         return Outcome(value=task.function(*task.arguments, progress=progress))
     except Exception as error:
-        if task.log is not None or not is_readable(error):
-            with suppress(OSError):  # on a full disk, the reason still reaches the parent
+        with suppress(OSError):  # on a full disk, the reason still reaches the parent
+            if not is_readable(error):
                 traceback.print_exc()
+            elif task.log is not None:
+                print(describe(error), file=sys.stderr)
         return Outcome(reason=describe(error), status=status_of(error))
 
 

@@ -18,6 +18,7 @@ from stridelab.system.files import PARTIAL, replacement
 from stridelab.system.points import point
 
 from .checksummed import read_sealed, seal
+from .progress import epochs_without_gain
 from .settings import TrainerConfig
 
 KEPT = 2
@@ -124,6 +125,12 @@ def refuse_unfit_checkpoint(path: Path, config: TrainerConfig, *, count: int) ->
         raise ValueError(
             f"ckpt_path={path} is of the end of epoch {epoch}, and trainer.max_epochs={config.max_epochs}: nothing is "
             f"left to train; give trainer.max_epochs={epoch + 1} or more."
+        )
+    history = content["callbacks"]["EpochMetrics"]["history"]
+    if config.early_stopping and epochs_without_gain(history) >= config.early_stopping:
+        raise ValueError(
+            f"ckpt_path={path}: val/loss has not become lower for {epochs_without_gain(history)} epochs, and "
+            f"trainer.early_stopping={config.early_stopping}: nothing is left to train."
         )
     num_steps = math.ceil(count / config.images_a_step) * config.max_epochs
     wanted, known = schedule_of(config, num_steps), stored_schedule(content)

@@ -28,7 +28,7 @@ LARGEST = 65504.0
 
 
 def snapshot_epochs(epochs: int) -> tuple[int, ...]:
-    """Before training (0), after the first epoch, halfway and after the last."""
+    """Before training (0), after the first epoch, halfway and after the last, wherever early stopping puts it."""
     return tuple(sorted({0, 1, (epochs + 1) // 2, epochs}))
 
 
@@ -46,7 +46,7 @@ class FeatureMaps(pl.Callback):
             self.take(module, step=0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.current_epoch + 1 in self.steps:
+        if trainer.should_stop or trainer.current_epoch + 1 in self.steps:
             self.take(module, step=trainer.current_epoch + 1)
 
     @torch.no_grad()

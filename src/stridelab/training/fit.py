@@ -26,14 +26,14 @@ from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, refuse_unf
 from .feature_maps import FeatureMaps
 from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
-from .progress import Divergence, EpochMetrics, ProgressEvents
+from .progress import Divergence, EarlyStopping, EpochMetrics, ProgressEvents
 from .randomness import Augmentation, BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder
 from .result import Result
 from .resume import Attempts
 from .runtime import device_of, layout_of, prepare_process
 from .settings import TrainerConfig
-from .step_grouping import Steps, steps_of
+from .step_grouping import Steps, refuse_less_than_one, steps_of
 from .throughput import Throughput, batch1_latency_ms
 
 EVAL_BATCH_SIZE = 500
@@ -73,12 +73,15 @@ def fit(
     order = BatchOrder(seed, count=len(data.train.labels), batch_size=config.batch_size)
     steps = steps_of(config, count=len(data.train), image_shape=data.train.image_shape)
     batches = batches_of(data, config, order, steps)
+    for stage, what in (("val", "validation batches"), ("test", "test batches")):
+        refuse_less_than_one("limit_val_batches", config.limit_val_batches, count=len(batches[stage]), batches=what)
     module = Classifier(network, config, steps=steps)
     throughput, epochs = Throughput(), EpochMetrics(recorder)
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
     events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
-    ours = [Divergence(), epochs, events, throughput, *maps, attempts, keeping]
+    stopping = [EarlyStopping(config.early_stopping, epochs)] if config.early_stopping else []
+    ours = [Divergence(), epochs, *stopping, events, throughput, *maps, attempts, keeping]
     trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours])
     begin(trainer, module, batches, start)
     fit_s = attempts.seconds()
@@ -92,7 +95,11 @@ def fit(
     metrics = epochs.final | module.take_metrics("test") | attempts.peaks()
     metrics |= measured(network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1))))
     metrics |= {"time/fit_s": fit_s, "time/total_s": attempts.earlier_s + perf_counter() - began}
-    recorder.metrics(metrics, step=config.max_epochs)
+    trained = max(epochs.history)
+    for epoch in range(trained, config.max_epochs):
+        order(epoch)  # left out by early stopping: equal digests still mean equal batches, as far as each run went
+    metrics |= {"final/epoch": float(trained)} if stopping else {}
+    recorder.metrics(metrics, step=trained)
     for snapshots in maps:
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
     return Result(

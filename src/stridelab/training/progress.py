@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
@@ -51,6 +52,27 @@ class EpochMetrics(pl.Callback):
         """What the checkpoint knows and a power cut may have taken from the journal; the recorder keeps one of each."""
         for epoch, metrics in self.history.items():
             self.recorder.metrics(metrics, step=epoch)
+
+
+class EarlyStopping(pl.Callback):
+    """Ends training after `patience` epochs without a lower validation loss, which a resumed run knows from its
+    history."""
+
+    def __init__(self, patience: int, epochs: EpochMetrics) -> None:
+        self.patience, self.epochs = patience, epochs
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        trainer.should_stop = epochs_without_gain(self.epochs.history) >= self.patience
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        trainer.should_stop = epochs_without_gain(self.epochs.history) >= self.patience
+
+
+def epochs_without_gain(history: Mapping[int, Mapping[str, float]]) -> int:
+    """Since the first of the lowest validation losses; `history` by epoch, from 1."""
+    if not history:
+        return 0
+    return max(history) - min(sorted(history), key=lambda epoch: history[epoch]["val/loss"])
 
 
 class Divergence(pl.Callback):

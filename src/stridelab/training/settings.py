@@ -19,6 +19,9 @@ class TrainerConfig:
 
     max_epochs: int = 5
     """Passes over the training split."""
+    early_stopping: int | None = None
+    """Training ends after this many epochs without a lower val/loss, with the weights of the last one; null: never.
+    one_cycle and cosine stay spread over max_epochs: where they are cut off, the rate has not come down."""
     batch_size: int = 64
     """Images a forward and backward pass; a step's, unless gradients are accumulated."""
     accumulate: int = 1
@@ -76,6 +79,8 @@ class TrainerConfig:
             )
         for name in ("max_epochs", "batch_size", "accumulate", "threads"):
             require(name, getattr(self, name), at_least=1)
+        if self.early_stopping is not None:
+            require("early_stopping", self.early_stopping, at_least=1)
         for name in ("momentum", "weight_decay", "label_smoothing", "crop", "feature_map_images"):
             require(name, getattr(self, name), at_least=0)
         require("feature_map_channels", self.feature_map_channels, at_least=1)
@@ -93,8 +98,14 @@ class TrainerConfig:
             raise ValueError(f"trainer.timeout_min={self.timeout_min} must be greater than 0, or null.")
         for name in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
             require_share(name, getattr(self, name))
-        if not self.limit_train_batches:
-            raise ValueError(f"trainer.limit_train_batches={self.limit_train_batches} leaves nothing to train on.")
+        for name, what in (("limit_train_batches", "train"), ("limit_val_batches", "validate and test")):
+            if not getattr(self, name):
+                raise ValueError(f"trainer.{name}={getattr(self, name)} leaves nothing to {what} on.")
+        if self.precision == "16-mixed" and self.accelerator == "cpu":
+            others = ", ".join(name for name in PRECISIONS if name != self.precision)
+            raise ValueError(
+                f"trainer.precision=16-mixed needs trainer.accelerator=gpu; on a CPU, choose one of {others}."
+            )
 
     @property
     def images_a_step(self) -> int:

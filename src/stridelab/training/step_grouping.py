@@ -33,10 +33,13 @@ def steps_of(config: TrainerConfig, *, count: int, image_shape: Sequence[int]) -
     batches as Lightning sees them."""
     an_epoch = math.ceil(count / config.images_a_step)
     for name in ("limit_train_batches", "overfit_batches"):
-        share = getattr(config, name)
-        if isinstance(share, float) and share and int(an_epoch * share) == 0:
-            raise ValueError(f"trainer.{name}={share} of {an_epoch} batches is less than one: nothing is trained.")
+        refuse_less_than_one(name, getattr(config, name), count=an_epoch, batches="training batches")
     limited = config.overfit_batches or config.limit_train_batches != 1.0 or isinstance(config.limit_train_batches, int)
     room = MOST_BYTES // (4 * config.images_a_step * math.prod(image_shape))
     at_once = 1 if limited else max(1, min(MOST_AT_ONCE, an_epoch // FEWEST_TURNS, room))
     return Steps(at_once, an_epoch, config.max_epochs)
+
+
+def refuse_less_than_one(name: str, share: float, *, count: int, batches: str) -> None:
+    if isinstance(share, float) and share and int(count * share) == 0:
+        raise ValueError(f"trainer.{name}={share} of {count} {batches} is less than one; give a larger share, or 1.")
