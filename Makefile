@@ -31,10 +31,11 @@ plan: $(READY) ## geometry and cost of the same three plans, without training
 TESTERS ?= 2
 
 test: $(READY) ## the tests, in TESTERS processes
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 faults: $(READY) ## every fault that is injected: kills, full disks, dead servers (about 10 minutes)
-	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults tests/test_developers_benchmarks.py
+	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults tests/test_tracking_mirror.py
+	$(BIN)/python -m pytest -m faults --ignore tests/faults
 
 benchmarks: $(READY) ## what the developers measure, and how: one section after the other is called for
 	$(BIN)/python -m benchmarks

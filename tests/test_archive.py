@@ -36,7 +36,7 @@ from stridelab.tracking.status import repair, run_folders
 from stridelab.tracking.store import Store, resolve_store
 from stridelab.tracking.sync import sync
 from stridelab.tracking.transfer import export_sweep, import_sweep
-from tracking_stores import local_store, make_template
+from tracking_stores import local_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -46,11 +46,6 @@ KINDS = (".tar.gz", ".zip")
 
 def store_of(results: Path) -> Store:
     return resolve_store(TrackingConfig(), results_dir=results)
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,13 @@ from stridelab.plan import examine
 
 FIELDS = ["section", "name", "strides", "batch", "value", "unit", "ratio", "n", "spread"]
 CHEAP = "memory"
-"""Runs in every test run; the others take minutes together."""
-minutes = pytest.mark.skipif("STRIDELAB_FAULTS" not in os.environ, reason="takes minutes: make faults runs it")
+"""Runs in every test run; the others take minutes together: make faults."""
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("section", [name if name == CHEAP else pytest.param(name, marks=minutes) for name in SECTIONS])
+@pytest.mark.parametrize(
+    "section", [CHEAP, *(pytest.param(name, marks=pytest.mark.faults) for name in SECTIONS if name != CHEAP)]
+)
 def test_a_section_prints_its_rows_and_writes_them_as_json(
     section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

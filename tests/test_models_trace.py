@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from fractions import Fraction
 from html.parser import HTMLParser
 
 import numpy as np
@@ -273,13 +274,124 @@ def compare_with_gradients(net: nn.Module, size: tuple[int, int]) -> None:
 
 
 class Upsample(nn.Module):
-    def __init__(self) -> None:
+    """A map enlarged, and joined with the image."""
+
+    def __init__(self, **options: object) -> None:
         super().__init__()
+        self.options = options
         self.down = nn.Conv2d(3, 4, 3, 2, 1)
         self.after = nn.Conv2d(7, 4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.after(torch.cat([x, F.interpolate(self.down(x), scale_factor=2)], 1))
+        return self.after(torch.cat([x, F.interpolate(self.down(x), scale_factor=2, **self.options)], 1))
+
+
+class Focus(nn.Module):
+    """YOLOv5's first layer: every second pixel, four times, as channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]], 1)
+
+
+class Cut(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, 3:-2:3, 1:20]
+
+
+class Resize(nn.Module):
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, **self.options)
+
+
+STRIDED = nn.Conv2d(4, 4, 3, 2, 1)
+ENLARGING_NETS = {
+    "transposed": (plain(STRIDED, nn.ConvTranspose2d(4, 4, 2, 2)), 1),
+    "transposed, overlapping": (plain(STRIDED, nn.ConvTranspose2d(4, 4, 3, 2, 1, output_padding=1)), 1),
+    "transposed, wide": (plain(STRIDED, nn.ConvTranspose2d(4, 4, (5, 4), (3, 2), (2, 1))), (Fraction(2, 3), 1)),
+    "transposed, dilated": (plain(STRIDED, nn.ConvTranspose2d(4, 4, 4, 2, 3, dilation=3), nn.Conv2d(4, 4, 3)), 1),
+    "transposed, stride 1": (plain(nn.ConvTranspose2d(4, 4, 3, 1, 1)), 1),
+    "nearest": (plain(STRIDED, nn.Upsample(scale_factor=2)), 1),
+    "nearest by 3": (plain(nn.Upsample(scale_factor=3, mode="nearest-exact"), nn.Conv2d(4, 4, 3)), Fraction(1, 3)),
+    "nearest, then strided": (plain(nn.Upsample(scale_factor=3), nn.Conv2d(4, 4, 3, 2)), Fraction(2, 3)),
+    "nearest by 3/2": (plain(Resize(size=(54, 60)), nn.AvgPool2d(2, 1)), Fraction(2, 3)),
+    "nearest, smaller": (plain(Resize(scale_factor=0.5), nn.Conv2d(4, 4, 3)), 2),
+    "bilinear": (plain(STRIDED, nn.Upsample(scale_factor=2, mode="bilinear")), 1),
+    "bilinear by 3, pooled": (plain(nn.Upsample(scale_factor=3, mode="bilinear"), nn.AvgPool2d(3)), 1),
+    "bilinear, smaller": (plain(Resize(scale_factor=0.25, mode="bilinear")), 4),
+    "corners aligned": (plain(Resize(size=(71, 79), mode="bilinear", align_corners=True)), Fraction(1, 2)),
+    "corners aligned, by size": (
+        plain(Resize(size=(50, 40), mode="bilinear", align_corners=True), nn.Conv2d(4, 4, 3)),
+        (Fraction(5, 7), 1),
+    ),
+    "shuffled": (plain(STRIDED, nn.Conv2d(4, 16, 3), nn.PixelShuffle(2), nn.Conv2d(4, 4, 3)), 1),
+    "shuffled and back": (plain(nn.PixelUnshuffle(4), nn.Conv2d(64, 64, 1), nn.PixelShuffle(2), nn.PixelShuffle(2)), 1),
+    "two octaves": (
+        plain(STRIDED, nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear")),
+        Fraction(1, 2),
+    ),
+    "focus": (plain(Focus(), nn.Conv2d(16, 4, 3)), 2),
+    "cut": (plain(STRIDED, nn.Upsample(scale_factor=2), Cut(), nn.Conv2d(4, 4, 3)), (3, 1)),
+    "joined": (Upsample(), 1),
+    "joined, bilinear": (Upsample(mode="bilinear"), 1),
+}
+
+
+@pytest.mark.parametrize("name", ENLARGING_NETS)
+def test_fields_through_what_enlarges_or_cuts_a_map_are_the_support_of_the_gradient(name: str) -> None:
+    """Of every unit, inside the image and at its edges; the field is the largest of them."""
+    net, stride = ENLARGING_NETS[name]
+    net, size = positive_constants(net), (36, 40)
+    geometry = geometry_of(net, size)
+    last = geometry[-1]
+    assert geometry.opaque == {}
+    assert last.effective_stride == (stride if isinstance(stride, tuple) else (stride, stride))
+    assert geometry.totals.params == sum(p.numel() for p in net.parameters())
+    assert geometry.totals.macs == counted_macs(net, size)
+    images = torch.ones(1, 3, *size, dtype=torch.float64, requires_grad=True)
+    output, largest, read = net(images), [0, 0], torch.zeros(size, dtype=torch.bool)
+    clear = 0
+    for row, column in itertools.product(*map(range, last.output_size)):
+        if row != column and 2 <= row < last.output_size[0] - 2 and 2 <= column < last.output_size[1] - 2:
+            continue  # enough with the diagonal and the edges
+        (gradient,) = torch.autograd.grad(output[0, :, row, column].sum(), images, retain_graph=True)
+        support = gradient[0].sum(0) > 1e-12 * gradient.max()  # more than a weight that rounding made
+        read |= support
+        for axis, (first, until) in enumerate(last.region_of((row, column))):
+            seen = support.any(1 - axis).nonzero()
+            largest[axis] = max(largest[axis], until - first + 1)
+            assert seen.min().item() >= max(0, first) or first < 0
+            if first >= 0 and until < size[axis]:
+                assert (seen.min().item(), seen.max().item()) == (first, until)
+                clear += 1
+    assert clear > 0
+    assert tuple(largest) == last.receptive_field
+    rows, columns = read.any(1).sum().item(), read.any(0).sum().item()
+    assert last.input_share == rows * columns / (size[0] * size[1])
+
+
+def test_an_enlarged_map_in_the_table_and_its_alignment() -> None:
+    half = geometry_of(plain(nn.Upsample(scale_factor=2)), 8)
+    assert (half[-1].stride, half[-1].effective_stride) == ((Fraction(1, 2),) * 2,) * 2
+    assert " 1/2 " in str(half)
+    assert half["1"].spans == (((-1, 1), (-1, 1)),) * 2
+    pooled = nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2))
+    joined = geometry_of(Both(pooled), 8, input_channels=3)
+    assert not joined[-1].misaligned  # the mean of the centres 0.5 and 0.5 is that of 0 and 1
+    shifted = nn.Sequential(nn.Conv2d(3, 3, 3, 2, 1), nn.Upsample(scale_factor=2))
+    assert geometry_of(Both(shifted), 8)[-1].misaligned  # 0 and 0
+
+
+class Both(nn.Module):
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
 
 
 class Writes(nn.Module):
@@ -303,10 +415,21 @@ def scripted() -> nn.Module:
 
 
 OPAQUE_NETS = {
-    "upsampling": (Upsample(), {"interpolate": "interpolate cannot be followed"}),
-    "transposed": (
-        plain(nn.ConvTranspose2d(4, 4, 2, 2), nn.Conv2d(4, 2, 3)),
-        {"1": "conv_transpose2d cannot be followed"},
+    "upsampling": (
+        Upsample(mode="bicubic"),
+        {"interpolate": "interpolate mixes pixels in mode 'bicubic', smoothed or with negative weights"},
+    ),
+    "smoothed": (
+        Upsample(mode="bilinear", antialias=True),
+        {"interpolate": "interpolate mixes pixels in mode 'bilinear', smoothed or with negative weights"},
+    ),
+    "rounded": (
+        plain(nn.Upsample(scale_factor=1.3), nn.Conv2d(4, 2, 3)),
+        {"1": "interpolate by a factor of 1.3 makes no whole number of pixels of 32x32"},
+    ),
+    "gaps": (
+        plain(nn.ConvTranspose2d(4, 4, 2, 3), nn.Conv2d(4, 2, 3)),
+        {"1": "conv_transpose2d by steps of 3x3 leaves gaps, where it reads nothing"},
     ),
     "writes": (Writes(), {"flip": "flip cannot be followed", "setitem": "setitem cannot be followed"}),
     "scripted": (scripted(), {"1": "output is made out of sight of torch functions"}),
@@ -584,3 +707,19 @@ def test_stridelab_offers_geometry_of_without_importing_torch_for_it() -> None:
     assert stridelab.geometry_of is geometry_of
     code = "import sys, stridelab, stridelab.geometry, stridelab.models; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_the_input_transform_of_torchvision_s_pretrained_nets_changes_no_geometry(name: str) -> None:
+    """Channels are sliced out, scaled one by one and joined again: layers before the first, and no wider field."""
+    nets = [
+        getattr(torchvision.models, name)(weights=None, init_weights=False, aux_logits=False, transform_input=transform)
+        for transform in (False, True)
+    ]
+    without, transformed = (geometry_of(net.eval(), 96) for net in nets)
+    assert transformed.opaque == {}
+    assert transformed.totals.params == without.totals.params
+    assert transformed.totals.macs == without.totals.macs
+    assert [(one.name, one.receptive_field, one.region) for one in transformed][-len(without) :] == [
+        (one.name, one.receptive_field, one.region) for one in without
+    ]

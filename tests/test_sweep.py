@@ -32,11 +32,6 @@ from tracking_stores import leave_result
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
-@pytest.fixture(scope="module")
-def pool() -> LocalLauncher:
-    return LocalLauncher(2)
-
-
 def double(number: int, *, progress: Any) -> int:
     progress({"step": number})
     print("said by", number)

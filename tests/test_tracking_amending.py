@@ -10,12 +10,7 @@ from stridelab.tracking.find import find_run
 from stridelab.tracking.journal import JOURNAL, last, read
 from stridelab.tracking.run import amend, open_run
 from stridelab.tracking.status import read_status, repair, settle
-from tracking_stores import identity, leave_result, local_store, make_template, rows, send, stored_points
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.getbasetemp())
+from tracking_stores import identity, leave_result, local_store, rows, send, stored_points
 
 
 def test_a_finished_run_takes_more_and_is_still_finished_when_it_was(tmp_path: Path, template: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import multiprocessing
+import os
 import resource
 import shutil
 import signal
@@ -33,7 +34,6 @@ from tracking_stores import (
     Spec,
     identity,
     local_store,
-    make_template,
     mirror_of,
     mirror_slowly,
     open_together,
@@ -43,11 +43,6 @@ from tracking_stores import (
 )
 
 SWEEP = RunIdentity("5eed", "s1", role="sweep", sweep="s1")
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -255,8 +250,8 @@ def test_a_run_that_goes_on_stays_one_run(store: Store, runs: Path) -> None:
 
 
 def test_metrics_are_stored_once_through_a_chain_of_kills(store: Store, runs: Path, warm: ForkServerContext) -> None:
-    for position in (1, 40_000, 90_000):  # bytes of the journal that are known to be in the store
-        child = warm.Process(target=mirror_slowly, args=(store, runs / "a", 1500))
+    for position in (1, 8_000, 16_000):  # bytes of the journal that are known to be in the store
+        child = warm.Process(target=mirror_slowly, args=(store, runs / "a", 400))
         child.start()
         while child.is_alive() and sent(runs / "a") <= position:
             time.sleep(0.002)
@@ -264,13 +259,13 @@ def test_metrics_are_stored_once_through_a_chain_of_kills(store: Store, runs: Pa
         child.join()
         assert child.exitcode == -signal.SIGKILL, "it ended before it could be killed"
     assert find_run(store).status == "RUNNING"
-    child = warm.Process(target=mirror_slowly, args=(store, runs / "a", 1500))
+    child = warm.Process(target=mirror_slowly, args=(store, runs / "a", 400))
     child.start()
     child.join()
     assert child.exitcode == 0
     assert len(rows(store, "SELECT run_uuid FROM runs")) == 1
     assert find_run(store).status == "FINISHED"
-    assert stored_points(store, find_run(store).run_id) == expected(1500)
+    assert stored_points(store, find_run(store).run_id) == expected(400)
 
 
 def sent(folder: Path) -> int:
@@ -491,17 +486,19 @@ def record_many(runs: Path, count: int) -> list[Path]:
     return [runs / str(number) for number in range(count)]
 
 
-def test_eight_processes_open_a_fresh_store_at_once(tmp_path: Path, warm: ForkServerContext) -> None:
-    start = warm.Barrier(8)
-    children = [warm.Process(target=open_together, args=(tmp_path, number, start)) for number in range(8)]
+def test_processes_open_a_fresh_store_at_once(tmp_path: Path, warm: ForkServerContext) -> None:
+    """The race is between any two; `make faults` starts eight."""
+    count = 8 if "STRIDELAB_FAULTS" in os.environ else 3
+    start = warm.Barrier(count)
+    children = [warm.Process(target=open_together, args=(tmp_path, number, start)) for number in range(count)]
     for child in children:
         child.start()
     for child in children:
         child.join()
-    assert [child.exitcode for child in children] == [0] * 8
+    assert [child.exitcode for child in children] == [0] * count
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert sorted(database.execute("SELECT value FROM metrics")) == [(float(number),) for number in range(8)]
+        assert sorted(database.execute("SELECT value FROM metrics")) == [(float(number),) for number in range(count)]
         assert database.execute("SELECT COUNT(*) FROM experiments WHERE name = 'stridelab'").fetchone() == (1,)
 
 

@@ -22,14 +22,14 @@ from stridelab.tracking.relocate import follow_move
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig, redact, redact_values, redact_word
 from stridelab.tracking.store import Store, connect, resolve_store
-from tracking_stores import free_port, identity, local_store, make_template, rows, send
+from tracking_stores import free_port, identity, local_store, rows, send
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Store:
     """Three sweeps of two runs each; the names of folders as awkward as SQLite and MLflow bear."""
     folder = tmp_path_factory.mktemp("odd #1 'caf\u00e9'")
-    store = local_store(folder / "results", make_template(tmp_path_factory.getbasetemp()))
+    store = local_store(folder / "results", template)
     results = folder / "results"
     for number in range(3):
         sweep = results / "sweeps" / f"s{number}"
@@ -287,10 +287,10 @@ def record(folder: Path, one: RunIdentity, accuracy: float) -> None:
 
 
 def test_runs_that_came_from_elsewhere_never_stand_for_a_sweeps_own(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, template: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The same signature, imported, newer by years: with folders, without, and from a list without uids."""
-    store = local_store(tmp_path, make_template(tmp_path_factory.mktemp("t")))
+    store = local_store(tmp_path, template)
     ours, own, sweep = tmp_path / "runs" / identity(1).signature, identity(1), tmp_path / "sweeps" / "s"
     theirs = tmp_path / "runs" / "imported-1"
     listing = RunIdentity("5", "s", role="sweep", sweep="s")
@@ -323,10 +323,8 @@ def test_runs_that_came_from_elsewhere_never_stand_for_a_sweeps_own(
     assert other.folder_name.startswith("s.imported-")
 
 
-def test_a_member_that_is_nowhere_is_named_and_not_replaced(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    store = local_store(tmp_path, make_template(tmp_path_factory.mktemp("t")))
+def test_a_member_that_is_nowhere_is_named_and_not_replaced(tmp_path: Path, template: Path) -> None:
+    store = local_store(tmp_path, template)
     sweep = tmp_path / "sweeps" / "s"
     for number in (1, 2):
         record(tmp_path / "runs" / identity(number).signature, identity(number), 0.5)
@@ -352,12 +350,10 @@ def test_a_store_that_is_away_or_another_does_not_hide_what_the_folders_have(
     assert "from the run folders" in caplog.text
 
 
-def test_only_our_own_runs_follow_a_results_folder_that_was_moved(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_only_our_own_runs_follow_a_results_folder_that_was_moved(tmp_path: Path, template: Path) -> None:
     """In one SQLite file: ours, moved; a colleague's, whose folder is gone too, is full, or was never ours."""
     old = tmp_path / "old"
-    store = local_store(old, make_template(tmp_path_factory.mktemp("t")))
+    store = local_store(old, template)
     record(old / "runs" / "1", identity(1), 0.5)
     send(store, old / "runs" / "1")
     full = tmp_path / "full" / "artifacts"

@@ -27,7 +27,6 @@ from tracking_stores import (
     Spec,
     free_port,
     identity,
-    make_template,
     mirror_of,
     running_server,
     send,
@@ -36,8 +35,7 @@ from tracking_stores import (
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    template = make_template(tmp_path_factory.getbasetemp())
+def server(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[Server]:
     with running_server(tmp_path_factory.mktemp("server"), template) as server:
         yield server
 
@@ -188,7 +186,7 @@ def test_nonsense_from_a_server_is_neither_believed_nor_fatal(
         with open_run(tmp_path / "runs" / "a", identity()) as run:
             mirror.watch(tmp_path / "runs" / "a")
             train(run)
-            assert not mirror.flush(1.5)
+            assert not mirror.flush(0.3)
         assert not mirror.close(0)
         assert caplog.text.count("does not take runs") == 1
         with pytest.raises(ValueError, match="cannot be read"):

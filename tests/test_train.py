@@ -132,7 +132,7 @@ def test_a_run_elsewhere_is_bit_identical(swept: Swept, tmp_path: Path) -> None:
     assert "mlflow.parentRunId" not in alone.tags
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.faults), signal.SIGTERM])
 def test_an_interruption_is_recorded_and_the_same_command_goes_on(number: int, tmp_path: Path) -> None:
     arguments = ["model.strides=1-1-1", *SMALL, "trainer.max_epochs=400"]
     with subprocess.Popen(

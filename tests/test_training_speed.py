@@ -89,6 +89,7 @@ def test_how_many_steps_are_taken_at_once(
     assert steps_of(TrainerConfig(**changed), count=count, image_shape=shape) == expected
 
 
+@pytest.mark.faults
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_step_learns_the_same_and_continues_to_the_same_bits(tmp_path: Path, data: Data) -> None:
     """400 images in batches of 64: the last of each epoch is smaller."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 
-Pair = Sequence[int]
+Pair = Sequence[int | Fraction]
 """(height, width)."""
 
 
@@ -77,7 +78,7 @@ def side(size: Pair | None) -> str:
     return str(height) if height == width else by(size)
 
 
-def by(size: Iterable[int]) -> str:
+def by(size: Iterable[object]) -> str:
     """28x28: every side of a size, of a kernel or of a tensor."""
     return "x".join(map(str, size))
 

@@ -279,6 +279,7 @@ def test_however_it_is_run_the_bits_are_the_same(
         assert evidence(work.folder) == reference[work.identity.variant.partition("=")[2]]
 
 
+@pytest.mark.faults
 def test_the_process_that_starts_runs_is_killed(
     pool: LocalLauncher, tmp_path: Path, reference: dict[str, Evidence]
 ) -> None:
@@ -328,7 +329,8 @@ def nobody_is_left(session: int) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("whom", ["the sweep", pytest.param("all of them", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("whom", ["the sweep", "all of them"])
 def test_the_sweep_is_killed(tmp_path: Path, template: Path, whom: str) -> None:
     """Faults 4 and 5: nobody trains on; the same command goes on, with the same runs in MLflow, and ends with the
     bits of an undisturbed sweep."""

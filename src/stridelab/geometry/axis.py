@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
+from math import ceil, floor
+from typing import Any
 
 from stridelab.geometry.padding import AxisPadding, explicit_pads
 
@@ -34,6 +38,10 @@ class AxisGeometry:
     """Real columns inside windows that no tap reads, because of dilation."""
     uneven: bool
     """Windows reach past the input on one side only."""
+    repeated_taps: tuple[tuple[int, ...], ...] = ()
+    """Of a layer that enlarges its map: the columns that each of the first units reads; as many units further, the
+    same, `stride` columns on. Kernel and pads then say nothing of single units.
+    """
     regular: bool = True
     """False where windows are not all alike, or unknown: kernel and stride then say little."""
 
@@ -44,6 +52,24 @@ class AxisGeometry:
     def span(self) -> int:
         """The effective kernel: how many columns a window stretches over."""
         return self.dilation * (self.kernel_size - 1) + 1
+
+    @property
+    def taps(self) -> tuple[Sequence[int], ...]:
+        """The columns that each unit reads, until they repeat `stride` columns further; negative: in the padding."""
+        return self.repeated_taps or (range(-self.pad_before, self.span - self.pad_before, self.dilation),)
+
+    @property
+    def step(self) -> Step:
+        """Columns from unit to unit, on average."""
+        return self.stride if len(self.taps) == 1 else whole(Fraction(self.stride, len(self.taps)))
+
+
+Step = int | Fraction
+"""Whole where it can be: a fraction where a map has more units than the columns that they step over."""
+
+
+def whole(step: Fraction) -> Step:
+    return step.numerator if step.denominator == 1 else step
 
 
 def conv_axis(
@@ -95,23 +121,72 @@ def whole_axis(input_size: int) -> AxisGeometry:
     return _axis(input_size, input_size, 1, 1, 0, False)
 
 
+def slice_axis(input_size: int, *, start: int, step: int, count: int) -> AxisGeometry:
+    """Every step-th column from `start` on, as a slice takes them: its pads are negative."""
+    end = start + (count - 1) * step + 1
+    return _bare_axis(
+        input_size,
+        count,
+        stride=step,
+        pad_before=-start,
+        unread_pixels=start + input_size - end,
+        skipped_pixels=(count - 1) * (step - 1),
+    )
+
+
+def transposed_axis(
+    input_size: int, output_size: int, *, kernel_size: int, stride: int, dilation: int, padding: int
+) -> AxisGeometry:
+    """A transposed convolution: tap t of column i goes to unit i * stride - padding + t * dilation.
+
+    ValueError where the stride leaves units that no column goes to.
+    """
+    taps = []
+    for unit in range(stride):
+        places = (unit + padding - tap * dilation for tap in range(kernel_size))
+        taps.append(tuple(sorted(place // stride for place in places if place % stride == 0)))
+    if not all(taps):
+        raise ValueError(f"kernel_size {kernel_size} leaves gaps between steps of {stride}, where no pixel is read")
+    return _bare_axis(input_size, output_size, kernel_size=kernel_size, dilation=dilation, repeated_taps=tuple(taps))
+
+
+def interpolated_axis(input_size: int, output_size: int, *, mode: str) -> AxisGeometry:
+    """Interpolation as PyTorch's: where unit j lies, and which columns it mixes there.
+
+    nearest: floor(j * n / m). bilinear: the columns on both sides of (j + 1/2) * n / m - 1/2, or, where corners are
+    aligned, of j * (n - 1) / (m - 1). A column of weight zero is not read.
+
+    >>> interpolated_axis(4, 8, mode="bilinear").taps
+    ((-1, 0), (0, 1))
+    """
+    ratio = Fraction(input_size, output_size)
+    if mode == "aligned":
+        ratio = Fraction(input_size - 1, output_size - 1) if output_size > 1 else Fraction(1)
+    if not ratio:
+        return irregular_axis(input_size, output_size)
+    offset = (ratio - 1) / 2 if mode == "bilinear" else Fraction(0)
+    places = [unit * ratio + offset for unit in range(ratio.denominator)]
+    taps = [(floor(at),) if mode == "nearest" else tuple(sorted({floor(at), ceil(at)})) for at in places]
+    return _bare_axis(
+        input_size,
+        output_size,
+        kernel_size=max(map(len, taps)),
+        stride=ratio.numerator,
+        repeated_taps=tuple(taps),
+    )
+
+
 def irregular_axis(input_size: int, output_size: int, *, kernel_size: int = 1) -> AxisGeometry:
     """An axis whose windows have no common size and step."""
-    return AxisGeometry(
-        input_size=input_size,
-        kernel_size=kernel_size,
-        stride=1,
-        dilation=1,
-        pad_before=0,
-        pad_after=0,
-        output_size=output_size,
-        unread_padding=0,
-        unread_pixels=0,
-        skipped_pixels=0,
-        hole_pixels=0,
-        uneven=False,
-        regular=False,
-    )
+    return _bare_axis(input_size, output_size, kernel_size=kernel_size, regular=False)
+
+
+def _bare_axis(input_size: int, output_size: int, **fields: Any) -> AxisGeometry:
+    """One window of a single column a unit, but for `fields`."""
+    plain = dict.fromkeys(
+        ("pad_before", "pad_after", "unread_padding", "unread_pixels", "skipped_pixels", "hole_pixels"), 0
+    ) | dict.fromkeys(("kernel_size", "stride", "dilation"), 1)
+    return AxisGeometry(**{"uneven": False} | plain | fields, input_size=input_size, output_size=output_size)
 
 
 def _hashable(padding: AxisPadding) -> AxisPadding:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from stridelab.geometry.axis import AxisGeometry, conv_axis, irregular_axis, pool_axis, whole_axis
+from stridelab.geometry.axis import (
+    AxisGeometry,
+    conv_axis,
+    interpolated_axis,
+    irregular_axis,
+    pool_axis,
+    slice_axis,
+    transposed_axis,
+    whole_axis,
+)
 from stridelab.geometry.effect import INPUT, OUTPUT, Axes, Effect, Grid
 from stridelab.geometry.layer_plan import Layer
-from stridelab.geometry.padding import PADDING_MODES
+from stridelab.geometry.padding import PADDING_MODES, Pair
 from stridelab.geometry.saved_tensors import INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
 
 
@@ -22,6 +31,40 @@ def conv(layer: Layer, maps: Sequence[Grid]) -> Effect:
     macs = weights * height.output_size * width.output_size
     params = weights + channels * layer.bias
     return Effect(channels, axes, widens=True, params=params, macs=macs, saves=(INPUT,))
+
+
+def conv_transpose(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """`padding` is PyTorch's, cut off the result; `output_size` the result's."""
+    grid = _only(maps)
+    height, width = (
+        transposed_axis(n, m, kernel_size=k, stride=s, dilation=d, padding=p if isinstance(p, int) else 0)
+        for n, m, k, s, d, p in zip(
+            grid.size, _asked(layer), layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True
+        )
+    )
+    channels = _out_channels(layer, grid)
+    weights = grid.channels * (channels // layer.groups) * height.kernel_size * width.kernel_size
+    params, macs = weights + channels * layer.bias, weights * grid.size[0] * grid.size[1]
+    return Effect(channels, (height, width), widens=True, params=params, macs=macs, saves=(INPUT,))
+
+
+def interpolate(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """`function`: nearest, bilinear, or aligned: bilinear with the corners of both maps on each other."""
+    grid = _only(maps)
+    height, width = (
+        interpolated_axis(n, m, mode=layer.function) for n, m in zip(grid.size, _asked(layer), strict=True)
+    )
+    return Effect(_out_channels(layer, grid), (height, width), saves=None)
+
+
+def cut(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """A slice: `stride` is its step, and `padding` how much is left out before it, negative."""
+    grid = _only(maps)
+    height, width = (
+        slice_axis(n, start=-p[0] if isinstance(p, tuple) else 0, step=s, count=m)
+        for n, s, p, m in zip(grid.size, layer.stride, layer.padding, _asked(layer), strict=True)
+    )
+    return Effect(_out_channels(layer, grid), (height, width), saves=None)
 
 
 def max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
@@ -45,11 +88,9 @@ def global_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
 def adaptive_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     """Bin i of m over n columns is [floor(i n / m), ceil((i + 1) n / m)); PyTorch computes 1x1 as a mean."""
     grid = _only(maps)
-    if layer.output_size is None:
-        raise ValueError("an adaptive_avg_pool needs its output_size, (height, width)")
-    if layer.output_size == (1, 1):
+    if _asked(layer) == (1, 1):
         return global_avg_pool(layer, maps)
-    height, width = (_bins(n, m) for n, m in zip(grid.size, layer.output_size, strict=True))
+    height, width = (_bins(n, m) for n, m in zip(grid.size, _asked(layer), strict=True))
     return Effect(grid.channels, (height, width), saves=(INPUT,))
 
 
@@ -158,11 +199,13 @@ KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
     "avg_pool": avg_pool,
     "concat": concat,
     "conv": conv,
+    "conv_transpose": conv_transpose,
     "dropout": dropout,
     "flatten": flatten,
     "global_avg_pool": global_avg_pool,
     "global_max_pool": global_max_pool,
     "identity": identity,
+    "interpolate": interpolate,
     "linear": linear,
     "max_pool": max_pool,
     "multiply": multiply,
@@ -170,6 +213,7 @@ KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
     "opaque": opaque,
     "pad": pad,
     "pointwise": pointwise,
+    "slice": cut,
     "unused": unused,
 }
 
@@ -178,6 +222,12 @@ def _only(maps: Sequence[Grid]) -> Grid:
     if len(maps) > 1:
         raise ValueError(f"it reads one map, not {len(maps)}")
     return maps[0]
+
+
+def _asked(layer: Layer) -> Pair:
+    if layer.output_size is None:
+        raise ValueError(f"an {layer.kind} needs its output_size, (height, width)")
+    return layer.output_size
 
 
 def _out_channels(layer: Layer, grid: Grid) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import floor
 from typing import Any
 
-from stridelab.geometry.axis import AxisGeometry, taps
+from stridelab.geometry.axis import AxisGeometry, Step, taps
 from stridelab.geometry.effect import Axes
 from stridelab.geometry.padding import AxisPadding, Pair
 from stridelab.geometry.receptive_field import AxisField, through
@@ -30,7 +31,8 @@ class LayerGeometry:
     out_channels: int
     kernel_size: Pair
     """Of a global pool, the map that it reads; of an adaptive one, its widest bin."""
-    stride: Pair
+    stride: tuple[Step, Step]
+    """A fraction where it enlarges the map."""
     dilation: Pair
     padding: tuple[AxisPadding, AxisPadding]
     padding_mode: str
@@ -46,8 +48,11 @@ class LayerGeometry:
     """Windows reach past the input on one side only."""
 
     receptive_field: Pair | None
-    """In pixels of the image, as are the next four."""
-    effective_stride: Pair | None
+    """In pixels of the image, as are the next five; the largest, where a layer before enlarged its map and the fields
+    of its units differ.
+    """
+    effective_stride: tuple[Step, Step] | None
+    """From unit to unit, on average; a fraction where the units of an enlarged map share pixels."""
     effective_padding: Pair | None
     """Top and left: how far before the image the first unit's field starts."""
     center: tuple[float, float] | None
@@ -55,6 +60,10 @@ class LayerGeometry:
     region: tuple[Pair, Pair] | None
     """((first row, last row), (first column, last column)) of the first unit's field; may lie outside the
     image.
+    """
+    spans: tuple[tuple[Pair, ...], tuple[Pair, ...]] | None = None
+    """Where the fields of neighbours are not alike: (first, last) row, and column, of as many units as it takes until
+    they repeat further on.
     """
     input_share: float | None
     """Share of the image that this map reads: rows that some unit reads, times columns."""
@@ -84,13 +93,17 @@ class LayerGeometry:
         """As `region`, for the unit at (row, column)."""
         if self.region is None or self.effective_stride is None:
             return None
-        ((top, bottom), (left, right)), (row, column) = self.region, unit
-        down, across = row * self.effective_stride[0], column * self.effective_stride[1]
-        return (top + down, bottom + down), (left + across, right + across)
+        rows, columns = (
+            _span(spans, step, at)
+            for spans, step, at in zip(
+                self.spans or [[region] for region in self.region], self.effective_stride, unit, strict=True
+            )
+        )
+        return rows, columns
 
     def window(self, axis: int, units: Pair) -> Pair:
         """(first, last) row (axis 0) or column (axis 1) of its input under the windows of units first to last."""
-        first, last = (unit * self.stride[axis] - self.pad[axis][0] for unit in units)
+        first, last = (floor(unit * self.stride[axis]) - self.pad[axis][0] for unit in units)
         return first, last + self.dilation[axis] * (self.kernel_size[axis] - 1)
 
     def unread(self, axis: int) -> frozenset[int]:
@@ -99,7 +112,7 @@ class LayerGeometry:
         read = taps(
             self.output_size[axis],
             kernel_size=self.kernel_size[axis],
-            stride=self.stride[axis],
+            stride=max(1, floor(self.stride[axis])),
             dilation=self.dilation[axis],
         )
         return frozenset(range(-before, self.input_size[axis] + after)) - {column - before for column in read}
@@ -110,6 +123,12 @@ class LayerGeometry:
         ends = (self.window(axis, (0, self.output_size[axis] - 1))[1] for axis in (0, 1))
         bottom, right = (end + 1 - size for end, size in zip(ends, self.input_size, strict=True))
         return (self.pad[0][0], bottom), (self.pad[1][0], right)
+
+
+def _span(spans: Sequence[Pair], step: Step, unit: int) -> Pair:
+    period, phase = divmod(unit, len(spans))
+    moved = int(period * len(spans) * step)
+    return spans[phase][0] + moved, spans[phase][1] + moved
 
 
 def parse_layers(entries: Iterable[Mapping[str, Any]]) -> tuple[LayerGeometry, ...]:
@@ -130,6 +149,7 @@ FIELD_FIGURES = (
     "effective_padding",
     "center",
     "region",
+    "spans",
     "input_share",
     "padding_share",
 )
@@ -157,7 +177,7 @@ def _measured(before: Fields, axes: Axes, padding_mode: str) -> tuple[Fields, di
 def _window_figures(height: AxisGeometry, width: AxisGeometry) -> dict[str, Any]:
     return {
         "kernel_size": (height.kernel_size, width.kernel_size),
-        "stride": (height.stride, width.stride),
+        "stride": (height.step, width.step),
         "dilation": (height.dilation, width.dilation),
         "input_size": (height.input_size, width.input_size),
         "output_size": (height.output_size, width.output_size),
@@ -177,9 +197,10 @@ def _field_figures(height: AxisField | None, width: AxisField | None) -> dict[st
     return {
         "receptive_field": (height.size, width.size),
         "effective_stride": (height.stride, width.stride),
-        "effective_padding": (-height.first, -width.first),
-        "center": ((height.first + height.last) / 2, (width.first + width.last) / 2),
-        "region": ((height.first, height.last), (width.first, width.last)),
+        "effective_padding": (-height.spans[0][0], -width.spans[0][0]),
+        "center": (sum(height.spans[0]) / 2, sum(width.spans[0]) / 2),
+        "region": (height.spans[0], width.spans[0]),
+        "spans": None if len(height.spans) == len(width.spans) == 1 else (height.spans, width.spans),
         "input_share": height.seen * width.seen / (height.image_size * width.image_size),
         "padding_share": 1 - clear / (len(height.reads) * len(width.reads)),
     }

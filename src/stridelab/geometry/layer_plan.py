@@ -36,9 +36,11 @@ class Layer:
     bias: bool = False
     ceil_mode: bool = False
     output_size: Pair | None = None
-    """What an adaptive pool is asked for, and the map that an opaque layer is known to make."""
+    """What an adaptive pool, a slice or a layer that enlarges its map is asked for, and the map that an opaque layer is
+    known to make.
+    """
     function: str = ""
-    """Which of `ACTIVATIONS` ("": relu) or `NORMS` ("": batch), which differ in what they keep."""
+    """Which of `ACTIVATIONS` ("": relu) or `NORMS` ("": batch), which differ in what they keep; how to interpolate."""
     params: int | None = None
     """Its parameters, where the rule of its kind would be wrong (a norm without weights, an opaque layer)."""
     macs: int | None = None

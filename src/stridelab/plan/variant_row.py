@@ -11,6 +11,7 @@ from stridelab.config.grid import Grid
 from stridelab.config.variants import named_by, short, spelled
 from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals, training_memory
+from stridelab.geometry.axis import Step
 from stridelab.geometry.drawing.maps import MANY_MAPS
 from stridelab.geometry.totals import windowed
 
@@ -45,7 +46,7 @@ class Figures:
         return self.totals.last_map
 
     @property
-    def effective_stride(self) -> Pair | None:
+    def effective_stride(self) -> tuple[Step, Step] | None:
         return None if self.last_map is None else self.last_map.effective_stride
 
     @property

@@ -10,7 +10,17 @@ from stridelab.geometry import ACTIVATIONS, NORMS
 
 from .calls import Call, Made, Moved, Unfollowed, first
 from .layouts import expand, moved, permute, reshape, transpose
-from .windows import adaptive_pool, avg_pool2d, conv2d, max_pool2d, pad, space_to_depth
+from .windows import (
+    adaptive_pool,
+    avg_pool2d,
+    conv2d,
+    conv_transpose2d,
+    depth_to_space,
+    interpolate,
+    max_pool2d,
+    pad,
+    space_to_depth,
+)
 
 Rule = Callable[[Call], Moved | Made]
 
@@ -95,7 +105,7 @@ def linear(call: Call) -> Made:
 
 
 def getitem(call: Call) -> Made:
-    """Slices: some of the channels, or every s-th pixel."""
+    """Slices: some of the channels, or every s-th pixel from some pixel on, to some pixel."""
     dims = iter(zip(call.dims[0], call.maps[0].shape, strict=True))
     index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
     if any(isinstance(part, Tensor | list) for part in index):
@@ -105,7 +115,9 @@ def getitem(call: Call) -> Made:
         missing = call.maps[0].ndim - sum(part is not None for part in index) + 1
         index = index[:at] + (slice(None),) * missing + index[at + 1 :]
     left: list[str] = []
-    stride = {"h": 1, "w": 1}
+    pieces = {"h": range(1), "w": range(1)}
+    pieces |= {dim: range(size) for dim, size in zip(call.dims[0], call.maps[0].shape, strict=True) if dim in pieces}
+    whole = dict(pieces)
     for part in index:
         if part is None:
             left.append("1")
@@ -113,12 +125,23 @@ def getitem(call: Call) -> Made:
         dim, size = next(dims)
         if isinstance(part, slice):
             left.append(dim)
-        if dim in stride and isinstance(part, slice) and not part.start and part.stop is None:
-            stride[dim] = part.step or 1
+        if dim in pieces and isinstance(part, slice):
+            pieces[dim] = range(size)[part]
         elif part != slice(None) and dim != "c" and size > 1:
             raise Unfollowed(f"cuts a piece out along {dim!r}")
     left += [dim for dim, _ in dims]
-    return Made("pointwise", tuple(left), {"stride": (stride["h"], stride["w"])})
+    if pieces == whole:
+        return Made("pointwise", tuple(left), {})
+    height, width = pieces.values()
+    return Made(
+        "slice",
+        tuple(left),
+        {
+            "stride": (height.step, width.step),
+            "padding": ((-height.start, 0), (-width.start, 0)),
+            "output_size": (len(height), len(width)),
+        },
+    )
 
 
 def split(call: Call) -> Made:
@@ -135,6 +158,9 @@ def named(rule: Rule, names: str) -> dict[str, Rule]:
 
 RULES: dict[str, Rule] = {
     **named(conv2d, "conv2d"),
+    **named(conv_transpose2d, "conv_transpose2d"),
+    **named(interpolate, "interpolate"),
+    **named(depth_to_space, "pixel_shuffle"),
     **named(linear, "linear"),
     **named(max_pool2d, "max_pool2d max_pool2d_with_indices"),
     **named(avg_pool2d, "avg_pool2d"),

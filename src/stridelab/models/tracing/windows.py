@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
-from .calls import Call, Made, Unfollowed, first
+from .calls import Call, Made, Unfollowed, first, spell
 from .origins import GRID
 
 
@@ -45,6 +46,56 @@ def conv2d(call: Call) -> Made:
             "bias": call.get(2, "bias") is not None,
         },
     )
+
+
+def conv_transpose2d(call: Call) -> Made:
+    on_grid(call)
+    weight = call.get(1, "weight")
+    stride, padding = pair(call.get(3, "stride", 1)), pair(call.get(4, "padding", 0))
+    kernel_size, dilation = pair(weight.shape[2:]), pair(call.get(7, "dilation", 1))
+    if any(
+        step > 1 and (k < step or gcd(d, step) > 1) for k, d, step in zip(kernel_size, dilation, stride, strict=True)
+    ):
+        raise Unfollowed(f"by steps of {spell(stride)} leaves gaps, where it reads nothing")
+    return Made(
+        "conv_transpose",
+        GRID,
+        {
+            "kernel_size": kernel_size,
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": call.get(6, "groups", 1),
+            "bias": call.get(2, "bias") is not None,
+            "output_size": pair(call.output.shape[2:]),
+        },
+    )
+
+
+def interpolate(call: Call) -> Made:
+    """By the ratio of both sizes, which is PyTorch's unless a factor had to be rounded to whole pixels."""
+    on_grid(call)
+    mode, aligned = call.get(3, "mode", "nearest"), call.get(4, "align_corners")
+    factor = call.get(2, "scale_factor")
+    if mode not in INTERPOLATIONS or call.get(6, "antialias", False):
+        raise Unfollowed(f"mixes pixels in mode {mode!r}, smoothed or with negative weights")
+    size, made = call.maps[0].shape[2:], pair(call.output.shape[2:])
+    factors = () if factor is None or call.get(5, "recompute_scale_factor") or aligned else factor
+    factors = factors if isinstance(factors, tuple | list) else (factors, factors)
+    if any(before * by != after for before, by, after in zip(size, factors, made, strict=False)):
+        raise Unfollowed(f"by a factor of {factor} makes no whole number of pixels of {spell(size)}")
+    how = "aligned" if aligned else INTERPOLATIONS[mode]
+    return Made(
+        "interpolate", GRID, {"output_size": made, "function": how, "padding_mode": "zeros" if aligned else "replicate"}
+    )
+
+
+INTERPOLATIONS = {"nearest": "nearest", "nearest-exact": "nearest", "bilinear": "bilinear"}
+
+
+def depth_to_space(call: Call) -> Made:
+    on_grid(call)
+    return Made("interpolate", GRID, {"output_size": pair(call.output.shape[2:]), "function": "nearest"})
 
 
 def max_pool2d(call: Call) -> Made:

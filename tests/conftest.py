@@ -1,0 +1,48 @@
+"""What all tests share: which faults a plain run leaves out, which files come first, an empty store, a pool."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from stridelab.sweep.launchers.local import LocalLauncher
+
+ALL = "STRIDELAB_FAULTS"
+"""all: the slow faults too; nightly: and many seeds."""
+LONG = ("test_faults_sweeps", "test_train", "test_archive", "test_faults_store")
+"""These files take longest; begun last, one process would work at them while the other has nothing left to do."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name == "faults":
+            for text in (
+                "ignore:This process .* is multi-threaded:DeprecationWarning",
+                "ignore:.*isinstance.treespec, LeafSpec.*",
+            ):
+                item.add_marker(pytest.mark.filterwarnings(text))
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    if ALL in os.environ or config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("faults")]
+    items[:] = [item for item in items if item not in slow]
+    config.hook.pytest_deselected(items=slow)
+
+
+@pytest.fixture(scope="session")
+def pool() -> LocalLauncher:
+    from stridelab.sweep.launchers.local import LocalLauncher
+
+    return LocalLauncher(2)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store as MLflow makes it, to be copied."""
+    from tracking_stores import make_template
+
+    return make_template(tmp_path_factory.mktemp("template"))
