@@ -28,6 +28,7 @@ def fold_pads(layers: Iterable[Layer]) -> list[Layer]:
                 padding=pad.padding,
                 padding_mode=pad.padding_mode,
                 activation_bytes=(pad.activation_bytes or 0) + (layer.activation_bytes or 0),
+                macs=layer.macs + (pad.macs or 0) if layer.macs is not None else pad.macs or None,
             )
         kept[layer.name] = layer
     return list(kept.values())
