@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -77,7 +78,13 @@ def test_links_between_pages_lead_somewhere() -> None:
 def test_the_wheel_plans_sweeps_and_compares_in_an_environment_of_its_own(tmp_path: Path) -> None:
     """Outside the checkout, with nothing of it on the path: the other packages are this environment's."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)]
+    source = tmp_path / "source"  # a build/ of an earlier state would end up in the wheel
+    source.mkdir()
+    for name in ("src", "conf"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     environment, elsewhere = tmp_path / "venv", tmp_path / "elsewhere"
