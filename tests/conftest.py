@@ -46,3 +46,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tracking_stores import make_template
 
     return make_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(autouse=True)
+def _no_password_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process hides every password that it was given wherever it stands, so also one of an earlier test."""
+    monkeypatch.setattr("stridelab.tracking.settings._given", set())
