@@ -22,7 +22,7 @@
   const number = (value) => (value === null || value === undefined ? "?" : value.toLocaleString("en"));
   const kib = (bytes) => (bytes === null ? "?" : `${(bytes / 1024).toFixed(1)}`);
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
-  const short = (value) => (value === null ? "?" : value >= 1e6 ? `${(value / 1e6).toFixed(2)} M` : value >= 1e3 ? `${(value / 1e3).toFixed(1)} k` : String(value));
+  const short = (value) => (value === null ? "?" : value >= 1e9 ? `${(value / 1e9).toFixed(2)} G` : value >= 1e6 ? `${(value / 1e6).toFixed(2)} M` : value >= 1e3 ? `${(value / 1e3).toFixed(1)} k` : String(value));
 
   // ---- state --------------------------------------------------------------------------------------------------------
 
@@ -37,6 +37,8 @@
     image: 0,
     layer: null,
     channel: "mean",
+    scale: "one",
+    stage: "trained",
     input: 0,
     unit: null,
     tour: null,
@@ -46,8 +48,12 @@
   let drawn = null; // the person's own picture: Float32 values from 0 to 1, one map
   const views = [{}, {}];
 
-  const weights = data.networks.map(() => null);
-  const weightsOf = (index) => (weights[index] ??= network.decoded(data.networks[index].weights));
+  const decoded = new Map();
+  function weightsOf(index) {
+    const given = state.stage === "initial" ? data.initial : data.networks[index].weights;
+    if (!decoded.has(given)) decoded.set(given, network.decoded(given));
+    return decoded.get(given);
+  }
   const measuredNetworks = data.networks.map((one) => measure(one.plan));
   const identities = measuredNetworks.map(plans.identity);
 
@@ -64,6 +70,8 @@
     if (state.image !== 0 && state.image !== "drawn") words.set("image", state.image);
     if (state.layer) words.set("layer", state.layer);
     if (state.channel !== "mean") words.set("channel", state.channel);
+    if (state.scale !== "one") words.set("scale", state.scale);
+    if (state.stage !== "trained") words.set("weights", state.stage);
     if (state.input) words.set("input", state.input);
     if (state.unit) words.set("unit", state.unit.join(","));
     if (state.tour !== null) words.set("tour", state.tour + 1);
@@ -102,6 +110,8 @@
       image: () => set("image", whole(word, 0, data.image.images.length - 1)),
       layer: () => set("layer", names.includes(word) ? word : null),
       channel: () => set("channel", whole(word, 0, 9999)),
+      scale: () => set("scale", ["one", "each"].includes(word) ? word : null),
+      weights: () => set("stage", word === "trained" || (word === "initial" && data.initial) ? word : null),
       input: () => set("input", whole(word, 0, 9999)),
       unit: () => set("unit", /^\d{1,5},\d{1,5}$/.test(word) ? word.split(",").map(Number) : null),
       tour: () => set("tour", whole(word, 1, TOUR.length) && Number(word) - 1),
@@ -111,8 +121,17 @@
 
   function change(patch, { quietly = false } = {}) {
     Object.assign(state, patch);
-    history.replaceState(null, "", address());
+    remember();
     if (!quietly) render();
+  }
+
+  // In the sandboxed frame of an artifact view the address is not the page's to change.
+  function remember() {
+    try {
+      history.replaceState(null, "", address());
+    } catch {
+      return;
+    }
   }
 
   const say = (words) => ($("said").textContent = words);
@@ -148,9 +167,11 @@
     const trained = same >= 0 && data.networks[same].weights ? same : null;
     const source = trained ?? side.network;
     const made = { plan, layers, trained, source, known: same, refusal: null, maps: null, missing: null };
+    if (input) made.shown = { ...input };
     if (!input || !data.networks[source].weights) return made;
     try {
-      made.maps = { ...network.forward(layers, weightsOf(source), input.image), pixels: input.pixels };
+      made.maps = network.forward(layers, weightsOf(source), input.image);
+      made.shown = { ...made.maps, ...input };
     } catch (error) {
       if (!(error instanceof network.Missing)) throw error;
       made.missing = error.message;
@@ -162,13 +183,14 @@
     const base = data.networks[side.network];
     if (made.refusal) return h("p", { class: "refusal", role: "alert" }, `Not possible: ${made.refusal}.`);
     const one = made.known >= 0 ? data.networks[made.known] : null;
+    if (state.stage === "initial") return h("p", { class: "score" }, h("strong", {}, "Before training."), " Its filters are the random ones that all variants of this seed began with.");
     if (one?.score) {
       const { label, text } = one.score;
       return h("p", { class: "score" }, h("strong", {}, text), ` ${label}; trained as ${one.name}.`);
     }
     if (!data.networks.some((any) => any.weights || any.score)) return null;
     if (one) return h("p", { class: "score" }, `Trained as ${one.name}.`);
-    const words = base.settings && plans.settings(made.plan, base.settings);
+    const words = base.command.length ? plans.command(made.plan, base) : null;
     const how = made.missing
       ? `Its maps cannot be shown: ${made.missing}.`
       : made.maps
@@ -178,7 +200,7 @@
       "div",
       { class: "score" },
       h("p", {}, h("strong", {}, "Not trained. "), how),
-      words && base.command ? copyable(`${base.command} ${words.join(" ")}`, "the command that trains it") : null
+      words ? copyable(words, "the command that trains it") : null
     );
   }
 
@@ -298,7 +320,7 @@
     parts.push(controls(index, made));
     const picture = h("div", { class: `ladder scroll${made.refusal ? " stale" : ""}`, tabindex: 0, role: "region", "aria-label": `maps of ${SIDES[index].toUpperCase()}` });
     if (shownMade?.layers) {
-      view.ladder = drawing.ladder(shownMade.layers, shownMade.maps, {
+      view.ladder = drawing.ladder(shownMade.layers, shownMade.shown, {
         room: Math.max(300, host.clientWidth - 40),
         channel: state.channel,
         chosen: state.layer,
@@ -429,12 +451,14 @@
       return h("label", {}, label, " ", select);
     };
     const scaleEach = state.scale === "each";
+    const stages = [["trained", "after training"], ["initial", "before training"]];
     const bar = h(
       "div",
       { class: "buttons" },
+      data.initial ? pick("weights", stages, state.stage, (stage) => change({ stage })) : null,
       pick("layer", names.map((one) => [one, one]), name, (layer) => change({ layer, unit: null })),
       pick("channel drawn above", [["mean", "mean of all"], ...Array.from({ length: count }, (_, at) => [at, at])], state.channel, (channel) => change({ channel: channel === "mean" ? channel : Number(channel) })),
-      pick("grey", [["one", "one scale for all"], ["each", "each channel its own"]], state.scale ?? "one", (scale) => change({ scale }))
+      pick("grey", [["one", "one scale for all"], ["each", "each channel its own"]], state.scale, (scale) => change({ scale }))
     );
     const most = 32;
     const limits = values.flatMap(({ map }) => Array.from({ length: Math.min(map.channels, most) }, (_, channel) => drawing.bounds(map, channel)));
@@ -746,7 +770,7 @@
     $("compare").addEventListener("click", () => change({ compare: !state.compare }));
     $("tour-button").addEventListener("click", () => (state.tour === null ? startStep(0) : change({ tour: null })));
     $("link").addEventListener("click", async () => {
-      history.replaceState(null, "", address());
+      remember();
       try {
         await navigator.clipboard.writeText(location.href);
         say("The address of what you see is copied.");

@@ -6,7 +6,7 @@ const drawing = (() => {
   const GAP = 34;
   const CAPTION = 84; // the least width of a map's column, for the words beneath it
   const LINE = 16;
-  const LARGEST = 7;
+  const LARGEST = 8;
 
   function element(tag, attributes = {}, ...children) {
     const made = document.createElementNS(SVG, tag);
@@ -74,8 +74,10 @@ const drawing = (() => {
       source: plans.blockEnd(layers, layer.name),
     }));
     if (others.length <= shown) return [image, ...others];
-    const first = others.slice(0, Math.ceil(shown / 2));
-    return [image, ...first, ...others.slice(others.length - Math.floor(shown / 2))];
+    // Of a deep network, where the size changes, from both sides.
+    const isEdge = (at) => [at - 1, at + 1].some((next) => others[next]?.size.join() !== others[at].size.join());
+    const edges = others.filter((_, at) => isEdge(at));
+    return [image, ...(edges.length <= 2 * shown ? edges : edges.slice(0, 2 * shown))];
   }
 
   // Where each map goes. Down the page all are centred on one line; a map's own pixel has one size everywhere.
@@ -85,7 +87,7 @@ const drawing = (() => {
     shown.forEach((map, index) => (map.next = shown[index + 1]?.layer ?? null));
     const columns = shown.reduce((total, map) => total + before(map) + map.size[1] + after(map), 0);
     const tallest = Math.max(...shown.map((map) => map.size[0] + (map.next ? map.next.pad[0][0] + Math.max(0, map.next.pad[0][1]) : 0)));
-    const scale = Math.max(0.25, Math.min(LARGEST, (room - GAP * shown.length) / columns, 190 / tallest));
+    const scale = Math.max(0.25, Math.min(LARGEST, (room - GAP * shown.length) / columns, 230 / tallest));
     let x = 4;
     const axis = (tallest * scale) / 2 + 6;
     for (const map of shown) {

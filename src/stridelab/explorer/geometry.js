@@ -13,7 +13,13 @@ const geometry = (() => {
     },
     same_lower: (size, span, stride) => PADDINGS.same(size, span, stride).reverse(),
     torch_same: (size, span, stride) => {
-      if (stride !== 1) throw new Refusal("padding 'torch_same' means nothing at any stride but 1; choose same or half");
+      if (stride !== 1) {
+        throw new Refusal(
+          `padding 'torch_same' means nothing at stride ${stride}: PyTorch's constant pads keep the size ` +
+            "at stride 1 only, so PyTorch refuses any other; choose same (TensorFlow's rule, " +
+            "output = ceil(input / stride)) or half"
+        );
+      }
       return [Math.floor((span - 1) / 2), span - 1 - Math.floor((span - 1) / 2)];
     },
     valid: () => [0, 0],

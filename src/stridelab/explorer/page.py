@@ -35,10 +35,12 @@ class PageNetwork:
     """How good it was found to be: `84.2 % ± 0.9`."""
     score_label: str = ""
     """What `score` is: `test accuracy, mean of 7 seeds with its 95 % interval`."""
+    command: Sequence[str] = ()
+    """The words that train it, as a shell takes them."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Which key of `model.*` holds what of each convolution: {"strides": "stride"}."""
-    command: str = ""
-    """That trains such a network, but for those settings."""
+    swept: Sequence[str] = ()
+    """Those of `settings` that `command` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,18 @@ def explorer_page(
     title: str,
     subtitle: str = "",
     images: PageImages | None = None,
+    initial: Weights | None = None,
     links: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as HTML. `links`: text -> relative address. ValueError without a network."""
+    """The page as HTML. `initial`: the weights that all networks began with; `links`: text -> relative address.
+    ValueError without a network."""
     if not networks:
         raise ValueError("networks=[] is not allowed; a page needs a network to show.")
     content = {
         "title": printable(title),
         "subtitle": printable(subtitle),
         "networks": [network_data(network) for network in networks],
+        "initial": initial,
         "image": None if images is None else image_data(images),
     }
     # No "<" may stand in the data: the browser would end the element at "</script".
@@ -111,8 +116,9 @@ def network_data(network: PageNetwork) -> dict[str, Any]:
         "plan": plan_data(network.plan),
         "weights": network.weights,
         "score": score,
+        "command": [printable(word) for word in network.command],
         "settings": dict(network.settings),
-        "command": printable(network.command),
+        "swept": list(network.swept),
     }
 
 

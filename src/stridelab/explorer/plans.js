@@ -63,19 +63,27 @@ const plans = (() => {
 
   const spelled = (words) => (new Set(words).size === 1 ? String(words[0]) : words.join("-"));
 
-  // The settings of `stridelab train` that make this variant; null where a layer's setting has no key of its own.
-  function settings(plan, keys) {
-    const layers = editable(plan).filter((layer) => layer.kind === "conv");
-    const words = [];
-    for (const [setting, key] of Object.entries(keys)) {
-      const values = layers.map((layer) => shown(layer, key));
-      const isOne = key === "padding_mode";
-      if (isOne && new Set(values).size > 1) return null;
-      const word = key === "padding" && new Set(values).size > 1 ? `[${values.join(",")}]` : key === "stride" ? values.join("-") : spelled(values);
-      words.push(`model.${setting}=${word}`.includes("[") ? `'model.${setting}=${word}'` : `model.${setting}=${word}`);
-    }
-    return words;
+  const valuesOf = (plan, key) => editable(plan).filter((layer) => layer.kind === "conv").map((layer) => String(shown(layer, key)));
+
+  function setting(name, key, values) {
+    const isOne = new Set(values).size === 1;
+    if (key === "padding" && !isOne) return `'model.${name}=[${values.join(",")}]'`;
+    return `model.${name}=${key === "stride" ? values.join("-") : spelled(values)}`;
   }
 
-  return { CHOICES, editable, shown, isChoice, edited, identity, blockEnd, settings };
+  // The command that trains a changed plan, from that of the network it was made of. settings: {"strides": "stride"}.
+  // null where a layer's setting has no key of its own.
+  function command(plan, base) {
+    const changed = [];
+    for (const [name, key] of Object.entries(base.settings)) {
+      const values = valuesOf(plan, key);
+      if (values.join() === valuesOf(base.plan, key).join() && !base.swept.includes(name)) continue;
+      if (key === "padding_mode" && new Set(values).size > 1) return null;
+      changed.push([name, setting(name, key, values)]);
+    }
+    const isChanged = (word) => changed.some(([name]) => word.replace(/^['"+]*/, "").startsWith(`model.${name}=`));
+    return [...base.command.filter((word) => !isChanged(word)), ...changed.map(([, word]) => word)].join(" ");
+  }
+
+  return { CHOICES, editable, shown, isChoice, edited, identity, blockEnd, command };
 })();
