@@ -1,16 +1,14 @@
-"""Families: from a person's choices to a layer plan. No torch here."""
+"""cnn: convolutions one after another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from stridelab.geometry import IMAGE, PADDING_MODES, Layer, LayerPlan, parse_padding
 
-from .settings import ModelConfig, Pair, each_layer, padding_policy, pair, per_layer, positive, require_choice
-
-HEADS = ("gap", "flatten")
+from ..heads import HEADS, head
+from ..settings import ModelConfig, Pair, each_layer, padding_policy, pair, per_layer, positive, require_choice
 
 
 @dataclass(frozen=True)
@@ -74,38 +72,3 @@ def conv_block(config: CnnConfig, index: int, *, source: str) -> list[Layer]:
     )
     norm = Layer(name=f"norm{number}", kind="norm", inputs=(conv.name,))
     return [conv, norm, Layer(name=f"relu{number}", kind="activation", inputs=(norm.name,))]
-
-
-def head(config: CnnConfig, *, source: str, num_classes: int) -> list[Layer]:
-    collapse = Layer(
-        name="pool" if config.head == "gap" else "flatten",
-        kind="global_avg_pool" if config.head == "gap" else "flatten",
-        inputs=(source,),
-    )
-    classify = Layer(name="classifier", kind="linear", inputs=(collapse.name,), out_channels=num_classes, bias=True)
-    return [collapse, classify]
-
-
-class Family(NamedTuple):
-    layer_plan: Callable[..., LayerPlan]
-    """(settings, input_channels=, input_size=, num_classes=) -> plan."""
-    settings: type[ModelConfig]
-    """A frozen dataclass whose fields are the keys `model.*` of this family; each refuses nonsense itself."""
-
-
-FAMILIES: dict[str, Family] = {"cnn": Family(cnn, CnnConfig)}
-"""`model.family` -> how its settings become a layer plan. With conf/model/NAME.yaml, all that a family needs."""
-
-
-def settings_of(family: object) -> type[ModelConfig]:
-    """ValueError names the families that there are."""
-    require_choice("model.family", family, tuple(FAMILIES))
-    return FAMILIES[str(family)].settings
-
-
-def layer_plan(config: ModelConfig, *, input_channels: int, input_size: Pair, num_classes: int) -> LayerPlan:
-    """The layer plan of `config.family`."""
-    settings_of(config.family)
-    return FAMILIES[config.family].layer_plan(
-        config, input_channels=input_channels, input_size=input_size, num_classes=num_classes
-    )
