@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -54,22 +56,30 @@ def load_arrays(config: DataConfig) -> Data:
     return describe(
         config.name,
         contents.facts,
-        part(storage, labels, np.sort(train)),
-        part(storage, labels, np.sort(val)),
-        Split(in_memory(arrays.test_images), torch.from_numpy(test_labels)),
+        part(storage, labels, np.sort(train), arrays.train_targets),
+        part(storage, labels, np.sort(val), arrays.train_targets),
+        Split(in_memory(arrays.test_images), torch.from_numpy(test_labels), targets=tensors(arrays.test_targets)),
     )
 
 
-def part(storage: Tensor | OnDisk, labels: Rows, rows: Rows) -> Split:
-    return Split(storage, torch.from_numpy(labels[rows]), torch.from_numpy(rows))
+def part(
+    storage: Tensor | OnDisk, labels: Rows, rows: Rows, targets: Mapping[str, NDArray[Any]] = MappingProxyType({})
+) -> Split:
+    of_rows = tensors({name: values[rows] for name, values in targets.items()})
+    return Split(storage, torch.from_numpy(labels[rows]), torch.from_numpy(rows), of_rows)
+
+
+def tensors(targets: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in targets.items()}
 
 
 def read_arrays(config: DataConfig) -> Arrays:
     files = config.files
     assert not isinstance(files, ImageFiles)
     if isinstance(files, ArrayFunction):
-        arrays: list[Any] = [np.ascontiguousarray(array) for array in files.read()]
-        return Arrays(*arrays)
+        pixels_and_labels = files.read()
+        arrays: list[Any] = [np.ascontiguousarray(array) for array in pixels_and_labels[:4]]
+        return Arrays(*arrays, *pixels_and_labels[4:])
     folder = fetch(config)
     assert folder is not None
     return READERS[files.reader](folder, digests=files.digests, max_bytes=array_limit(contents_of(config).facts))

@@ -68,16 +68,16 @@ def build_soft_argmax(layer: Layer, geometry: LayerGeometry) -> nn.Module:
 
 def build_resample(layer: Layer, geometry: LayerGeometry) -> nn.Module:
     centres = unit_centres(layer, geometry.input_size)
-    return Resample(
-        *(bilinear(units, count=count) for units, count in zip(centres, geometry.output_size, strict=True))
-    )
+    return Resample(*(bilinear(units, count=count) for units, count in zip(centres, geometry.output_size, strict=True)))
 
 
 def unit_centres(layer: Layer, size: tuple[int, int]) -> tuple[list[float], list[float]]:
     """Of the units of a map of `size`, by row and by column: where on the image the middle of what each sees is."""
+    (top, left) = layer.padding
+    assert isinstance(top, int) and isinstance(left, int)
     rows, columns = (
-        [unit * step - int(pad) + (field - 1) / 2 for unit in range(count)]  # type: ignore[call-overload]
-        for count, step, pad, field in zip(size, layer.stride, layer.padding, layer.kernel_size, strict=True)
+        [unit * step - pad + (field - 1) / 2 for unit in range(count)]
+        for count, step, pad, field in zip(size, layer.stride, (top, left), layer.kernel_size, strict=True)
     )
     return rows, columns
 
