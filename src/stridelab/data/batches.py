@@ -17,7 +17,8 @@ DEVICE_SHARE = 0.5
 
 
 class Batches:
-    """Yields (images float32 [b, c, h, w], targets [b, ...]: labels int64 [b] unless given), to the bit as ToTensor and Normalize give them.
+    """Yields (images float32 [b, c, h, w], targets [b, ...]: labels int64 [b] unless given), the images to the bit
+    as ToTensor and Normalize give them.
 
     Images stay uint8, in the memory of `device` where there is room; only a batch at a time is ever float. Without
     `order`, the order is that of the split. `order(epoch)` gives the indices of one pass, int64 [len(split)];

@@ -74,7 +74,8 @@ def build_resample(layer: Layer, geometry: LayerGeometry) -> nn.Module:
 def unit_centres(layer: Layer, size: tuple[int, int]) -> tuple[list[float], list[float]]:
     """Of the units of a map of `size`, by row and by column: where on the image the middle of what each sees is."""
     (top, left) = layer.padding
-    assert isinstance(top, int) and isinstance(left, int)
+    assert isinstance(top, int)
+    assert isinstance(left, int)
     rows, columns = (
         [unit * step - pad + (field - 1) / 2 for unit in range(count)]
         for count, step, pad, field in zip(size, layer.stride, (top, left), layer.kernel_size, strict=True)

@@ -105,7 +105,8 @@ def fit(
     recorder.metrics(metrics, step=trained)
     for snapshots in maps:
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
-    recorder.artifact(save_network(network, plan, data, recorder.folder, seed=seed))
+    if task == "classify":  # the page knows no other heads
+        recorder.artifact(save_network(network, plan, data, recorder.folder, seed=seed))
     return Result(
         metrics=metrics,
         init_digest=init_digest,

@@ -73,9 +73,9 @@ def backgrounds(words: Words, rows: tuple[int, int]) -> Pixels:
     """[n, 64, 64] cut out of the photographs between two of their rows."""
     which, top = drawn(words[:, 0], 3), rows[0] + drawn(words[:, 1], rows[1] - rows[0] - SIDE_PX + 1)
     left, inside = drawn(words[:, 2], 512 - SIDE_PX + 1), np.arange(SIDE_PX)
-    return photographs()[
-        which[:, None, None], (top[:, None] + inside)[:, :, None], (left[:, None] + inside)[:, None, :]
-    ]
+    rows_of, columns_of = (start[:, None] + inside for start in (top, left))
+    found: Pixels = photographs()[which[:, None, None], rows_of[:, :, None], columns_of[:, None, :]]
+    return found
 
 
 def scrambled(items: Pixels) -> Pixels:
@@ -119,7 +119,7 @@ def boxes(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
     """[n, 4] of masks: top, left, bottom and right, the last two just outside; zeros where nothing is."""
     ends = []
     for axis in (2, 1):
-        line = inside.any(axis)
+        line: NDArray[np.bool_] = np.logical_or.reduce(inside, axis)
         ends.append((line.argmax(1), np.where(line.any(1), line.shape[1] - line[:, ::-1].argmax(1), 0)))
     (top, bottom), (left, right) = ends
     return np.stack([top, left, bottom, right], 1)
