@@ -59,7 +59,7 @@ class Resample(nn.Module):
 
 
 def build_readout(layer: Layer, geometry: LayerGeometry) -> nn.Module:
-    return Readout(geometry.in_channels, geometry.out_channels, 1, bias=layer.bias)
+    return Readout(geometry.in_channels, geometry.out_channels, layer.kernel_size, bias=layer.bias)
 
 
 def build_soft_argmax(layer: Layer, geometry: LayerGeometry) -> nn.Module:

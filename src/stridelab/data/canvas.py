@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import ARRAY_SETS
-from .facts import ArrayFunction, DatasetFacts
-from .textures import EMBEDDED, photographs
+from .catalog.arrays import ARRAY_SETS, EMBEDDED
+from .catalog.composed import NUM_TEST, NUM_TRAIN, SIDE_PX
+from .formats import read_idx
+from .textures import photographs
 
-SIDE_PX, SMALLEST_PX, LARGEST_PX, FRAME_PX = 64, 6, 21, 28
-NUM_TRAIN, NUM_TEST, NUM_DISTRACTORS = 8_000, 4_000, 2
+SMALLEST_PX, LARGEST_PX, FRAME_PX, NUM_DISTRACTORS = 6, 21, 28, 2
 ABSENT = 5
 """One picture of so many has no object."""
 NOTHING = 10
@@ -38,8 +38,6 @@ class Sprites(NamedTuple):
 
 
 def read_canvas() -> Sequence[Any]:
-    from stridelab.data.formats import read_idx
-
     files = ARRAY_SETS["fashion_mnist_mini"].files
     train_items, train_labels, test_items, test_labels, *_ = read_idx(EMBEDDED, digests=files.digests)  # type: ignore[union-attr]
     train = compose(train_items[..., 0], train_labels, count=NUM_TRAIN, stream=0, rows=(0, TEST_ROW))
@@ -123,17 +121,3 @@ def boxes(inside: NDArray[np.bool_]) -> NDArray[np.int64]:
         ends.append((line.argmax(1), np.where(line.any(1), line.shape[1] - line[:, ::-1].argmax(1), 0)))
     (top, bottom), (left, right) = ends
     return np.stack([top, left, bottom, right], 1)
-
-
-CANVAS = DatasetFacts(
-    input_channels=1,
-    input_size=(SIDE_PX, SIDE_PX),
-    class_names=(*ARRAY_SETS["fashion_mnist_mini"].class_names, "nothing"),
-    num_train=NUM_TRAIN,
-    num_test=NUM_TEST,
-    source="composed here: an item of Fashion-MNIST (Zalando Research), 6 to 21 px, in four pictures of five, two "
-    "scrambled ones, and a photograph of a surface (scikit-image)",
-    licence="MIT, copyright 2017 Zalando SE; photographs CC0",
-    files=ArrayFunction(read_canvas),
-    targets=("box", "mask"),
-)
