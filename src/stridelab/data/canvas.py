@@ -6,15 +6,14 @@ raw output numpy's NEP 19 guarantees) and arithmetic on whole numbers, so that i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalog.arrays import ARRAY_SETS, EMBEDDED
 from .catalog.composed import NUM_TEST, NUM_TRAIN, SIDE_PX
-from .formats import read_idx
+from .formats import Arrays, Digests, read_idx
 from .textures import photographs
 
 SMALLEST_PX, LARGEST_PX, FRAME_PX, NUM_DISTRACTORS = 6, 21, 28, 2
@@ -37,20 +36,25 @@ class Sprites(NamedTuple):
     """[n, side, side]: share of the pixel that is covered."""
 
 
-def read_canvas() -> Sequence[Any]:
-    files = ARRAY_SETS["fashion_mnist_mini"].files
-    train_items, train_labels, test_items, test_labels, *_ = read_idx(EMBEDDED, digests=files.digests)  # type: ignore[union-attr]
-    train = compose(train_items[..., 0], train_labels, count=NUM_TRAIN, stream=0, rows=(0, TEST_ROW))
-    test = compose(test_items[..., 0], test_labels, count=NUM_TEST, stream=1, rows=(TEST_ROW, 512))
-    return [*train[:2], *test[:2], train[2], test[2]]
+def read_canvas(folder: Path, *, digests: Digests, max_bytes: int = 0) -> Arrays:
+    surfaces = photographs(folder, digests)
+    items = read_idx(folder, digests={name: digest for name, digest in digests.items() if not name.endswith(".png")})
+    train, test = (
+        compose(images[..., 0], labels, surfaces[:, rows], count=count, stream=stream)
+        for stream, images, labels, rows, count in (
+            (0, items.train_images, items.train_labels, slice(0, TEST_ROW), NUM_TRAIN),
+            (1, items.test_images, items.test_labels, slice(TEST_ROW, None), NUM_TEST),
+        )
+    )
+    return Arrays(*train[:2], *test[:2], train[2], test[2])
 
 
 def compose(
-    items: Pixels, labels: NDArray[Any], *, count: int, stream: int, rows: tuple[int, int]
+    items: Pixels, labels: NDArray[Any], surfaces: Pixels, *, count: int, stream: int
 ) -> tuple[Pixels, NDArray[np.int64], dict[str, NDArray[Any]]]:
     """Pictures uint8 [count, 64, 64, 1], their classes, and boxes and masks."""
     words = np.random.PCG64(stream).random_raw(count * 32).reshape(count, 32)
-    pictures = backgrounds(words[:, :3], rows) // 2
+    pictures = backgrounds(words[:, :3], surfaces) // 2
     for number in range(NUM_DISTRACTORS):
         its = words[:, 8 + 4 * number : 12 + 4 * number]
         paste(pictures, scrambled(items[drawn(its[:, 3], len(items))]), its)
@@ -67,12 +71,11 @@ def drawn(words: Words, choices: int | NDArray[Any]) -> NDArray[np.int64]:
     return ((words >> np.uint64(32)) * np.asarray(choices, np.uint64) >> np.uint64(32)).astype(np.int64)
 
 
-def backgrounds(words: Words, rows: tuple[int, int]) -> Pixels:
-    """[n, 64, 64] cut out of the photographs between two of their rows."""
-    which, top = drawn(words[:, 0], 3), rows[0] + drawn(words[:, 1], rows[1] - rows[0] - SIDE_PX + 1)
-    left, inside = drawn(words[:, 2], 512 - SIDE_PX + 1), np.arange(SIDE_PX)
-    rows_of, columns_of = (start[:, None] + inside for start in (top, left))
-    found: Pixels = photographs()[which[:, None, None], rows_of[:, :, None], columns_of[:, None, :]]
+def backgrounds(words: Words, surfaces: Pixels) -> Pixels:
+    """[n, 64, 64] cut out of photographs [3, height, width]."""
+    which, inside = drawn(words[:, 0], len(surfaces)), np.arange(SIDE_PX)
+    rows, columns = (drawn(words[:, axis], surfaces.shape[axis] - SIDE_PX + 1)[:, None] + inside for axis in (1, 2))
+    found: Pixels = surfaces[which[:, None, None], rows[:, :, None], columns[:, None, :]]
     return found
 
 

@@ -13,19 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .cache import Cache, Progress, cached_facts
+from .canvas import read_canvas
 from .catalog.facts import ArrayFunction, ImageFiles
 from .contents import contents_of
 from .decode import decode, unreadable_files
 from .files import fetch
-from .formats import READERS, Arrays, array_limit, check_arrays
+from .formats import READERS, Arrays, Reader, array_limit, check_arrays
 from .image_index import ImageIndex, few
 from .settings import DataConfig
 from .splits import Data, Split, describe, stratified_order
 from .storage import OnDisk, in_memory
+from .textures import read_textures
 
 TEST_SEED = 0
 """A test split that is held out is the same whatever data.split_seed is."""
 Rows = NDArray[np.int64]
+COMPOSERS: dict[str, Reader] = {"canvas": read_canvas, "textures": read_textures}
+"""Readers that make images out of those in the files; see `formats.READERS`."""
 
 
 def load(config: DataConfig, *, checked: bool = False, progress: Progress = lambda event: None) -> Data:
@@ -82,7 +86,9 @@ def read_arrays(config: DataConfig) -> Arrays:
         return Arrays(*arrays, *pixels_and_labels[4:])
     folder = fetch(config)
     assert folder is not None
-    return READERS[files.reader](folder, digests=files.digests, max_bytes=array_limit(contents_of(config).facts))
+    return (READERS | COMPOSERS)[files.reader](
+        folder, digests=files.digests, max_bytes=array_limit(contents_of(config).facts)
+    )
 
 
 def load_images(config: DataConfig, *, checked: bool, progress: Progress) -> Data:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from .arrays import ARRAY_SETS
-from .facts import ArrayFunction, DatasetFacts
+from .arrays import ARRAY_SETS, EMBEDDED, FASHION_MINI_FILES
+from .facts import DatasetFacts, Files
 
 SURFACES = ("brick", "grass", "gravel")
 PATCH_PX, PATCH_ROWS, TEST_ROWS = 28, 18, 6
@@ -14,17 +11,12 @@ PATCH_PX, PATCH_ROWS, TEST_ROWS = 28, 18, 6
 SIDE_PX, NUM_TRAIN, NUM_TEST = 64, 8_000, 4_000
 
 
-def read_textures() -> Sequence[Any]:
-    from stridelab.data import textures
-
-    return textures.read_textures()
-
-
-def read_canvas() -> Sequence[Any]:
-    from stridelab.data import canvas
-
-    return canvas.read_canvas()
-
+_PHOTOGRAPHS = {
+    "brick.png": "sha256:7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf",
+    "grass.png": "sha256:b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89",
+    "gravel.png": "sha256:c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12",
+}
+_HERE = {"this package": EMBEDDED}
 
 COMPOSED_SETS: dict[str, DatasetFacts] = {
     "textures": DatasetFacts(
@@ -35,7 +27,7 @@ COMPOSED_SETS: dict[str, DatasetFacts] = {
         num_test=len(SURFACES) * PATCH_ROWS * TEST_ROWS,
         source="the photographs brick, grass and gravel (512x512) that scikit-image 0.26 ships, in disjoint patches",
         licence="CC0",
-        files=ArrayFunction(read_textures),
+        files=Files(reader="textures", digests=_PHOTOGRAPHS, elsewhere=_HERE),
     ),
     "canvas": DatasetFacts(
         input_channels=1,
@@ -46,7 +38,7 @@ COMPOSED_SETS: dict[str, DatasetFacts] = {
         source="composed here: an item of Fashion-MNIST (Zalando Research), 6 to 21 px, in four pictures of five, two "
         "scrambled ones, and a photograph of a surface (scikit-image)",
         licence="MIT, copyright 2017 Zalando SE; photographs CC0",
-        files=ArrayFunction(read_canvas),
+        files=Files(reader="canvas", digests={**FASHION_MINI_FILES.digests, **_PHOTOGRAPHS}, elsewhere=_HERE),
         targets=("box", "mask"),
     ),
 }
