@@ -261,5 +261,5 @@ const network = (() => {
     return powers.map((value) => value / all);
   }
 
-  return { Missing, KINDS, forward, decoded, softmax, map, bytesOf };
+  return { Missing, KINDS, forward, tensor, decoded, softmax, map, bytesOf };
 })();
