@@ -213,7 +213,7 @@
     }
     if (!data.networks.some((any) => any.weights || any.score)) return null;
     if (one) return h("p", { class: "score" }, `Trained as ${one.name}.${recorded}`);
-    const words = base.command.length ? plans.command(made.plan, base) : null;
+    const words = base.command.length ? plans.command(plans.chosen(base.plan, side.edits), base) : null;
     const how = made.missing
       ? `Its maps cannot be shown: ${made.missing}.`
       : made.maps
@@ -259,7 +259,7 @@
     return h("dl", { class: "figures" }, entries.map(([name, value, unit]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, " ", h("small", {}, unit)))));
   }
 
-  const KEYS = { stride: "stride", padding: "padding", padding_mode: "mode", kernel_size: "kernel", dilation: "dilation" };
+  const KEYS = { stride: "stride", padding: "padding", padding_mode: "mode", kernel_size: "kernel", dilation: "dilation", downsample: "down-sampling" };
 
   function controls(index, made) {
     const side = state.sides[index];
@@ -291,7 +291,7 @@
 
   function choice(index, plan, layer, key) {
     const side = state.sides[index];
-    if (key === "padding_mode" && layer.kind !== "conv") return "";
+    if (["padding_mode", "downsample"].includes(key) && layer.kind !== "conv") return "";
     const given = String(plans.shown(layer, key));
     const now = String(side.edits[layer.name]?.[key] ?? given);
     const words = [...new Set([given, ...plans.CHOICES[key].map(String)])];

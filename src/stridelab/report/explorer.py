@@ -31,6 +31,7 @@ SETTINGS = {
     "padding_mode": "padding_mode",
     "kernel_sizes": "kernel_size",
     "dilations": "dilation",
+    "downsample": "downsample",
 }
 """Keys of `model.*` that say something of each convolution, and what."""
 
