@@ -57,7 +57,7 @@ const plans = (() => {
     if (conv.downsample === "blur_pool") {
       smaller.kernel_size = factor.map((step) => (step > 1 ? BLUR_SIZE : 1));
       smaller.padding = smaller.kernel_size.map((size) => [Math.floor((size - 1) / 2), Math.floor(size / 2)]);
-      smaller.padding_mode = "reflect";
+      smaller.padding_mode = (conv.padding_mode ?? "zeros") === "zeros" ? "reflect" : conv.padding_mode;
     } else if (!isAhead) smaller.ceil_mode = true;
     const behind = isAhead ? conv.inputs : [end];
     const layers = plan.layers.flatMap((layer) => {
