@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from stridelab.system.points import point
 
+from .average import average_of
 from .settings import TrainerConfig
 from .step import Batch, TrainingStep
 from .step_grouping import Steps
@@ -39,7 +40,7 @@ class Mean:
 
 @final
 class Classifier(pl.LightningModule):
-    """Trains `network` with SGD on (images, labels); per-pass means are in `means[stage]`.
+    """Trains `network` on (images, labels); per-pass means are in `means[stage]`.
 
     Optimizes by itself, `steps.at_once` steps for each batch that Lightning hands over: its loop and hooks cost
     tenths of a millisecond a batch (docs/speed.md), which counts where a step takes two or three.
@@ -51,7 +52,13 @@ class Classifier(pl.LightningModule):
         self.network = network
         self.config = config
         self.steps = steps
+        self.average = average_of(network, config)
         self.means = {stage: Mean() for stage in ("train", "val", "test")}
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is validated, tested and kept: the network, or the average of its weights."""
+        return self.network if self.average is None else self.average.network
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)  # type: ignore[no-any-return]
@@ -78,7 +85,7 @@ class Classifier(pl.LightningModule):
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         images, labels = batch
-        logits = self.network(images)
+        logits = self.evaluated(images)
         loss = F.cross_entropy(logits, labels, reduction="sum").float()
         self.means[stage].add(loss=loss, logits=logits, labels=labels)
 
@@ -88,6 +95,6 @@ class Classifier(pl.LightningModule):
         return metrics
 
     def configure_optimizers(self) -> Any:
-        self.step = TrainingStep(self.network, self.config, num_steps=self.steps.in_all)
+        self.step = TrainingStep(self.network, self.config, num_steps=self.steps.in_all, average=self.average)
         self.step.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return [self.step.optimizer], [self.step.schedule]

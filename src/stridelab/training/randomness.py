@@ -50,15 +50,19 @@ def initialise(module: nn.Module, *, seed: int) -> None:
     """Give every parameter the values that its name and the seed determine, whatever else the network holds.
 
     Convolutions: He et al. 2015, normal, fan out. Linear: uniform within 1/sqrt(fan in). Norms: one and zero.
+    Scales of residual branches (`layer_scale`): 1e-6, as ConvNeXt (Liu et al. 2022).
     """
+    groups = {f"{name}.weight": one.groups for name, one in module.named_modules() if isinstance(one, nn.Conv2d)}
     for name, parameter in module.named_parameters():
         generator = keyed_generator(seed, "init", name)
         if parameter.ndim == 4:
-            fan_out = parameter.shape[0] * parameter.shape[2] * parameter.shape[3]
+            fan_out = parameter.shape[0] // groups.get(name, 1) * parameter.shape[2] * parameter.shape[3]
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * math.sqrt(2 / fan_out))
         elif parameter.ndim == 2:
             bound = 1 / math.sqrt(parameter.shape[1])
             parameter.copy_(torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound)
+        elif "layer_scale" in name:
+            parameter.fill_(1e-6)
         elif name.endswith("weight"):
             parameter.fill_(1)
         else:
