@@ -9,7 +9,7 @@ from stridelab.geometry import IMAGE, Layer, LayerPlan, parse_padding
 
 from ..downsampling import DOWNSAMPLING
 from ..heads import head
-from ..settings import GEOMETRY, ConvNetConfig, Pair, down_sampling, pair, positive, require_choice
+from ..settings import GEOMETRY, PAIR, ConvNetConfig, Pair, down_sampling, pair, positive, require_choice
 
 IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Depth -> blocks of each of four stages."""
@@ -31,7 +31,7 @@ class ResnetConfig(ConvNetConfig):
     """One a stage, of its first block; null: 1, then 2. `1-2-2` is short for [1, 2, 2]."""
     stem_kernel: int = 3
     """Pixels of the first convolution: 7 in torchvision's."""
-    stem_stride: Any = field(default=1, metadata=GEOMETRY)
+    stem_stride: Any = field(default=1, metadata=GEOMETRY | PAIR)
     """Of the first convolution: 2 in torchvision's."""
     stem_pool: str = field(default="none", metadata=GEOMETRY)
     """max_pool: 3x3 windows in steps of 2 behind the first convolution, as in torchvision's. none: no pooling."""
