@@ -79,7 +79,8 @@ class LayerGeometry:
     path.
     """
     whole: bool
-    """One unit that reads a whole map: a global pool, a flatten and what follows."""
+    """Behind the last map: one unit that reads a whole map (a global pool, a flatten and what follows), or what a
+    network makes of its last map for every pixel."""
 
     params: int | None
     macs: int | None

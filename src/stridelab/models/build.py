@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stridelab.geometry import PADDING_MODES, Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
 
+from .head_modules import build_readout, build_resample, build_soft_argmax
 from .schedule import overwritable, schedule
 
 Pads = tuple[int, int, int, int]
@@ -291,5 +292,8 @@ BUILDERS: dict[str, Callable[[Layer, LayerGeometry], nn.Module]] = {
     "linear": build_linear,
     "dropout": lambda layer, geometry: nn.Dropout(),
     "identity": lambda layer, geometry: nn.Identity(),
+    "readout": build_readout,
+    "resample": build_resample,
+    "soft_argmax": build_soft_argmax,
 }
 """Every kind of layer that can be trained: add one function and one line."""
