@@ -41,7 +41,7 @@ def warmed_up(config: Config) -> Callable[[], None]:
     trainer, plan = config.trainer, layer_plan_of(config)
     torch.set_num_threads(trainer.threads)
     network = build(plan).to(memory_format=layout_of(trainer))
-    optimizer = OPTIMIZERS[trainer.optimizer].make(groups_of(network, trainer), trainer)
+    optimizer = OPTIMIZERS[trainer.optimizer].make(groups_of(network, trainer), trainer.lr, trainer.momentum)
     images = torch.randn(trainer.batch_size, plan.input_channels, *plan.input_size)
     images = images.contiguous(memory_format=layout_of(trainer))
     labels = torch.randint(0, 10, (trainer.batch_size,))

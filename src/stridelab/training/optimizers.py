@@ -8,28 +8,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import torch
 
-    from .settings import TrainerConfig
-
 
 class Optimizer(NamedTuple):
-    make: Callable[[list[dict[str, Any]], TrainerConfig], torch.optim.Optimizer]
-    """From groups of parameters, each with its weight decay."""
+    make: Callable[[list[dict[str, Any]], float, float], torch.optim.Optimizer]
+    """(groups of parameters, each with its weight decay; learning rate; momentum) -> optimizer."""
     lr: float
     """The peak learning rate where `trainer.lr` names none."""
     memory: str
     """What geometry.OPTIMIZERS calls it."""
 
 
-def sgd(groups: list[dict[str, Any]], config: TrainerConfig) -> torch.optim.Optimizer:
+def sgd(groups: list[dict[str, Any]], lr: float, momentum: float) -> torch.optim.Optimizer:
     import torch
 
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
 
 
-def adamw(groups: list[dict[str, Any]], config: TrainerConfig) -> torch.optim.Optimizer:
+def adamw(groups: list[dict[str, Any]], lr: float, momentum: float) -> torch.optim.Optimizer:
     import torch
 
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=True)
 
 
 OPTIMIZERS: dict[str, Optimizer] = {

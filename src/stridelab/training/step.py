@@ -32,7 +32,7 @@ class TrainingStep:
     ) -> None:
         """`num_steps`: of the whole fit, which the schedule is spread over."""
         self.network, self.config, self.loss, self.average = network, config, loss, average
-        self.optimizer = OPTIMIZERS[config.optimizer].make(groups_of(network, config), config)
+        self.optimizer = OPTIMIZERS[config.optimizer].make(groups_of(network, config), config.lr, config.momentum)
         self.schedule = schedule_of(self.optimizer, config, num_steps)
         self.compiled = compiled(network) if config.compile else network
         """For whole batches; the last of an epoch may be smaller, and is not worth a compilation."""
