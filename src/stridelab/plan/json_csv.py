@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
+from stridelab.geometry import spell_fraction
 from stridelab.text import maps
 
 from .variant_row import Figures, VariantRow
@@ -50,7 +51,7 @@ def write_json(rows: Iterable[VariantRow], out: TextIO) -> None:
     """A list, one variant a line: `{variant, ok, error, layers, totals}`; `totals` as in `totals_of`."""
     start = "["
     for row in rows:
-        out.write(f"{start}\n{json.dumps(as_object(row))}")
+        out.write(f"{start}\n{json.dumps(as_object(row), default=spell_fraction)}")
         start = ","
     out.write("\n]\n" if start == "," else "[]\n")
 

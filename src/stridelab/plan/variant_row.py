@@ -14,6 +14,7 @@ from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, tota
 from stridelab.geometry.axis import Step
 from stridelab.geometry.drawing.maps import MANY_MAPS
 from stridelab.geometry.totals import windowed
+from stridelab.training.optimizers import OPTIMIZERS
 
 from .variant import Variant, layers_of
 from .warnings import LayerNames, warnings_of
@@ -55,8 +56,11 @@ class Figures:
 
     @cached_property
     def memory(self) -> TrainingMemory:
-        optimizer = "sgd_momentum" if self.config.trainer.momentum > 0 else "sgd"
-        return training_memory(self.layers, batch_size=self.batch_size, optimizer=optimizer)
+        trainer = self.config.trainer
+        optimizer = OPTIMIZERS[trainer.optimizer].memory
+        if optimizer == "sgd_momentum" and not trainer.momentum:
+            optimizer = "sgd"
+        return training_memory(self.layers, batch_size=self.batch_size, optimizer=optimizer, averaged=trainer.ema > 0)
 
     @cached_property
     def warnings(self) -> dict[str, LayerNames]:
