@@ -45,6 +45,18 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, words: Coll
     return found
 
 
+def fitted(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, words: Collection[str], width: int | None
+) -> tuple[Table, list[str]]:
+    """`table`, less as many columns, from the last on, as do not fit into `width` with their numbers whole, and the
+    headings of those."""
+    for count in range(len(headings), 1, -1):
+        found = table(headings[:count], [row[:count] for row in rows], words=words)
+        if width is None or (found.min_width or 0) <= width:
+            return found, list(headings[count:])
+    return table(headings[:1], [row[:1] for row in rows], words=words), list(headings[1:])
+
+
 def as_text(rich_table: Table, *, width: int | None = None) -> str:
     """The table as plain lines; without a width, as wide as it needs."""
     from rich.console import Console
