@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def compare(arguments: Sequence[str]) -> None:
     from stridelab.config import load
-    from stridelab.report.notebook import write_report
+    from stridelab.report.notebook import seeds_seen, write_report
     from stridelab.report.terminal import print_variants
     from stridelab.sweep.progress import screen
     from stridelab.text import plural
@@ -41,7 +41,7 @@ def compare(arguments: Sequence[str]) -> None:
     folder = results / "reports" / sweep.folder_name
     console = screen()
     baseline, metric = own["baseline"] or None, own["metric"] or None
-    comparison = print_variants(sweep, console, baseline=baseline, metric=metric)
+    comparison = print_variants(sweep, console, baseline=baseline, metric=metric, earlier=seeds_seen(folder))
     with console.status("writing the comparison ..."):
         paths = write_report(sweep, folder, store=store, baseline=baseline, metric=metric)
     console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)

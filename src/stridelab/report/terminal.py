@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -25,10 +25,15 @@ ROWS = 40
 
 
 def print_variants(
-    sweep: SweepRecord, console: Console, *, baseline: str | None = None, metric: str | None = None
+    sweep: SweepRecord,
+    console: Console,
+    *,
+    baseline: str | None = None,
+    metric: str | None = None,
+    earlier: Sequence[int] = (),
 ) -> Comparison:
     """Print the sweep's variants, what may be said of them, and the control check; returns what it read."""
-    comparison = compare(sweep, baseline=baseline, metric=metric)
+    comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier)
     console.print(variants_table(comparison), crop=False)
     for sentence in comparison.warnings:
         console.print(Text(printable(sentence), style="yellow"))

@@ -28,7 +28,7 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
-from stridelab.report.sentences import interval_text, p_text, seeds_text
+from stridelab.report.sentences import correction, interval_text, p_text, seeds_text
 from stridelab.report.statistics import EXACT_SEEDS
 from stridelab.text import plural
 
@@ -171,10 +171,10 @@ def accuracy_differences(comparison: Comparison) -> Figure:
     headline(
         figure,
         "Paired differences, seed by seed",
-        note="Dots: one seed's difference. Marker and line: mean and 95 % interval (an arrow where it leaves the "
-        f"picture): of the test, where there is a p ({test} sign flips, Holm-corrected over "
-        f"{plural(len(others), 'comparison')}), and Student's where the seeds are too few for one. Intervals "
-        f"tell of seeds, not of the choice of test images. {left_out(len(rows), len(others), 'are shown')}",
+        note="Dots: one seed's difference. Marker and line: mean and Student's 95 % interval (an arrow where it leaves "
+        f"the picture), of that difference alone. p: {test} sign flips{correction(comparison).replace(' after', ',')}, "
+        f"{plural(len(others), 'comparison')}. Intervals tell of seeds, not of the choice of test images. "
+        f"{left_out(len(rows), len(others), 'are shown')}",
     )
     return figure
 
@@ -195,7 +195,7 @@ def _forest_row(
 
 def _forest_text(row: dict[str, Any], metric: Metric) -> str:
     estimate = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], metric)
-    p = f"{p_text(row['difference_p_holm'])}  " if row["difference_p_holm"] >= 0 else ""
+    p = f"{p_text(row['difference_p_corrected'])}  " if row["difference_p_corrected"] >= 0 else ""
     return f"{estimate}   n={row['difference_seeds']:.0f}  {p}{row['difference_verdict']}"
 
 
