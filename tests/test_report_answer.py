@@ -13,6 +13,7 @@ import scipy.stats
 
 from report_sweeps import ARGV, Fake, grid, sweep_of
 from stridelab import report
+from stridelab.cli.compare import budget_of
 from stridelab.report.answer import choice, next_step, order_of, verdict
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.explorer import explorer_data
@@ -117,3 +118,10 @@ def test_the_page_can_compare_with_another_baseline_as_compare_itself_does(eight
     assert difference.startswith(f"+{100 * row['difference_mean']:.1f} [")
     assert said == f"differs (p={row['difference_p_corrected']:.2g})"
     assert [len(one["seeds"]) for one in data["variants"]] == [8, 8, 8]
+
+
+def test_a_budget_is_typed_with_or_without_a_unit() -> None:
+    assert budget_of({"budget.macs": "5M", "budget.ms": "0.5"}) == {"macs": 5e6, "ms": 0.5}
+    for text in ("lots", "-1", "M", "nan"):
+        with pytest.raises(ValueError, match=r"budget.macs='.+' must be a number above 0, such as 500, 5e6 or 5M"):
+            budget_of({"budget.macs": text})

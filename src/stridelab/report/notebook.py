@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -65,6 +66,7 @@ def write_report(
     store: Store,
     baseline: str | None = None,
     metric: str | None = None,
+    budget: Mapping[str, float] | None = None,
     timeout_s: float = TIMEOUT_S,
     progress: Progress = lambda done, total: None,
 ) -> ReportPaths:
@@ -76,7 +78,7 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     earlier = seeds_seen(folder)
-    comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier)
+    comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
     _remember(folder, {*earlier, int(comparison.variants["n"].max())})
     runs = write_csv(comparison.runs, folder / "runs.csv")
     variants = write_csv(comparison.variants, folder / "variants.csv")
@@ -146,7 +148,7 @@ def build(
 
 
 def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None) -> str:
-    asked = {"baseline": baseline, "metric": metric, "earlier": list(comparison.earlier)}
+    asked = {"baseline": baseline, "metric": metric, "earlier": list(comparison.earlier), "budget": comparison.budget}
     chosen = "".join(f"    {key}={value!r},\n" for key, value in asked.items() if value)
     address = store_expression(store, folder=folder)
     imports = "import os\n\n" if address.startswith("os.") else ""
