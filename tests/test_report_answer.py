@@ -15,8 +15,8 @@ from report_sweeps import ARGV, Fake, grid, sweep_of
 from stridelab import report
 from stridelab.cli.compare import budget_of
 from stridelab.report.answer import choice, next_step, order_of, verdict
+from stridelab.report.chart import chart_data
 from stridelab.report.comparison import Comparison, compare
-from stridelab.report.explorer import explorer_data
 
 
 def of(shifts: Sequence[float], *, seeds: int, sd: float = 0.002, margin: float | None = None) -> Comparison:
@@ -110,8 +110,8 @@ def test_names_are_short_only_where_they_stay_different() -> None:
 
 def test_the_page_can_compare_with_another_baseline_as_compare_itself_does(eight_seeds: Comparison) -> None:
     html = report.show_answer(eight_seeds).html
-    data = json.loads(unescape(html.split("data-explorer='")[1].split("'")[0]))
-    assert data == json.loads(json.dumps(explorer_data(eight_seeds)))
+    data = json.loads(unescape(html.split("data-chart='")[1].split("'")[0]))
+    assert data == json.loads(json.dumps(chart_data(eight_seeds)))
     other = compare(eight_seeds.sweep, baseline="strides=2-2-1")
     row = other.by_variant["strides=1-2-2"]
     difference, said = data["against"]["2-2-1"]["1-2-2"]

@@ -26,6 +26,7 @@ from stridelab.report.provenance import read_json
 from stridelab.report.speed import column_of
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
 from stridelab.text import human, plural
+from stridelab.training.tasks import primary_metrics
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 BUDGETS = {"macs": "cost/macs", "ms": "latency/batch1_ms", "mib": "memory/peak_mib"}
 """`compare budget.<key>=` -> the cost that it limits."""
-ACCURACIES = ("test/acc", "final/val_acc", "val/acc")
-"""What variants are compared by, unless asked for another: the first of these that a finished run has."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ def _metric(runs: pd.DataFrame, wanted: str | None) -> str:
     done = runs[runs["status"] == "finished"]
     known = [str(name) for name in done.select_dtypes("number") if "/" in str(name) and done[name].notna().any()]
     if wanted is None:
-        return next((name for name in ACCURACIES if name in known), ACCURACIES[0])
+        return next((name for name in primary_metrics() if name in known), primary_metrics()[0])
     choices = [name for name in known if not (name in METRICS and METRICS[name].per_variant)]
     if wanted not in choices:
         raise ValueError(

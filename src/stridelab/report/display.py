@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stridelab.names import Metric
 from stridelab.probes.catalog import all_metrics
 from stridelab.report.answer import choice, next_step, order_of, verdict
-from stridelab.report.explorer import explorer_data
+from stridelab.report.chart import chart_data
 from stridelab.report.figures import NothingToDraw, draw, render
 from stridelab.report.paper import alt_text, write_numbers
 from stridelab.report.provenance import origin
@@ -100,9 +100,9 @@ def show_answer(comparison: Comparison) -> Page:
     html += "".join(f"<p>{_prose(sentence)}</p>" for sentence in chosen)
     table = _answer_table(comparison)
     lines = [*said, f"Next: {command} ({takes})" if command else takes, *chosen]
-    data = escape(json.dumps(explorer_data(comparison), separators=(",", ":")))
+    data = escape(json.dumps(chart_data(comparison), separators=(",", ":")))
     return Page(
-        f"{html}<div class='answer' data-explorer='{data}'>{table.html}</div>",
+        f"{html}<div class='answer' data-chart='{data}'>{table.html}</div>",
         "\n".join([*map(printable, filter(None, lines)), table.text]),
     )
 

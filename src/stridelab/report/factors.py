@@ -68,7 +68,8 @@ def effects(comparison: Comparison) -> pd.DataFrame:
 
 def _main_terms(table: pd.DataFrame, baseline: str) -> list[tuple[str, str]]:
     reference = table.loc[baseline]
-    return [(key, level) for key in table for level in table[key].unique() if level != reference[key]]
+    keys = map(str, table.columns)
+    return [(key, str(level)) for key in keys for level in table[key].unique() if level != reference[key]]
 
 
 def _design(table: pd.DataFrame, terms: Sequence[tuple[tuple[str, str], ...]]) -> Any:
@@ -87,10 +88,10 @@ def _draws(comparison: Comparison, table: pd.DataFrame, terms: Sequence[tuple[tu
     design = _design(table, terms)
     scores = per_draw(comparison.runs)[comparison.metric].unstack("draw").reindex(table.index)
     found = []
-    for draw in scores:
-        there = scores[draw].notna().to_numpy()
+    for values in scores.to_numpy(dtype=float).T:
+        there = np.isfinite(values)
         if np.linalg.matrix_rank(design[there]) == design.shape[1]:
-            found.append(np.linalg.lstsq(design[there], scores.loc[there, draw].to_numpy(), rcond=None)[0][1:])
+            found.append(np.linalg.lstsq(design[there], values[there], rcond=None)[0][1:])
         else:
             found.append(np.full(len(terms), np.nan))
     return np.array(found)

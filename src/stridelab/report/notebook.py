@@ -14,6 +14,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from stridelab.report.comparison import Comparison, compare
+from stridelab.report.explorer import write_explorer
 from stridelab.report.figures import FIGURES
 from stridelab.report.html import as_html
 from stridelab.report.kernel import Progress, execute
@@ -53,10 +54,13 @@ class ReportPaths:
     """The table as Markdown and LaTeX, and a paragraph on methods."""
     problems: tuple[str, ...]
     """What went wrong in the notebook, one line each; the files are there all the same."""
+    explorer: Path | None = None
+    """The page to touch the networks in; None when no run kept its network."""
 
     @property
     def all(self) -> tuple[Path, ...]:
-        return (self.notebook, self.html, self.runs, self.variants, *self.figures, *self.paper)
+        pages = (self.html,) if self.explorer is None else (self.html, self.explorer)
+        return (self.notebook, *pages, self.runs, self.variants, *self.figures, *self.paper)
 
 
 def write_report(
@@ -89,8 +93,9 @@ def write_report(
     path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
     html = folder / "comparison.html"
     html.write_text(as_html(notebook, title=f"Comparison: {sweep.name}"), encoding="utf-8")
+    explorer = write_explorer(comparison, folder)
     figures = tuple(file for name in FIGURES for file in sorted((folder / "figures").glob(f"{name}.*")))
-    return ReportPaths(path, html, runs, variants, figures, paper, tuple(problems))
+    return ReportPaths(path, html, runs, variants, figures, paper, tuple(problems), explorer)
 
 
 def seeds_seen(folder: Path) -> list[int]:

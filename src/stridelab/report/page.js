@@ -38,9 +38,9 @@
     });
   }
 
-  const answer = document.querySelector(".answer[data-explorer]");
+  const answer = document.querySelector(".answer[data-chart]");
   if (!answer) return;
-  const data = JSON.parse(answer.dataset.explorer);
+  const data = JSON.parse(answer.dataset.chart);
   const table = answer.querySelector("table");
   const rowOf = new Map([...table.tBodies[0].rows].map((row) => [row.cells[0].textContent, row]));
   const known = data.variants.filter((one) => one.x > 0 && one.mean !== null);

@@ -8,7 +8,11 @@ from typing import NamedTuple
 from stridelab.geometry import LayerPlan
 
 from ..settings import ModelConfig, Pair, require_choice
+from .allconv import AllConvConfig, allconv
 from .cnn import CnnConfig, cnn
+from .convnext import ConvNextConfig, convnext
+from .resnet import ResnetConfig, resnet
+from .vgg import VggConfig, vgg
 
 __all__ = ["FAMILIES", "CnnConfig", "Family", "layer_plan", "settings_of"]
 
@@ -20,7 +24,13 @@ class Family(NamedTuple):
     """A frozen dataclass whose fields are the keys `model.*` of this family; each refuses nonsense itself."""
 
 
-FAMILIES: dict[str, Family] = {"cnn": Family(cnn, CnnConfig)}
+FAMILIES: dict[str, Family] = {
+    "cnn": Family(cnn, CnnConfig),
+    "resnet": Family(resnet, ResnetConfig),
+    "vgg": Family(vgg, VggConfig),
+    "allconv": Family(allconv, AllConvConfig),
+    "convnext": Family(convnext, ConvNextConfig),
+}
 """`model.family` -> how its settings become a layer plan. With conf/model/NAME.yaml, all that a family needs."""
 
 
