@@ -156,6 +156,7 @@ def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: b
         for step, values in _history(fake):
             run.metrics(values, step=step)
         run.metrics(_finals(fake, macs) | dict(fake.metrics), step=fake.epochs)
+        run.artifact(_predictions(folder, fake))
         if maps:
             run.artifact(_feature_maps(folder, fake), to="feature_maps")
         digests = {"stridelab.init_digest": f"w{fake.seed}", "stridelab.batch_order_digest": f"b{fake.seed}"}
@@ -173,7 +174,7 @@ def _files(fake: Fake, layers: Sequence[LayerGeometry]) -> dict[str, str]:
     return {
         "geometry.json": json.dumps([asdict(layer) for layer in layers]),
         "config.json": json.dumps(config),
-        "data.json": json.dumps({"num_test": 2000}),
+        "data.json": json.dumps({"num_test": 2000, "class_names": CLASSES}),
         **_provenance(ARGV),
     }
 
@@ -230,6 +231,20 @@ def _finals(fake: Fake, macs: int) -> dict[str, float]:
         "time/fit_s": macs / 4e5,
         "time/total_s": macs / 4e5 + 2,
     }
+
+
+CLASSES = [f"class {number}" for number in range(10)]
+LABELS = np.arange(2000) % 10
+
+
+def _predictions(folder: Path, fake: Fake) -> Path:
+    """As many wrong as the accuracy says: the first of an order that is the seed's, each taken for the next class."""
+    wrong = np.random.default_rng(fake.seed).permutation(2000)[: round(2000 * (1 - fake.acc))]
+    predicted = LABELS.copy()
+    predicted[wrong] = (LABELS[wrong] + 1) % 10
+    path = folder / "predictions.npz"
+    np.savez_compressed(path, labels=LABELS.astype(np.uint8), predicted=predicted.astype(np.uint8))
+    return path
 
 
 def _feature_maps(folder: Path, fake: Fake) -> Path:

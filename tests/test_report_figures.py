@@ -101,9 +101,11 @@ def test_a_name_is_drawn_as_text_whatever_it_holds(hostile: Comparison, name: st
 @pytest.mark.parametrize("name", FIGURES)
 def test_one_run_alone_is_drawn_or_said_to_be_too_little(name: str) -> None:
     alone = compare(sweep_of([Fake("2-2-2", 0, 0.88, epochs=1)]))
-    undrawable = {"accuracy_differences", "factor_effects", "feature_maps_first", "feature_maps_last"}
+    undrawable = {"accuracy_differences", "class_accuracy", "factor_effects", "feature_maps_first", "feature_maps_last"}
     if name in undrawable:
-        with pytest.raises(NothingToDraw, match=r"^(No (variant shares|finished run kept)|The variants are no grid)"):
+        with pytest.raises(
+            NothingToDraw, match=r"^(No (variant shares|finished run kept)|Only the baseline|The variants are no grid)"
+        ):
             draw(alone, name)
     else:
         assert inside(draw(alone, name)) == []

@@ -11,6 +11,7 @@ _FILES = {
         "show_answer",
         "show_columns",
         "show_controls",
+        "show_disagreements",
         "show_figure",
         "show_summary",
         "show_unfinished",

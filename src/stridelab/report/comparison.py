@@ -29,6 +29,7 @@ from stridelab.text import human, plural
 from stridelab.training.tasks import primary_metrics
 
 if TYPE_CHECKING:
+    from stridelab.report.mistakes import Mistakes
     from stridelab.tracking.find import SweepRecord
     from stridelab.tracking.mlflow_reader import RunRecord
 
@@ -125,6 +126,13 @@ class Comparison:
         """0 where no run wrote it down."""
         files = (read_json(run, names.DATA_FILE) for run in self.sweep.runs)
         return next((count for file in files if isinstance(count := file.get("num_test"), int)), 0)
+
+    @cached_property
+    def mistakes(self) -> Mistakes | None:
+        """Predictions of the test images, of all finished runs that kept them."""
+        from stridelab.report.mistakes import mistakes
+
+        return mistakes(self)
 
     @cached_property
     def geometries(self) -> dict[str, list[LayerGeometry]]:

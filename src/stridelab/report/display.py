@@ -16,6 +16,7 @@ from stridelab.probes.catalog import all_metrics
 from stridelab.report.answer import choice, next_step, order_of, verdict
 from stridelab.report.chart import chart_data
 from stridelab.report.figures import NothingToDraw, draw, render
+from stridelab.report.mistakes import disagreements
 from stridelab.report.paper import alt_text, write_numbers
 from stridelab.report.provenance import origin
 from stridelab.report.sentences import (
@@ -28,7 +29,7 @@ from stridelab.report.sentences import (
     verdict_text,
 )
 from stridelab.report.speed import column_of, memory_note, speed_note
-from stridelab.report.table import IDENTITY
+from stridelab.report.table import IDENTITY, records
 from stridelab.tables import as_text, table
 from stridelab.text import human, printable
 
@@ -39,6 +40,8 @@ ROWS = 40
 """Most rows of a table on the page; the CSV files have all."""
 LISTED_FROM = 3
 """More variants than this become a list in the summary."""
+DISAGREEING = 8
+"""Images, and variants, of the table of disagreements."""
 FIGURES_FOLDER = "figures"
 STYLES = {
     ("th", "t"): "text-align:left",
@@ -243,6 +246,19 @@ def show_figure(comparison: Comparison, name: str, *, folder: Path | str = FIGUR
         (Path(folder) / f"{name}.{kind}").write_bytes(content)
     write_numbers(comparison, name, Path(folder))
     return Picture(files, name, alt_text(comparison, name))
+
+
+def show_disagreements(comparison: Comparison) -> Page:
+    """The test images on which the variants differ most, with the share of seeds that are right."""
+    if (found := comparison.mistakes) is None or len(found.predicted) < 2:
+        return Page("<p class='note'>No predictions of two variants were kept.</p>", "No predictions were kept.")
+    names = [name for name in comparison.shown(DISAGREEING) if name in found.predicted]
+    table = disagreements(found, DISAGREEING)
+    rows = [[str(row["image"]), row["class"], *(f"{100 * row[name]:.0f}" for name in names)] for row in records(table)]
+    note = "image: its place in the test split, from 0. Numbers: of 100 seeds, how many classify it correctly."
+    caption = "The test images on which variants disagree most"
+    header = ["image", "class", *map(comparison.short, names)]
+    return table_page(header, rows, notes=[note], kinds="nt" + "n" * len(names), caption=caption)
 
 
 def show_controls(comparison: Comparison) -> Page:

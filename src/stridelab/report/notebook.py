@@ -39,7 +39,10 @@ it reads the store that its first cell names. `comparison.runs` and `comparison.
 with.
 """
 
-TABLES = {"Accuracy and cost": {"Speed": ("show_speed", "show_training_speed")}}
+TABLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "What they get wrong": {"Where they disagree": ("show_disagreements",)},
+    "Accuracy and cost": {"Speed": ("show_speed", "show_training_speed")},
+}
 """After which section of FIGURES -> heading -> tables."""
 
 

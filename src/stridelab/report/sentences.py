@@ -11,6 +11,7 @@ import pandas as pd
 
 from stridelab.names import Metric
 from stridelab.report import statistics
+from stridelab.report.mistakes import image_error
 from stridelab.text import human, plural
 
 if TYPE_CHECKING:
@@ -290,9 +291,16 @@ def image_noise(comparison: Comparison) -> Iterator[str]:
     share = row[f"{comparison.metric}_mean"]
     if comparison.metric == "test/acc" and count and 0 < share < 1:
         error = change(math.sqrt(share * (1 - share) / count), comparison.measure, decimals=2).lstrip("+")
+        apart = [
+            image_error(comparison.mistakes, name, comparison.baseline)
+            for name in comparison.names
+            if comparison.mistakes
+        ]
+        apart = [one for one in apart if one > 0]
+        paired = f", and every difference one of up to {100 * max(apart):.2f}" if apart else ""
         yield (
             f"The {count:,} test images themselves are a sample: they give every accuracy a standard error of {error} "
-            "points, which is in no interval over seeds."
+            f"points{paired}, which is in no interval over seeds."
         )
 
 

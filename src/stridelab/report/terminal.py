@@ -38,7 +38,7 @@ def print_variants(
     comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
     console.print(variants_table(comparison), crop=False)
     for sentence in _first(comparison):
-        console.print(Text(printable(sentence)), soft_wrap=True)
+        console.print(Text(printable(sentence)))
     for sentence in comparison.warnings:
         console.print(Text(printable(sentence), style="yellow"))
     for sentence in _below(comparison):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from matplotlib.figure import Figure
 
 from stridelab.report.figures.accuracy import accuracy_differences, accuracy_vs_macs
+from stridelab.report.figures.classes import class_accuracy
 from stridelab.report.figures.cost import costs
 from stridelab.report.figures.curves import learning_curves
 from stridelab.report.figures.effects import factor_effects
@@ -53,6 +54,9 @@ FIGURES: dict[str, ReportFigure] = {
         accuracy_vs_macs, "Accuracy and cost", "Accuracy of every variant and seed against its MACs."
     ),
     "costs": ReportFigure(costs, "Accuracy and cost", "Bars: each variant's costs as multiples of the baseline's."),
+    "class_accuracy": ReportFigure(
+        class_accuracy, "What they get wrong", "Accuracy of each class against the baseline's, and confusions."
+    ),
     "geometry": ReportFigure(geometry, "Geometry", "Map sizes to scale, layer by layer, for each variant."),
     "learning_curves": ReportFigure(
         learning_curves, "Learning curves", "Validation accuracy and training loss by epoch."
