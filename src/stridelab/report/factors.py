@@ -54,7 +54,7 @@ def effects(comparison: Comparison) -> pd.DataFrame:
     changes do together beyond their sum. A seed counts whose finished runs suffice for all effects.
     """
     table = factors(comparison)
-    main = _main_terms(table, comparison.baseline)
+    main = _main_terms(table, comparison.baseline) if table.shape[1] > 1 else []
     pairs = [(a, b) for a, b in itertools.combinations(main, 2) if a[0] != b[0]]
     if table.shape[1] < 2 or len(main) + 1 >= len(table) or not _estimable(_design(table, [(term,) for term in main])):
         return pd.DataFrame()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stridelab import names
 from stridelab.system.points import point
 
+from .average import average_of
 from .settings import TrainerConfig
 from .step import Batch, TrainingStep
 from .step_grouping import Steps
@@ -53,10 +54,16 @@ class Classifier(pl.LightningModule):
         self.network = network
         self.config = config
         self.steps = steps
+        self.average = average_of(network, config)
         self.task = TASKS[task]
         self.decided: list[tuple[Tensor, Tensor]] = []
         """Of each batch of the test pass: targets and decisions."""
         self.means = {stage: Mean(self.task) for stage in ("train", "val", "test")}
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is validated, tested and kept: the network, or the average of its weights."""
+        return self.network if self.average is None else self.average.network
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)  # type: ignore[no-any-return]
@@ -85,7 +92,7 @@ class Classifier(pl.LightningModule):
 
     def _evaluate(self, stage: str, batch: Batch) -> Tensor:
         images, targets = batch
-        outputs: Tensor = self.network(images)
+        outputs: Tensor = self.evaluated(images)
         loss = self.task.loss(outputs, targets, reduction="sum").float()
         self.means[stage].add(loss=loss, outputs=outputs, targets=targets)
         return outputs
@@ -106,6 +113,8 @@ class Classifier(pl.LightningModule):
         return metrics
 
     def configure_optimizers(self) -> Any:
-        self.step = TrainingStep(self.network, self.config, num_steps=self.steps.in_all, loss=self.task.loss)
+        self.step = TrainingStep(
+            self.network, self.config, num_steps=self.steps.in_all, loss=self.task.loss, average=self.average
+        )
         self.step.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return [self.step.optimizer], [self.step.schedule]
