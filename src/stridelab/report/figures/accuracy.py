@@ -126,7 +126,7 @@ def _mean_mark(axes: Axes, row: dict[str, Any], comparison: Comparison, style: L
         ends = [[y - low], [high - y]]
         axes.errorbar(x, y, yerr=ends, color=style.color, elinewidth=1.4, capsize=3, zorder=3, transform=place)
     axes.plot(x, y, style.marker, color=style.color, markersize=9, markeredgecolor="white", zorder=4, transform=place)
-    return Label(x, y, plain(row["variant"]), style.color, shift_pt)
+    return Label(x, y, plain(comparison.short(row["variant"])), style.color, shift_pt)
 
 
 def least(comparison: Comparison) -> float:
@@ -163,11 +163,13 @@ def accuracy_differences(comparison: Comparison) -> Figure:
     for y, row in enumerate(rows):
         values = draws[row["variant"]].dropna().to_numpy(dtype=float)
         _forest_row(axes, y, row, values, look[row["variant"]], factor=factor)
-    _forest_axes(axes, names, [_forest_text(row, comparison.measure) for row in rows])
+    _forest_axes(
+        axes, [comparison.short(name) for name in names], [_forest_text(row, comparison.measure) for row in rows]
+    )
     test = "exact" if max(row["difference_seeds"] for row in rows) <= EXACT_SEEDS else "sampled"
     unit = "percentage points" if comparison.measure.is_share else comparison.measure.unit
     unit = f" ({unit})" if unit else ""
-    axes.set_xlabel(f"difference in {comparison.metric_text} to {plain(comparison.baseline)}{unit}")
+    axes.set_xlabel(f"difference in {comparison.metric_text} to {plain(comparison.short(comparison.baseline))}{unit}")
     headline(
         figure,
         "Paired differences, seed by seed",
