@@ -11,7 +11,7 @@ from stridelab.data.settings import DataConfig
 from stridelab.models.families import FAMILIES, CnnConfig, settings_of
 from stridelab.models.settings import ModelConfig
 from stridelab.names import NO_EFFECT
-from stridelab.probes.catalog import refuse_unknown
+from stridelab.probes.catalog import refuse_other_task, refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.tasks import TASKS
@@ -111,6 +111,7 @@ def refuse_unfit_task(config: Config) -> None:
     """ValueError when there is no such task, or the data set or the recipe is not for it."""
     if config.task not in TASKS:
         raise ValueError(f"task={config.task!r} is not a task; choose one of {', '.join(TASKS)}.")
+    refuse_other_task(config.probes, key="probes", task=config.task)
     needs = TASKS[config.task].needs
     if needs and needs not in DATASETS[config.data.name].targets:
         fit = ", ".join(name for name, facts in DATASETS.items() if needs in facts.targets)
