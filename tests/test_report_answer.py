@@ -14,7 +14,7 @@ import scipy.stats
 from report_sweeps import ARGV, Fake, grid, sweep_of
 from stridelab import report
 from stridelab.cli.compare import budget_of
-from stridelab.report.answer import choice, next_step, order_of, verdict
+from stridelab.report.answer import choice, fits, next_step, order_of, verdict
 from stridelab.report.chart import chart_data
 from stridelab.report.comparison import Comparison, compare
 
@@ -88,7 +88,7 @@ def test_the_cheapest_near_the_best_and_how_sure(eight_seeds: Comparison) -> Non
 def test_a_budget_marks_what_fits_and_limits_the_choice() -> None:
     sweep = sweep_of(grid())
     comparison = compare(sweep, budget={"macs": 1.5e6})
-    assert [comparison.fits(row) for row in comparison.by_variant.values()] == [False, False, True]
+    assert [fits(row, comparison) for row in comparison.by_variant.values()] == [False, False, True]
     assert "within budget" in report.show_answer(comparison).html
     (none,) = choice(compare(sweep, budget={"macs": 10, "ms": 1.0}))
     assert none == "No variant with a result is within 10 MACs and 1.00 ms."

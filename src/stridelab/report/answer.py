@@ -14,13 +14,15 @@ from stridelab.report.differences import paired
 from stridelab.report.provenance import command_text, read_json
 from stridelab.report.sentences import change, equivalent_text, num_comparisons, times
 from stridelab.report.speed import column_of, finished, tags
-from stridelab.text import duration, plural
+from stridelab.text import duration, human, plural
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
 WITHIN = 1.0
 """Points from the best within which the cheapest is looked for, where no `sweep.margin` says otherwise."""
+BUDGETS = {"macs": "cost/macs", "ms": "latency/batch1_ms", "mib": "memory/peak_mib"}
+"""`compare budget.<key>=` -> the cost that it limits."""
 COSTS = {"cost/macs": "MACs", "throughput/train_images_per_s": "training speed", "memory/peak_mib": "peak memory"}
 NAMED = 3
 
@@ -112,13 +114,25 @@ def _about(comparison: Comparison, count: int) -> str:
     return f", about {duration(60 * math.ceil(seconds / 60) if seconds > 90 else seconds).removesuffix(' 00 s')}"
 
 
+def fits(row: Mapping[str, Any], comparison: Comparison) -> bool:
+    """Whether a variant is within the budget; one whose cost is not known is not."""
+    budget = (comparison.budget or {}).items()
+    return all(row.get(column_of(comparison, BUDGETS[key]), math.inf) <= most for key, most in budget)
+
+
+def budget_text(comparison: Comparison) -> str:
+    return " and ".join(
+        f"{human(most)} {key.replace('macs', 'MACs')}" for key, most in (comparison.budget or {}).items()
+    )
+
+
 def choice(comparison: Comparison) -> Iterator[str]:
     """The cheapest variant within a margin of the best, by each cost, and how sure it is that it lies within."""
     metric, mean = comparison.measure, f"{comparison.metric}_mean"
-    rows = [row for row in comparison.by_variant.values() if math.isfinite(row[mean]) and comparison.fits(row)]
+    rows = [row for row in comparison.by_variant.values() if math.isfinite(row[mean]) and fits(row, comparison)]
     within = comparison.margin or (WITHIN if metric.is_share else 0.0)
     if comparison.budget and not rows:
-        yield f"No variant with a result is within {comparison.budget_text}."
+        yield f"No variant with a result is within {budget_text(comparison)}."
     if len(rows) < 2 or not within:
         return
     best = max(rows, key=lambda row: metric.sign * row[mean])
@@ -133,12 +147,12 @@ def choice(comparison: Comparison) -> Iterator[str]:
             words = f" ({times(ratio if sign > 0 else 1 / ratio)} {'less' if sign > 0 else 'faster'})"
             chosen.setdefault(row["variant"], []).append(label + ("" if row is best else words))
     unit = _unit(comparison, within)
-    fits = f" of those within {comparison.budget_text}" if comparison.budget else ""
+    limit = f" of those within {budget_text(comparison)}" if comparison.budget else ""
     found = "; ".join(
         f"by {' and '.join(labels)}: {comparison.short(name)}{_how_far(name, best['variant'], within, comparison)}"
         for name, labels in chosen.items()
     )
-    yield f"Cheapest within {within:g} {unit} of the best{fits}, {comparison.short(best['variant'])}: {found}."
+    yield f"Cheapest within {within:g} {unit} of the best{limit}, {comparison.short(best['variant'])}: {found}."
 
 
 def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from stridelab.report.answer import fits
 from stridelab.report.differences import differences
 from stridelab.report.figures.style import looks
 from stridelab.report.sentences import interval_text, verdict_text
@@ -41,7 +42,7 @@ def chart_data(comparison: Comparison) -> dict[str, Any]:
                 else [],
                 "color": look[row["variant"]].color,
                 "front": row["pareto"] == "front",
-                "fits": comparison.fits(row),
+                "fits": fits(row, comparison),
             }
             for row in rows
         ],

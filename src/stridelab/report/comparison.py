@@ -22,19 +22,15 @@ from stridelab.probes.catalog import metric_of
 from stridelab.report import statistics
 from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import differences
+from stridelab.report.mistakes import Mistakes, mistakes
 from stridelab.report.provenance import read_json
-from stridelab.report.speed import column_of
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
-from stridelab.text import human, plural
+from stridelab.text import plural
 from stridelab.training.tasks import primary_metrics
 
 if TYPE_CHECKING:
-    from stridelab.report.mistakes import Mistakes
     from stridelab.tracking.find import SweepRecord
     from stridelab.tracking.mlflow_reader import RunRecord
-
-BUDGETS = {"macs": "cost/macs", "ms": "latency/batch1_ms", "mib": "memory/peak_mib"}
-"""`compare budget.<key>=` -> the cost that it limits."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Comparison:
     earlier: tuple[int, ...] = ()
     """Seeds a variant of each earlier report that could have ended the search for a difference."""
     budget: Mapping[str, float] | None = None
-    """Most that a variant may cost, by key of BUDGETS: the report marks what fits."""
+    """Most that a variant may cost, by key of answer.BUDGETS: the report marks what fits."""
     missing: tuple[str, ...] = ()
     """The variant of each run of the sweep that could not be read."""
     warnings: tuple[str, ...] = ()
@@ -88,14 +84,6 @@ class Comparison:
     def _short_names(self) -> dict[str, str]:
         found = {name: re.sub(r"\b(strides|padding|padding_mode|downsample)=", "", name) for name in self.names}
         return found if len(set(found.values())) == len(found) else {name: name for name in found}
-
-    def fits(self, row: Mapping[str, Any]) -> bool:
-        """Whether a variant is within the budget; one whose cost is not known is not."""
-        return all(row.get(column_of(self, BUDGETS[key]), np.inf) <= most for key, most in (self.budget or {}).items())
-
-    @property
-    def budget_text(self) -> str:
-        return " and ".join(f"{human(most)} {key.replace('macs', 'MACs')}" for key, most in (self.budget or {}).items())
 
     def shown(self, limit: int) -> list[str]:
         """At most `limit` variants, in sweep order: the baseline, the Pareto front, then the best."""
@@ -130,9 +118,7 @@ class Comparison:
     @cached_property
     def mistakes(self) -> Mistakes | None:
         """Predictions of the test images, of all finished runs that kept them."""
-        from stridelab.report.mistakes import mistakes
-
-        return mistakes(self)
+        return mistakes(self.sweep)
 
     @cached_property
     def geometries(self) -> dict[str, list[LayerGeometry]]:

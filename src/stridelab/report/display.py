@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stridelab.names import Metric
 from stridelab.probes.catalog import all_metrics
-from stridelab.report.answer import choice, next_step, order_of, verdict
+from stridelab.report.answer import choice, fits, next_step, order_of, verdict
 from stridelab.report.chart import chart_data
 from stridelab.report.figures import NothingToDraw, draw, render
 from stridelab.report.mistakes import disagreements
@@ -125,8 +125,10 @@ def _answer_table(comparison: Comparison) -> Page:
     for name in shown:
         row = comparison.by_variant[name]
         cells = _variant_cells(row, comparison, [])
-        fits = ["yes" if comparison.fits(row) else "no"] if comparison.budget else []
-        rows.append([comparison.short(name), cells[2], cells[3], cells[4], human(_whole(row.get("cost/macs"))), *fits])
+        budget = ["yes" if fits(row, comparison) else "no"] if comparison.budget else []
+        rows.append(
+            [comparison.short(name), cells[2], cells[3], cells[4], human(_whole(row.get("cost/macs"))), *budget]
+        )
     note = _left_out(len(shown), len(comparison.variants), "variants", "variants.csv")
     caption = (
         f"Variants by {comparison.metric_text}, best first; differences to {comparison.short(comparison.baseline)}"

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from stridelab import names
 from stridelab.report import statistics
 from stridelab.report.provenance import read_json
-from stridelab.report.speed import finished
 from stridelab.report.table import variant_of
 
 if TYPE_CHECKING:
-    from stridelab.report.comparison import Comparison
+    from stridelab.tracking.find import SweepRecord
     from stridelab.tracking.mlflow_reader import RunRecord
 
 
@@ -29,18 +28,19 @@ class Mistakes:
     class_names: tuple[str, ...]
 
 
-def mistakes(comparison: Comparison) -> Mistakes | None:
+def mistakes(sweep: SweepRecord) -> Mistakes | None:
     """From the finished runs that kept their predictions of the same test images; None where there are none."""
     found: dict[str, dict[str, NDArray[Any]]] = {}
     labels: NDArray[Any] | None = None
-    for run in finished(comparison):
+    done = [run for run in sweep.runs if run.status.lower() == "finished"]
+    for run in done:
         arrays = _predictions(run)
         if arrays and (labels is None or np.array_equal(labels, arrays["labels"])):
             labels = arrays["labels"]
             found.setdefault(variant_of(run), {})[run.tags.get(names.SEED, run.run_id)] = arrays["predicted"]
     if labels is None:
         return None
-    facts = next((read_json(run, names.DATA_FILE) for run in finished(comparison)), {})
+    facts = next((read_json(run, names.DATA_FILE) for run in done), {})
     known = tuple(map(str, facts.get("class_names") or ()))
     count = int(max(labels.max(), *(one.max() for seeds in found.values() for one in seeds.values()))) + 1
     return Mistakes(labels, found, known if len(known) >= count else tuple(map(str, range(count))))
