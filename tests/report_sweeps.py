@@ -37,6 +37,7 @@ class Fake:
     seed: int
     acc: float
     padding: str = "half"
+    downsample: str = "stride"
     head: str = "gap"
     name: str = ""
     """Of the variant; empty: made from strides."""
@@ -54,7 +55,7 @@ class Fake:
 
     @property
     def model(self) -> CnnConfig:
-        return CnnConfig(strides=self.strides, padding=self.padding, head=self.head)
+        return CnnConfig(strides=self.strides, padding=self.padding, downsample=self.downsample, head=self.head)
 
     @property
     def geometry(self) -> tuple[LayerGeometry, ...]:

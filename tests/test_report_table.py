@@ -21,6 +21,7 @@ from stridelab import report
 from stridelab.config import Config
 from stridelab.config.variants import affects_results, science
 from stridelab.geometry import compose, layer
+from stridelab.models.families import is_geometry
 from stridelab.names import METRICS
 from stridelab.report import statistics
 from stridelab.report.differences import differences, paired
@@ -250,6 +251,16 @@ def test_what_else_was_varied_is_said() -> None:
     runs = [Fake("1-1-1", 0, 0.9), Fake("1-2-2", 0, 0.9, padding="same", epochs=2, name="fewer epochs")]
     caveats = report.compare(sweep_of(runs)).controls.caveats
     assert caveats == ("The variants differ in trainer.max_epochs, not in stride and padding alone.",)
+
+
+def test_ways_of_down_sampling_are_no_confounder_and_what_differs_with_them_is_said() -> None:
+    runs = [Fake("1-2-2", 0, 0.9), Fake("1-2-2", 0, 0.9, downsample="blur_pool", name="blurred")]
+    controls = report.compare(sweep_of(runs)).controls
+    assert controls.passed
+    (caveat,) = controls.caveats
+    assert caveat.startswith("The variants differ in how they down-sample (model.downsample): ")
+    assert is_geometry("model.stem_stride")
+    assert not any(map(is_geometry, ("model.width", "model.stem_kernel", "trainer.lr")))
 
 
 def test_a_sweep_without_runs_is_refused_in_words(mixed: SweepRecord) -> None:
