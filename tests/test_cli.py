@@ -78,7 +78,7 @@ REFUSED = {
     "a lonely last image":
         (["train", "model.strides=4", "data.train_size=257", "trainer.batch_size=64"], "one of the 257"),
     "a folder that cannot be": (["train", "paths.results_dir=/dev/null/x"], "results_dir=/dev/null/x cannot be made"),
-    "an unknown action": (["runs", "lits"], "'lits' is not one of list, best, show, diff, delete, ui, sync, export, import; see"),
+    "an unknown action": (["runs", "lits"], "'lits' is not one of list, best, show, diff, delete, ui, sync, export"),
     "a key of reproduce's": (["reproduce", "seed=1"], "what decides the result comes from the run itself"),
 }  # fmt: skip
 
