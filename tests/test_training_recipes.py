@@ -126,8 +126,8 @@ REFUSED = {
     ("warmup=-1", "schedule=cosine"): r"trainer\.warmup=-1 must be a share",
     ("ema=1",): r"trainer\.ema=1\.0 must be less than 1",
     ("ema=-0.5",): r"trainer\.ema=-0\.5 must be at least 0",
-    ("lr=0",): r"trainer\.lr=0 must be a number greater than 0",
-    ("lr=fast",): r"trainer\.lr=fast must be a number greater than 0",
+    ("lr=0",): r"trainer\.lr=0\.0 must be greater than 0",
+    ("lr=fast",): r"trainer\.lr=fast: a number is expected, or null",
 }
 
 
