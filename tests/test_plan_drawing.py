@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import asdict
+from fractions import Fraction
 from itertools import product
 from xml.etree import ElementTree
 
@@ -21,9 +22,9 @@ from stridelab.geometry import IMAGE, compose, layer
 from stridelab.geometry.drawing import Panel, draw
 from stridelab.geometry.drawing.maps import MANY_MAPS, maps_of, middle, seen_by
 from stridelab.geometry.drawing.placed_map import PHOTOGRAPH
-from stridelab.geometry.layer_geometry import parse_layers
+from stridelab.geometry.layer_geometry import parse_layers, spell_fraction
 from stridelab.plan.formats import MOST, write_svg
-from stridelab.plan.variant_row import Figures, Row, rows_of
+from stridelab.plan.variant_row import Figures, VariantRow, rows_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 GRIDS = {
@@ -41,7 +42,7 @@ def drawn(*arguments: str) -> ElementTree.Element:
     return parsed(list(rows_of(grid_of(arguments))))
 
 
-def parsed(rows: list[Row]) -> ElementTree.Element:
+def parsed(rows: list[VariantRow]) -> ElementTree.Element:
     out = io.StringIO()
     write_svg(rows, out)
     return ElementTree.fromstring(out.getvalue())
@@ -178,7 +179,9 @@ def test_every_variant_is_named_and_every_reason_given(name: str) -> None:
 def test_hostile_names_stay_text() -> None:
     (row,) = rows_of(grid_of([]))
     name = '</text><script>alert("1")</script>&amp;'
-    svg = parsed([Row((("ckpt_path", name),), row.figures), Row((("x", name),), None, f"{name}\x00\x1b\ud800")])
+    svg = parsed(
+        [VariantRow((("ckpt_path", name),), row.figures), VariantRow((("x", name),), None, f"{name}\x00\x1b\ud800")]
+    )
     assert f"ckpt_path={name}" in texts(svg)
     assert not list(svg.iter(f"{SVG}script"))
 
@@ -210,6 +213,11 @@ def test_a_network_without_configuration_is_drawn_too() -> None:
     )
     stored = json.loads(json.dumps([asdict(one) for one in layers]))
     assert parse_layers(stored) == tuple(layers)
+    larger = [*layers, *compose([layer("interpolate", output_size=(30, 60), function="bilinear")], input_size=20)]
+    assert larger[-1].effective_stride == (Fraction(2, 3), Fraction(1, 3))
+    assert parse_layers(json.loads(json.dumps([asdict(one) for one in larger], default=spell_fraction))) == tuple(
+        larger
+    )
     svg = ElementTree.fromstring(draw([Panel("residual", parse_layers(stored), remarks=["Trained."])]))
     assert "A unit of the last map sees 5 of 20 px; its neighbour, 1 px further. 26 parameters" in " ".join(texts(svg))
     assert any(line.endswith("Trained.") for line in texts(svg))

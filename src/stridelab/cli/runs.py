@@ -1,19 +1,23 @@
-"""`stridelab runs ui|sync|export|import [key=value ...]`"""
+"""`stridelab runs list|best|show|diff|delete|ui|sync|export|import [key=value ...]`"""
 
 from __future__ import annotations
 
 import os
 import shlex
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stridelab import names
 from stridelab.config import Config, load
 
 from .arguments import run_verb, split
 from .program import command, for_reader
+from .run_details import delete_run, diff_runs, show_run
+from .run_list import best_runs, list_runs
 
 if TYPE_CHECKING:
     from stridelab.tracking.store import Store
@@ -21,7 +25,17 @@ if TYPE_CHECKING:
 USAGE = """\
 Look after what has been run.
 
-  stridelab runs ui      open the store's pages in MLflow, on 127.0.0.1:5000
+  stridelab runs list [sweep=latest] [where='test/acc>0.8, seed=0'] [sort=-test/acc] [limit=20]
+                                 all runs, the newest first, with what differs between them; also
+                                 columns=KEY,KEY and format=table|json|markdown|csv
+  stridelab runs best [metric=test/acc] [limit=5] [where=...]
+                                 the runs that are best by a metric
+  stridelab runs show run=ID     figures, files and origin of one run
+  stridelab runs diff ID ID      what differs: configuration, figures, code, packages (exit code 0: nothing)
+  stridelab runs delete run=ID [yes=true]
+                                 into MLflow's trash, and its folder into results/trash
+
+  stridelab runs ui      the store's pages in MLflow on 127.0.0.1:5000, opened at the newest sweep (tracking.port=)
   stridelab runs sync    send to the store what its absence has left in the run folders
   stridelab runs export to=sweep.tar.gz [sweep=<name or id>]
                                  a sweep as one file: configurations, metrics, artifacts, environments (the latest
@@ -50,16 +64,35 @@ def open_ui(arguments: Sequence[str]) -> None:
 
     config = load(arguments)
     store, port = store_of(config), config.tracking.port
+    page = newest_page(store, ui_base(store, port=port))
     if store.uri.startswith(("http://", "https://")):
-        print(f"The store is a server with pages of its own: {ui_base(store)}")
+        print(f"The store is a server with pages of its own: {page}")
         return
     refuse_busy(port)
     line = ui_command(store, port=port)
-    print(line, flush=True)
+    print(f"{line}\n\n  {page}\n\nCtrl-C ends it.", flush=True)
     words = shlex.split(line)
     settings = dict(word.split("=", 1) for word in words if "=" in word.split("/")[0] and not word.startswith("-"))
     program = words[len(settings) :]
+    if has_display():
+        subprocess.Popen([sys.executable, "-m", "stridelab.cli.open_page", page, str(port)])
     os.execvpe(program[0], program, os.environ | settings)
+
+
+def newest_page(store: Store, base: str) -> str:
+    """Of the newest sweep's runs; the store's first page where there is no sweep."""
+    from stridelab.tracking.links import sweep_link
+    from stridelab.tracking.mlflow_reader import Reader
+
+    try:
+        newest = Reader(store).having({names.ROLE: "sweep"}, limit=1)
+    except ValueError:  # no store yet, or a server that does not answer
+        return base
+    return sweep_link(base, experiment_id=newest[0].experiment_id, run_id=newest[0].run_id) if newest else base
+
+
+def has_display() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def refuse_busy(port: int) -> None:
@@ -130,6 +163,11 @@ def store_of(config: Config) -> Store:
 
 
 ACTIONS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "list": list_runs,
+    "best": best_runs,
+    "show": show_run,
+    "diff": diff_runs,
+    "delete": delete_run,
     "ui": open_ui,
     "sync": sync,
     "export": export_sweep,

@@ -94,24 +94,29 @@ def fit(
             snapshots.record_again()
     point("fit.ended")
     trainer.test(module, batches["test"], verbose=False)
+    trained_network = module.evaluated
 
     metrics = epochs.final | module.take_metrics("test") | attempts.peaks()
-    metrics |= measured(network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1))))
+    metrics |= measured(
+        trained_network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1)))
+    )
     metrics |= {"time/fit_s": fit_s, "time/total_s": attempts.earlier_s + perf_counter() - began}
     trained = max(epochs.history)
     for epoch in range(trained, config.max_epochs):
         order(epoch)  # left out by early stopping: equal digests still mean equal batches, as far as each run went
     metrics |= {"final/epoch": float(trained)} if stopping else {}
     recorder.metrics(metrics, step=trained)
+    if predictions := module.save_predictions(recorder.folder):
+        recorder.artifact(predictions)
     for snapshots in maps:
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
     if task == "classify":  # the page knows no other heads
-        recorder.artifact(save_network(network, plan, data, recorder.folder, seed=seed))
+        recorder.artifact(save_network(trained_network, plan, data, recorder.folder, seed=seed))
     return Result(
         metrics=metrics,
         init_digest=init_digest,
         batch_order_digest=order.digest(),
-        weights_digest=weights_digest(network),
+        weights_digest=weights_digest(trained_network),
         train_images_timed=throughput.train.images,
         train_seconds_timed=throughput.train.seconds,
     )
