@@ -42,8 +42,9 @@ FLUSH_S = 60.0
 
 
 def reproduce(
-    record: RunRecord, store: Store, here: Config, *, tolerance: float, dry: bool, data_root: str, console: Console
-) -> int:
+    record: RunRecord, store: Store, here: Config, *, tolerance: float, dry: bool, data_root: str, console: Console,
+    resend: str,
+) -> int:  # fmt: skip
     """The exit code: see EXIT_CODES, or with `dry` what is to be expected. ValueError or FileNotFoundError when the
     run cannot be repeated. Of `here` come the places: results, store, and data when `data_root` is empty."""
     refuse_unfinished(record)
@@ -57,10 +58,7 @@ def reproduce(
     show_findings(record, findings, console, expected=expected, tolerance=tolerance)
     if dry:
         return 0 if expected else EXIT_CODES[CLOSE]
-    with (
-        signals_as_exceptions(),
-        Mirror(store) as mirror,
-    ):
+    with signals_as_exceptions(), Mirror(store, resend=resend) as mirror:
         spec = linked(spec, record, writable(Path(config.paths.results_dir)) / "runs")
         mirror.watch(spec.folder)
         try:

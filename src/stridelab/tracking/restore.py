@@ -168,6 +168,6 @@ def _check_result(path: Path, run: Parcel) -> None:
     known = {field.name for field in fields(Result)}
     if not isinstance(content, dict) or set(content) != known or not isinstance(content["metrics"], dict):
         raise ValueError(f"{RESULT} of run {run.name} is not that of a finished run")
-    for key in ("init_digest", "batch_order_digest", "weights_digest"):
-        if content[key] != run.tags.get(f"stridelab.{key}"):
-            raise ValueError(f"{RESULT} of run {run.name} does not fit the run's tag stridelab.{key}")
+    for tag in (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.WEIGHTS_DIGEST):
+        if content[tag.rpartition(".")[2]] != run.tags.get(tag):
+            raise ValueError(f"{RESULT} of run {run.name} does not fit the run's tag {tag}")

@@ -164,7 +164,7 @@ def ensure_experiment(client: MlflowClient, store: Store) -> str:
 
 REMEDIES = (
     (("No module named 'psycopg", "No module named 'pymysql"), "install the driver: pip install psycopg2-binary"),
-    (("not a database", "malformed", "disk image"), "move the file away and run `sync` again: the journals refill it"),
+    (("not a database", "malformed", "disk image"), "move the file away: a new one is filled from the journals"),
     (("401", "403", "Unauthorized", "Forbidden"), "the server refuses this name and password; check tracking.uri"),
     (("password authentication failed", "Access denied"), "the database refuses this name and password"),
     (("readonly database", "read-only", "unable to open database", "Permission denied"), "it cannot be written to"),
