@@ -280,6 +280,9 @@ def test_finished_runs_are_fetched_in_a_few_requests(
             result = {field.name: {} if field.name == "metrics" else None for field in fields(Result)} | digests
             (folder / "result.json").write_text(json.dumps(result))
             run.artifact(folder / "result.json")
+            (folder / "maps").mkdir()
+            (folder / "maps" / "large.npz").write_bytes(np.random.default_rng(number).bytes(200_000))
+            run.artifact(folder / "maps", to="kept")
         send(store, folder)
     asked, real = list[str](), rest_utils.http_request
     monkeypatch.setattr(
@@ -287,8 +290,11 @@ def test_finished_runs_are_fetched_in_a_few_requests(
     )
     for number in (1, 2):
         record = find_run(store, identity(number).signature)
+        assert record.artifact("folder.zip").stat().st_size < 100_000, "large files are not stored twice"
         target = there / "runs" / identity(number).signature
         assert restore(record, target, store=store)
+        large = Path("runs", target.name, "maps", "large.npz")
+        assert (there / large).read_bytes() == (here / large).read_bytes()
         assert (
             target.joinpath("journal.jsonl").read_bytes()
             == (here / "runs" / target.name / "journal.jsonl").read_bytes()

@@ -27,7 +27,8 @@ from stridelab.tracking.store import SETTINGS, Store, apply_settings, create_sql
 from stridelab.tracking.sync import Mirror
 from stridelab.training import Result
 
-FLUSH_S = 60.0
+FLUSH_S = 600.0
+"""Longer than a busy machine needs; never waited for in full."""
 
 
 @dataclass(frozen=True)

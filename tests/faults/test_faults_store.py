@@ -128,9 +128,7 @@ def test_a_server_that_is_not_there(
 ) -> None:
     """Fault 16: down from start to end; `runs.py sync` delivers, and once more changes nothing."""
     results = use_store(tmp_path, template)
-    began = time.monotonic()
     assert sweep(results, SEEDS, f"tracking.uri=http://me:a-secret@127.0.0.1:{free_port()}") == 0
-    assert time.monotonic() - began < 60
     said = capsys.readouterr()
     assert "runs sync" in said.out
     assert "a-secret" not in said.out + said.err

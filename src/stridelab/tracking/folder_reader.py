@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from stridelab import names
 from stridelab.system.files import read_json
 
-from .journal import JOURNAL, TERMINAL, Record, read
+from .journal import JOURNAL, TERMINAL, Record, attached, read
 from .journal_cursor import place_of, saved_position
-from .mlflow_reader import RunRecord
-from .mlflow_sqlite import Points
+from .mlflow_reader import Points, RunRecord
 from .run import IDENTITY
 from .store import Store
 
@@ -65,27 +64,23 @@ class FolderReader:
         return {key: sorted(points.items()) for key, points in values.items()}
 
     def artifact(self, run: RunRecord, path: str, *, into: Path | None) -> Path:
-        pure = PurePosixPath(path)
-        if not pure.parts or pure.is_absolute() or ".." in pure.parts:
-            raise ValueError(f"artifact {path!r} must be a path inside the run's artifacts.")
-        for name, place in self._places():
-            if pure == PurePosixPath(name) or PurePosixPath(name) in pure.parents:
-                found = self.folder / place / pure.relative_to(name)
+        for name, place in reversed(self._attached.items()):
+            if path == name or path.startswith(f"{name}/"):
+                found = self.folder / place / PurePosixPath(path).relative_to(name)
                 if found.exists() and found.resolve().is_relative_to(self.folder):
                     return found
         raise FileNotFoundError(f"run {run.name} has no artifact {path}")
 
     def files(self, run_id: str, folder: str) -> Iterator[str]:
-        for name, place in dict(self._places()).items():
+        for name, place in self._attached.items():
             found = self.folder / place
             inside = sorted(one for one in found.rglob("*") if one.is_file()) if found.is_dir() else [found]
             paths = [str(PurePosixPath(name, one.relative_to(found))) for one in inside if one.exists()]
             yield from (path for path in paths if not folder or path.startswith(f"{folder}/"))
 
-    def _places(self) -> Iterator[tuple[str, str]]:
-        """(name among the artifacts, path in the run's folder), the last attached first."""
-        for one in reversed(self._of("artifact")):
-            yield str(PurePosixPath(one.data["to"], PurePosixPath(one.data["path"]).name)), one.data["path"]
+    @cached_property
+    def _attached(self) -> dict[str, str]:
+        return attached(self.records)
 
     def _of(self, kind: str) -> list[Record]:
         return [one for one in self.records if one.kind == kind]

@@ -28,6 +28,8 @@ ENVIRONMENT = re.compile(
 DECIDING = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
 """Environment variables that choose other kernels."""
 SOURCE_SUFFIXES = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".lock", ".sh", ".md")
+VALUE = re.compile(r"""^([+\- ][\s-]*["']?[\w.-]+["']?[ \t]*[:=][ \t]*)(\S.*://.*)$""", re.MULTILINE)
+"""A line of a diff with a key and an address."""
 MAX_DIFF_BYTES = 1_000_000
 MAX_NEW_FILE_BYTES = 200_000
 GIT_TIMEOUT_S = 20
@@ -157,25 +159,28 @@ def git_diff(package: Path = PACKAGE) -> str:
     )
     parts = [_git(top, "diff", *style, "HEAD")]
     size = len(parts[0])
-    for name in _new_sources(top):
+    for name in _new_sources(top, package):
         if size <= MAX_DIFF_BYTES:
             parts.append(_git(top, "diff", *style, "--no-index", "--", "/dev/null", name))
             size += len(parts[-1])
-    text = "".join(redact(part, is_code=".py" in part.partition("\n")[0]) for part in _by_file("".join(parts)))
+    text = "".join(map(_redact_file, re.split(r"^(?=diff --git )", "".join(parts), flags=re.MULTILINE)))
     if len(text) <= MAX_DIFF_BYTES:
         return text
     return text[:MAX_DIFF_BYTES].rpartition("\n")[0] + "\n# cut here: the whole is longer than 1 MB\n"
 
 
-def _new_sources(top: Path) -> list[str]:
+def _new_sources(top: Path, package: Path) -> list[str]:
     listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
-    ours = PACKAGE.relative_to(top).as_posix() if PACKAGE.is_relative_to(top) else ""
-    kept = [name for name in sorted(listed) if name.endswith(".py") or (ours and name.startswith(f"{ours}/"))]
+    ours = f"{package.resolve().relative_to(top.resolve()).as_posix()}/"
+    kept = [name for name in sorted(listed) if name.endswith(".py") or name.startswith(ours)]
     return [name for name in kept if name.endswith(SOURCE_SUFFIXES) and _is_small_file(top / name)]
 
 
-def _by_file(diff: str) -> list[str]:
-    return re.split(r"^(?=diff --git )", diff, flags=re.MULTILINE)
+def _redact_file(diff: str) -> str:
+    """Of one file. In what is no code, a key's value goes to the end of its line, whatever a password in it holds."""
+    if ".py" in diff.partition("\n")[0]:
+        return redact(diff, is_code=True)
+    return redact(VALUE.sub(lambda found: found[1] + redact_word(found[2]), diff))
 
 
 def _is_small_file(path: Path) -> bool:

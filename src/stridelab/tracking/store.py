@@ -167,6 +167,7 @@ REMEDIES = (
     (("not a database", "malformed", "disk image"), "move the file away: a new one is filled from the journals"),
     (("401", "403", "Unauthorized", "Forbidden"), "the server refuses this name and password; check tracking.uri"),
     (("password authentication failed", "Access denied"), "the database refuses this name and password"),
+    (('" does not exist', "Unknown database"), "create the database, and let this name write to it"),
     (("readonly database", "read-only", "unable to open database", "Permission denied"), "it cannot be written to"),
     (("out-of-date database schema", "Detected out-of-date"), "run `mlflow db upgrade` on it, or move it away"),
 )
