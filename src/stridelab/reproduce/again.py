@@ -16,15 +16,14 @@ from stridelab.config import Config
 from stridelab.data import DataConfig, DataSpec
 from stridelab.plan import examine
 from stridelab.run import RunSpec
-from stridelab.sweep.agenda import make_run_specs
+from stridelab.sweep.agenda import Agenda, make_run_specs
 from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.preflight import fetch_data, read_data_specs, writable
-from stridelab.sweep.progress import Board
 from stridelab.sweep.signals import exit_code, signals_as_exceptions
-from stridelab.sweep.sweep import in_words, settle, task_of
-from stridelab.sweep.task import Listener, Outcome
+from stridelab.sweep.sweep import settle, train
+from stridelab.sweep.task import Outcome
 from stridelab.tracking.find import find_run
-from stridelab.tracking.journal import JOURNAL, read
+from stridelab.tracking.folder_reader import FolderReader
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.run import open_run
 from stridelab.tracking.status import FINISHED, KILLED
@@ -62,14 +61,14 @@ def reproduce(
         spec = linked(spec, record, writable(Path(config.paths.results_dir)) / "runs")
         mirror.watch(spec.folder)
         try:
-            outcome = train(spec, launcher, console)
+            (outcome,) = train(lone(spec), launcher, mirror, console)
         except KeyboardInterrupt as interruption:
             settle(spec, Outcome(reason="interrupted", status=KILLED))
             console.print("Interrupted; nothing was compared.")
             return exit_code(interruption)
         if outcome.status != FINISHED:
             raise ValueError(f"run {record.name} could not be run again: {outcome.status}: {outcome.reason}.")
-        comparison = compare_runs(record, spec.folder, tolerance=tolerance)
+        comparison = compare_runs(record, FolderReader(spec.folder, store).record(), tolerance=tolerance)
         write_down(comparison, record, spec)
         complete = mirror.flush(FLUSH_S)
         show_comparison(comparison, console, expected=expected)
@@ -193,31 +192,14 @@ def linked(spec: RunSpec, record: RunRecord, runs: Path) -> RunSpec:
     return replace(spec, identity=identity, folder=runs / signature)
 
 
-def train(spec: RunSpec, launcher: LocalLauncher, console: Console) -> Outcome:
-    board = Board([spec.identity.name], epochs=[spec.config.trainer.max_epochs], console=console)
-
-    def ended(index: int, outcome: Outcome) -> None:
-        if outcome.died:
-            settle(spec, outcome)
-        board.finished(index, in_words(outcome))
-
-    with board:
-        (outcome,) = launcher.run([task_of(spec)], Listener(event=board.event, start=board.started, end=ended))
-    return outcome
+def lone(spec: RunSpec) -> Agenda:
+    """Nothing to do but this run."""
+    return Agenda(spec.folder, None, (spec,), (), (), (), {}, (spec,))
 
 
-def compare_runs(record: RunRecord, folder: Path, *, tolerance: float) -> Comparison:
-    """The stored run as the store has it, the new one as its journal has it."""
-    metrics: dict[str, dict[int, float]] = {}
-    tags: dict[str, str] = {}
-    for entry in read(folder / JOURNAL):
-        if entry.kind == "metrics":
-            for key, value in entry.data["values"].items():
-                metrics.setdefault(key, {}).setdefault(entry.data["step"], float(value))
-        elif entry.kind == "tags":
-            tags |= entry.data
-    was = {key: dict(record.history(key)) for key in record.metrics}
-    return compare(was, metrics, tags=record.tags, new_tags=tags, tolerance=tolerance)
+def compare_runs(was: RunRecord, now: RunRecord, *, tolerance: float) -> Comparison:
+    then, here = ({key: dict(one.history(key)) for key in one.metrics} for one in (was, now))
+    return compare(then, here, tags=was.tags, new_tags=now.tags, tolerance=tolerance)
 
 
 def write_down(comparison: Comparison, record: RunRecord, spec: RunSpec) -> None:

@@ -137,8 +137,8 @@ def git_state(package: Path = PACKAGE) -> dict[str, Any]:
     if top is None:
         return {"commit": "", "branch": "", "dirty": False}
     return {
-        "commit": _git(top, "rev-parse", "--verify", "--quiet", "HEAD").strip(),
-        "branch": _git(top, "symbolic-ref", "--quiet", "--short", "HEAD").strip(),
+        "commit": git(top, "rev-parse", "--verify", "--quiet", "HEAD").strip(),
+        "branch": git(top, "symbolic-ref", "--quiet", "--short", "HEAD").strip(),
         "dirty": bool(git_diff(package)),
     }
 
@@ -157,11 +157,11 @@ def git_diff(package: Path = PACKAGE) -> str:
         "--src-prefix=a/",
         "--dst-prefix=b/",
     )
-    parts = [_git(top, "diff", *style, "HEAD")]
+    parts = [git(top, "diff", *style, "HEAD")]
     size = len(parts[0])
     for name in _new_sources(top, package):
         if size <= MAX_DIFF_BYTES:
-            parts.append(_git(top, "diff", *style, "--no-index", "--", "/dev/null", name))
+            parts.append(git(top, "diff", *style, "--no-index", "--", "/dev/null", name))
             size += len(parts[-1])
     text = "".join(map(_redact_file, re.split(r"^(?=diff --git )", "".join(parts), flags=re.MULTILINE)))
     if len(text) <= MAX_DIFF_BYTES:
@@ -170,7 +170,7 @@ def git_diff(package: Path = PACKAGE) -> str:
 
 
 def _new_sources(top: Path, package: Path) -> list[str]:
-    listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    listed = git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
     ours = f"{package.resolve().relative_to(top.resolve()).as_posix()}/"
     kept = [name for name in sorted(listed) if name.endswith(".py") or name.startswith(ours)]
     return [name for name in kept if name.endswith(SOURCE_SUFFIXES) and _is_small_file(top / name)]
@@ -192,12 +192,12 @@ def _is_small_file(path: Path) -> bool:
 
 def _source_tree(package: Path) -> Path | None:
     """The top of the git tree that tracks the package: not of one that merely has an environment inside."""
-    if not _git(package, "ls-files", "--error-unmatch", "__init__.py"):
+    if not git(package, "ls-files", "--error-unmatch", "__init__.py"):
         return None
-    return Path(_git(package, "rev-parse", "--show-toplevel").rstrip("\n"))
+    return Path(git(package, "rev-parse", "--show-toplevel").rstrip("\n"))
 
 
-def _git(folder: Path, *words: str) -> str:
+def git(folder: Path, *words: str) -> str:
     return _output(["git", "-C", str(folder), "-c", "core.quotepath=off", *words])
 
 

@@ -131,17 +131,16 @@ def _read_runs(source: Path, limits: Limits, place: Path) -> tuple[list[Parcel],
         runs.append(run)
         _limit_points(source, runs, limits)
 
-    contents = archive.read(source, limits=limits, into=place, take=take)
-    _check_whole(source, runs, contents.sizes)
-    return runs, contents.sha256
+    _check_whole(source, runs, archive.read(source, limits=limits, into=place, take=take))
+    return runs, archive.sha256_of(source)
 
 
-def _check_whole(source: Path, runs: Sequence[Parcel], sizes: Mapping[str, int]) -> None:
+def _check_whole(source: Path, runs: Sequence[Parcel], members: Iterable[str]) -> None:
     sweeps = sum(run.role == "sweep" for run in runs)
     if sweeps != 1:
         raise ValueError(f"{source} holds {sweeps} sweeps; it must hold 1. Nothing was imported.")
     wanted = {f"files/{sha}" for run in runs for sha in run.files.values()}
-    there = {name for name in sizes if name.startswith("files/")}
+    there = {name for name in members if name.startswith("files/")}
     for name in sorted(wanted ^ there):
         rule = "belongs to no run" if name in there else "is an artifact of a run but not in the archive"
         raise ValueError(f"{source}: member {name!r} {rule}. Nothing was imported.")
