@@ -10,8 +10,10 @@ import math
 import random
 import re
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -642,6 +644,39 @@ def test_an_archive_with_a_uid_of_ours_brings_nothing_in(tmp_path: Path, there: 
     done = import_sweep(tar_of(tmp_path / "a.tar.gz", members(listing(evil), evil)), store_of(there), there)
     assert (len(done.new), done.num_known) == (1, 1)
     assert find_run(store_of(there)).history("test/acc") == [(1, 0.586)]
+
+
+def png(width: int, height: int) -> bytes:
+    """Whose pixels would take width x height / 8 bytes, were they there."""
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(4000))), (b"IEND", b"")):
+        parts.append(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+    return b"".join(parts)
+
+
+IMAGES = {
+    "a bomb that Pillow refuses": png(40_000, 40_000),
+    "a bomb that Pillow takes": png(13_000, 13_000),
+    "wider than WebP can be": png(20_000, 1),
+    "cut off": png(64, 64)[:45],
+    "a program": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) run\n",
+    "nothing": b"",
+}
+
+
+def test_hostile_images_are_not_shown_and_hold_up_nothing(tmp_path: Path, there: Path, caplog: Any) -> None:
+    entries = [
+        ("image", {"key": "map", "step": step, "file": f"images/map+step+{step}.png"}) for step in range(len(IMAGES))
+    ]
+    shas = {hashlib.sha256(content).hexdigest(): content for content in IMAGES.values()}
+    paths = {f"images/map+step+{step}.png": sha for step, sha in enumerate(shas)}
+    run = replace(RUN, records=journal(*entries), files=paths)
+    path = tar_of(tmp_path / "a.tar.gz", members(listing(run), run, files=shas))
+    done = import_sweep(path, store_of(there), there)
+    assert done.sent.complete
+    assert caplog.text.count("cannot be shown in MLflow") == len(IMAGES)
+    assert find_run(store_of(there)).artifacts("images") == []
 
 
 def test_two_exports_to_one_file_leave_one_sound_file(swept: Swept, tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -367,3 +369,28 @@ def test_only_our_own_runs_follow_a_results_folder_that_was_moved(tmp_path: Path
     before = rows(moved, "SELECT name, artifact_location FROM experiments ORDER BY name")
     follow_move(moved)
     assert rows(moved, "SELECT name, artifact_location FROM experiments ORDER BY name") == before
+
+
+def test_in_an_experiment_of_ours_and_others_only_our_runs_follow(tmp_path: Path, template: Path) -> None:
+    """Also where somebody has chosen another place for the artifacts of ours, and it is there: they stay."""
+    old, chosen = tmp_path / "old", tmp_path / "chosen" / "artifacts"
+    store = local_store(old, template)
+    chosen.mkdir(parents=True)
+    client = connect(store)
+    client.create_experiment("chosen", artifact_location=chosen.as_uri())
+    for number, place in ((1, store), (2, replace(store, experiment="chosen"))):
+        record(old / "runs" / str(number), identity(number), 0.5)
+        send(place, old / "runs" / str(number))
+    theirs = client.create_run(client.get_experiment_by_name("stridelab").experiment_id).info.artifact_uri
+    (old / "artifacts").mkdir(exist_ok=True)
+    shutil.copytree(old, tmp_path / "copy")
+    copied = resolve_store(TrackingConfig(), results_dir=tmp_path / "copy")
+    follow_move(copied)
+    query = "SELECT t.value, r.artifact_uri FROM runs r LEFT JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = ?"
+    found = dict(rows(copied, query, "stridelab.signature"))
+    assert found[identity(1).signature].startswith((tmp_path / "copy" / "artifacts").as_uri())
+    assert found[identity(2).signature].startswith(chosen.as_uri())
+    assert found[None] == theirs
+    location = dict(rows(copied, "SELECT name, artifact_location FROM experiments"))
+    assert location["stridelab"] == (old / "artifacts").as_uri(), "it is not ours alone"
+    assert dict(rows(store, query, "stridelab.signature"))[identity(1).signature].startswith(old.as_uri())

@@ -198,7 +198,7 @@ class Writer:
                 key, step, source = record.data["key"], record.data["step"], folder / record.data["file"]
                 try:
                     save_for_ui(source, Path(made), key=key, step=step, ms=record.ms, uid=uid)
-                except OSError as error:
+                except Exception as error:
                     log.warning("image %s at step %d cannot be shown in MLflow: %s", key, step, error)
             self.client.log_artifacts(run_id, made, "images")
         self.client.set_tag(run_id, names.LOGGED_IMAGES, "True", synchronous=True)
