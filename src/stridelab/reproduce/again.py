@@ -68,7 +68,7 @@ def reproduce(
             return exit_code(interruption)
         if outcome.status != FINISHED:
             raise ValueError(f"run {record.name} could not be run again: {outcome.status}: {outcome.reason}.")
-        comparison = compare_runs(record, FolderReader(spec.folder, store).record(), tolerance=tolerance)
+        comparison = compare_runs(record, FolderReader(spec.folder, store), tolerance=tolerance)
         write_down(comparison, record, spec)
         complete = mirror.flush(FLUSH_S)
         show_comparison(comparison, console, expected=expected)
@@ -197,9 +197,10 @@ def lone(spec: RunSpec) -> Agenda:
     return Agenda(spec.folder, None, (spec,), (), (), (), {}, (spec,))
 
 
-def compare_runs(was: RunRecord, now: RunRecord, *, tolerance: float) -> Comparison:
-    then, here = ({key: dict(one.history(key)) for key in one.metrics} for one in (was, now))
-    return compare(then, here, tags=was.tags, new_tags=now.tags, tolerance=tolerance)
+def compare_runs(was: RunRecord, now: FolderReader, *, tolerance: float) -> Comparison:
+    then = {key: dict(was.history(key)) for key in was.metrics}
+    here = {key: dict(points) for key, points in now.histories.items()}
+    return compare(then, here, tags=was.tags, new_tags=now.record().tags, tolerance=tolerance)
 
 
 def write_down(comparison: Comparison, record: RunRecord, spec: RunSpec) -> None:

@@ -43,7 +43,7 @@ class FolderReader:
             reason=status.data["reason"],
             params=params,
             tags={names.SIGNATURE: self.identity["signature"], names.UID: self.identity["uid"]} | tags,
-            metrics={key: points[-1][1] for key, points in sorted(self._histories.items())},
+            metrics={key: points[-1][1] for key, points in sorted(self.histories.items())},
             start_ms=self.records[0].ms,
             end_ms=status.ms if status.data["status"] in TERMINAL else None,
             experiment_id=sent.get("experiment_id", ""),
@@ -52,11 +52,11 @@ class FolderReader:
         )
 
     def history(self, run_id: str, key: str) -> Points:
-        return list(self._histories.get(key, []))
+        return list(self.histories.get(key, []))
 
     @cached_property
-    def _histories(self) -> dict[str, Points]:
-        """By name, in order of steps; of two values at one step the first counts."""
+    def histories(self) -> dict[str, Points]:
+        """By name, in order of recording, each in order of steps; of two values at one step the first counts."""
         values: dict[str, dict[int, float]] = {}
         for one in self._of("metrics"):
             for key, value in one.data["values"].items():
