@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -602,8 +603,24 @@ def test_a_power_cut_while_writing_leaves_no_half_archive(tmp_path: Path, monkey
     page.write_bytes(PAGE)
     monkeypatch.setattr("os.link", fail)
     with pytest.raises(OSError, match="no space left"):
-        write(tmp_path / "a.zip", {}, {SHA: page}, limits=Limits())
+        write(tmp_path / "a.zip", {}, {SHA: page}, limits=Limits(), place=tmp_path)
     assert list(tmp_path.iterdir()) == [page]
+
+
+def test_where_there_are_no_hard_links_an_archive_is_written_all_the_same(
+    swept: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    (tmp_path / ".import-dead").mkdir()
+    (tmp_path / ".import-dead" / "half of an archive").write_text("left by an export that was killed")
+    export_sweep(store_of(swept.results), "ours", tmp_path / "a.zip", results=swept.results)
+    assert (tmp_path / "a.zip").read_bytes() == swept.archives[".zip"].read_bytes()
+    with pytest.raises(ValueError, match=r"a\.zip exists already"):
+        export_sweep(store_of(swept.results), "ours", tmp_path / "a.zip", results=swept.results)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
 def test_nothing_of_an_archive_says_whose_a_run_is(tmp_path: Path, there: Path) -> None:

@@ -6,6 +6,7 @@ are `runs/<16 hex digits>.json` and `files/<their own SHA-256>`: no name in an a
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -29,6 +30,8 @@ from .members import CHUNK_BYTES, Entry, entries
 FORMAT, VERSION = "stridelab sweep", 2
 MANIFEST = "manifest.json"
 MEMBER = re.compile(r"manifest\.json|runs/[0-9a-f]{16}\.json|files/[0-9a-f]{64}", re.ASCII)
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What a file system without hard links answers: that of a memory stick."""
 Take = Callable[[str, Any], None]
 SUFFIXES = (".tar.gz", ".tgz", ".zip")
 DAMAGE = (
@@ -66,9 +69,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *, limits: Limits) -> None:
+def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *, limits: Limits, place: Path) -> None:
     """`records`: member name -> content; `files`: SHA-256 -> file. The same content gives the same bytes. The file
-    is there whole or not at all."""
+    is there whole or not at all; it is made in the folder `place`, on the same disk."""
     sizes = {name: len(content) for name, content in records.items()}
     sizes |= {f"files/{sha}": source.stat().st_size for sha, source in files.items()}
     _check_sizes(path, sizes, records, limits)
@@ -76,7 +79,7 @@ def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *
     shas |= {f"files/{sha}": sha for sha in files}
     listed = {name: {"bytes": sizes[name], "sha256": shas[name]} for name in sorted(sizes)}
     manifest = json.dumps({"format": FORMAT, "version": VERSION, "files": listed}, indent=1).encode()
-    handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of its own: two may write at once
+    handle, name = mkstemp(dir=place)  # of its own: two may write at once
     new = Path(name)
     try:
         with os.fdopen(handle, "wb") as file, _writer(file, kind=kind_of(path)) as add:
@@ -87,11 +90,22 @@ def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *
                 with files[sha].open("rb") as source:
                     add(f"files/{sha}", sizes[f"files/{sha}"], source)
         new.chmod(0o644)
-        os.link(new, path)  # unlike a renaming, never over what another has written meanwhile
+        _name(new, path)
     except FileExistsError:
         raise ValueError(f"to={path} exists already; choose another name or remove it.") from None
     finally:
         new.unlink(missing_ok=True)
+
+
+def _name(new: Path, path: Path) -> None:
+    """Unlike a renaming, never over what another has written meanwhile."""
+    try:
+        os.link(new, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        path.open("x").close()
+        new.replace(path)
 
 
 def kind_of(path: Path) -> str:

@@ -127,7 +127,7 @@ def pack_folder(folder: Path, to: Path) -> None:
     for sha in attached_files(parcel).values():
         if files[sha].stat().st_size > SMALL_BYTES:
             files.pop(sha)
-    archive.write(to, {f"runs/{parcel.key}.json": parcel.to_json()}, files, limits=Limits())
+    archive.write(to, {f"runs/{parcel.key}.json": parcel.to_json()}, files, limits=Limits(), place=to.parent)
 
 
 def attached_files(parcel: Parcel) -> dict[str, str]:

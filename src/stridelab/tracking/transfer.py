@@ -70,11 +70,11 @@ def export_sweep(
     if sweep.missing:
         raise ValueError(f"of sweep {sweep.name} these runs are nowhere: {', '.join(sweep.missing)}.")
     to.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(results or to.parent) as place:
+    with scratch(to.parent) as place:
         files: dict[str, Path] = {}
         parcels = [_parcel(run, finder, place, files) for run in (sweep.run, *sweep.runs)]
         _limit_points(to, parcels, limits)
-        archive.write(to, {f"runs/{one.key}.json": one.to_json() for one in parcels}, files, limits=limits)
+        archive.write(to, {f"runs/{one.key}.json": one.to_json() for one in parcels}, files, limits=limits, place=place)
     return Exported(to, sweep.name, len(parcels) - 1, len(files), to.stat().st_size)
 
 
