@@ -177,11 +177,10 @@ REMEDIES = (
 def remedy(error: BaseException, store: Store) -> str:
     """What a person can do about a store that waiting does not mend; empty when it may."""
     text = f"{type(error).__name__}: {error}"
-    http = store.uri.startswith(("http://", "https://"))
+    served = store.uri.startswith(("http://", "https://"))
     for words, advice in REMEDIES:
-        if any(re.search(rf"\b{word}\b" if word.isdecimal() else re.escape(word), text) for word in words):
-            if words[0] == "401" and not http:
-                continue
+        patterns = (rf"\b{word}\b" if word.isdecimal() else re.escape(word) for word in words)
+        if (served or words[0] != "401") and re.search("|".join(patterns), text):
             return advice
     return ""
 

@@ -22,7 +22,7 @@ from .parcel import Parcel, afresh, pack, unpack
 from .restore import download
 from .run import IDENTITY, member_tags
 from .staging import scratch
-from .status import IMPORTED_PREFIX, run_folders
+from .status import IMPORTED_PREFIX
 from .store import Store
 from .sync import Synced, send_folders
 
@@ -111,7 +111,8 @@ def import_sweep(source: Path, store: Store, results_dir: Path, *, limits: Limit
             if fresh:
                 results_dir.rmdir()
         raise
-    home = _folders(results_dir, list(own.values()))
+    here = Finder(store, results_dir).folders.items()
+    home = {uid: folder for uid, folder in here if uid in own.values()}  # the sweep's first
     listed = _list_members(home.get(own[sweep.uid]), sweep, own) or not new
     sent = send_folders(store, list(home.values()), timeout_s=FLUSH_S)
     record = Finder(store, results_dir).here(own[sweep.uid])
@@ -153,8 +154,8 @@ def imported_uid(uid: str) -> str:
 
 def known_uids(store: Store, results_dir: Path) -> dict[str, str]:
     """uid -> signature of all runs that this results folder or the store holds."""
-    local = [read_json(folder / IDENTITY) or {} for folder in run_folders(results_dir)]
-    found = {one["uid"]: one["signature"] for one in local if "uid" in one}
+    folders = Finder(store, results_dir).folders
+    found = {uid: read_json(folder / IDENTITY)["signature"] for uid, folder in folders.items()}
     if store.database is None or store.database.exists():
         with suppress(ValueError):  # a store that is away knows of none; what comes is sent to it later
             stored = Reader(store).having({})
@@ -179,12 +180,6 @@ def _write(run: Parcel, place: Path, results_dir: Path, *, uid: str, parent: str
     if home.exists():  # it holds no run, or it would be known
         shutil.rmtree(home)
     return new.rename(home)
-
-
-def _folders(results_dir: Path, uids: Sequence[str]) -> dict[str, Path]:
-    """Those of these runs that are here, the sweep's first."""
-    found = {(read_json(folder / IDENTITY) or {}).get("uid"): folder for folder in run_folders(results_dir)}
-    return {uid: found[uid] for uid in uids if uid in found}
 
 
 def _list_members(folder: Path | None, sweep: Parcel, own: Mapping[str, str]) -> bool:
