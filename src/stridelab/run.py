@@ -87,6 +87,7 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
             progress=progress,
             ckpt_path=config.ckpt_path,
             owner=spec.identity.signature,
+            task=config.task,
         )
         record.tags(
             {

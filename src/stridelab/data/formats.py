@@ -31,6 +31,9 @@ class Arrays(NamedTuple):
     train_labels: NDArray[np.integer]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.integer]
+    train_targets: Mapping[str, NDArray[Any]] = {}
+    """What `DatasetFacts.targets` names, [n, ...] each."""
+    test_targets: Mapping[str, NDArray[Any]] = {}
 
 
 def read_idx(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:

@@ -18,7 +18,7 @@ from stridelab.geometry.axis import (
 from stridelab.geometry.effect import INPUT, OUTPUT, Axes, Effect, Grid
 from stridelab.geometry.layer_plan import Layer
 from stridelab.geometry.padding import PADDING_MODES, Pair
-from stridelab.geometry.saved_tensors import INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
+from stridelab.geometry.saved_tensors import FLOAT_BYTES, INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
 
 
 def conv(layer: Layer, maps: Sequence[Grid]) -> Effect:
@@ -77,6 +77,26 @@ def max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
 def avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     grid = _only(maps)
     return Effect(grid.channels, _pool_windows(layer, grid), widens=True, saves=(INPUT,))
+
+
+def blur_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Each channel convolved with one fixed filter, which is no parameter and costs MACs all the same."""
+    grid = _only(maps)
+    height, width = axes = _windows(layer, grid)
+    macs = grid.channels * height.kernel_size * width.kernel_size * height.output_size * width.output_size
+    return Effect(grid.channels, axes, widens=True, macs=macs, saves=(INPUT,))
+
+
+def space_to_depth(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Blocks of `stride` pixels become channels of one pixel (Sajjadi et al. 2018; SPD-Conv): nothing is lost."""
+    grid = _only(maps)
+    height, width = layer.stride
+    if grid.size[0] % height or grid.size[1] % width:
+        raise ValueError(
+            f"its sides must be multiples of {height} and {width} to be cut into blocks of {height}x{width}"
+        )
+    axes = (pool_axis(grid.size[0], kernel_size=height), pool_axis(grid.size[1], kernel_size=width))
+    return Effect(grid.channels * height * width, axes)
 
 
 def global_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
@@ -183,6 +203,27 @@ def linear(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(channels, _unchanged(grid), params=params, macs=weights, saves=(INPUT,))
 
 
+def readout(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """A 1x1 convolution that reads each unit of the last map: a classifier of its own at every place."""
+    return replace(conv(layer, maps), widens=False)
+
+
+def soft_argmax(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Of a map of scores and one of presence: row, column, presence and spread (models/build.py). `kernel_size`,
+    `stride` and `padding` are receptive field, effective stride and padding of the map: where its units lie."""
+    grid = _only(maps)
+    return Effect(4, _everything(grid), whole=True, saves=(INPUT,), image_bytes=FLOAT_BYTES * (grid.elements // 2 + 2))
+
+
+def resample(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Bilinear, onto the `output_size` pixels of the image, by where the units lie (as in `soft_argmax`): one product
+    with a matrix along each axis, the width first."""
+    grid = _only(maps)
+    (rows, columns), (height, width) = grid.size, _asked(layer)
+    axes = irregular_axis(rows, height), irregular_axis(columns, width)
+    return Effect(grid.channels, axes, whole=True, macs=grid.channels * rows * width * (columns + height))
+
+
 def opaque(layer: Layer, maps: Sequence[Grid]) -> Effect:
     """Something that cannot be followed: the size of its map is taken on trust, nothing else is claimed."""
     if layer.output_size is None or layer.out_channels is None:
@@ -197,6 +238,7 @@ KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
     "adaptive_max_pool": adaptive_max_pool,
     "add": add,
     "avg_pool": avg_pool,
+    "blur_pool": blur_pool,
     "concat": concat,
     "conv": conv,
     "conv_transpose": conv_transpose,
@@ -213,7 +255,11 @@ KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
     "opaque": opaque,
     "pad": pad,
     "pointwise": pointwise,
+    "readout": readout,
+    "resample": resample,
     "slice": cut,
+    "soft_argmax": soft_argmax,
+    "space_to_depth": space_to_depth,
     "unused": unused,
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from stridelab.geometry.axis import AxisGeometry, Step, taps
 from stridelab.geometry.effect import Axes
+from stridelab.geometry.layer_plan import tuples
 from stridelab.geometry.padding import AxisPadding, Pair
 from stridelab.geometry.receptive_field import AxisField, through
 
@@ -78,7 +79,8 @@ class LayerGeometry:
     path.
     """
     whole: bool
-    """One unit that reads a whole map: a global pool, a flatten and what follows."""
+    """Behind the last map: one unit that reads a whole map (a global pool, a flatten and what follows), or what a
+    network makes of its last map for every pixel."""
 
     params: int | None
     macs: int | None
@@ -133,11 +135,7 @@ def _span(spans: Sequence[Pair], step: Step, unit: int) -> Pair:
 
 def parse_layers(entries: Iterable[Mapping[str, Any]]) -> tuple[LayerGeometry, ...]:
     """Measured layers from the JSON that `dataclasses.asdict` made of them; TypeError for other fields."""
-    return tuple(LayerGeometry(**{name: _tuples(value) for name, value in entry.items()}) for entry in entries)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return tuple(LayerGeometry(**{name: tuples(value) for name, value in entry.items()}) for entry in entries)
 
 
 CACHED_SIZE = 2048

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
@@ -51,6 +51,8 @@ class Layer:
     """What autograd was seen to keep first for this layer, for each image; None: by the rule."""
     batch_bytes: int | None = None
     """The same, once whatever the batch."""
+    remedy: str = ""
+    """What a person can change where it does not fit its maps; an error ends with it."""
 
 
 def layer(
@@ -120,3 +122,14 @@ class LayerPlan:
             filled = given.name and given.inputs
             resolved.append(given if filled else replace(given, name=name, inputs=inputs))
         object.__setattr__(self, "layers", tuple(resolved))
+
+
+def parse_plan(entry: Mapping[str, Any]) -> LayerPlan:
+    """A plan from the JSON that `dataclasses.asdict` made of it; TypeError for other fields."""
+    layers = tuple(Layer(**{name: tuples(value) for name, value in one.items()}) for one in entry["layers"])
+    return LayerPlan(entry["input_channels"], tuples(entry["input_size"]), layers)
+
+
+def tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

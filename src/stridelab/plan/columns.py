@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stridelab.geometry import LayerGeometry, LayerMemory
-from stridelab.geometry.text import field, pads, policy
 from stridelab.geometry.totals import windowed
-from stridelab.text import at_least, human, human_bytes, maps, side
+from stridelab.text import at_least, field, human, human_bytes, maps, pads, policy, side
 
 from .variant_row import Figures
 

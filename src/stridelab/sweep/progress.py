@@ -82,8 +82,9 @@ class Board:
         done = event["epoch"] - 1 + event["step"] / event["steps"]
         self.done[index] = done
         said = f"epoch {event['epoch']}/{event['epochs']}"
-        if "val_acc" in event:
-            said += f"  val acc {event['val_acc']:.3f}"
+        for name, value in event.items():
+            if name.startswith("final/val_"):
+                said += f"  val {name.removeprefix('final/val_').replace('_', ' ')} {value:.3f}"
         self.progress.update(self.bars[index], completed=done, said=said)
         self._total()
 

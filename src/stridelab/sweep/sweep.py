@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from stridelab import names
 from stridelab.config import Config
-from stridelab.config.variants import sweep_name, varying_keys
+from stridelab.config.variants import refuse_mixed, sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
 from stridelab.system.files import read_json
@@ -25,6 +25,7 @@ from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, put_asi
 from stridelab.tracking.status import settle as settle_run
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
+from stridelab.training.tasks import primary_metrics
 
 from .agenda import Agenda, make_agenda
 from .external_runs import ExternalRuns
@@ -70,6 +71,7 @@ def run_sweep(configs: Sequence[Config], launcher: Launcher, *, multirun: bool, 
 
 
 def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *, multirun: bool, resend: str) -> int:
+    refuse_mixed(configs)
     first, keys = configs[0], varying_keys(configs)
     variants = [examine(config, keys=keys) for config in configs]
     check(variants, launcher, stop=not multirun or first.on_invalid == "stop")
@@ -237,7 +239,9 @@ def task_of(spec: RunSpec) -> Task:
 
 def in_words(outcome: Outcome) -> str:
     if outcome.status == FINISHED:
-        return f"test acc {outcome.value.metrics.get('test/acc', float('nan')):.4f}"
+        metrics = outcome.value.metrics
+        name = next((name for name in primary_metrics() if name in metrics), "test/acc")
+        return f"{name.replace('/', ' ').replace('_', ' ')} {metrics.get(name, float('nan')):.4f}"
     return f"[red]{escape(outcome.told)}[/]"
 
 

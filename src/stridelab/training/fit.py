@@ -17,7 +17,7 @@ from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 from stridelab import names
 from stridelab.data.batches import Batches
 from stridelab.data.splits import Data, probe_images
-from stridelab.geometry import LayerPlan
+from stridelab.geometry import LayerPlan, measure
 from stridelab.models.build import build
 from stridelab.system.memory import MIB
 from stridelab.system.points import point
@@ -26,6 +26,7 @@ from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, refuse_unf
 from .feature_maps import FeatureMaps
 from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
+from .network_file import save_network
 from .progress import Divergence, EarlyStopping, EpochMetrics, ProgressEvents
 from .randomness import Augmentation, BatchOrder, initialise, weights_digest
 from .recorder import Progress, Recorder
@@ -34,6 +35,7 @@ from .resume import Attempts
 from .runtime import device_of, layout_of, prepare_process
 from .settings import TrainerConfig
 from .step_grouping import Steps, refuse_less_than_one, steps_of
+from .tasks import TASKS, Task
 from .throughput import Throughput, batch1_latency_ms
 
 EVAL_BATCH_SIZE = 500
@@ -51,6 +53,7 @@ def fit(
     ckpt_path: str | None = None,
     owner: str = "",
     callbacks: Sequence[pl.Callback] = (),
+    task: str = "classify",
 ) -> Result:
     """Train, evaluate once on the test split, and record everything on the way. Goes on from the newest sound
     checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`.
@@ -71,12 +74,12 @@ def fit(
         network = network.to(memory_format=torch.channels_last)
 
     order = BatchOrder(seed, count=len(data.train.labels), batch_size=config.batch_size)
-    steps = steps_of(config, count=len(data.train), image_shape=data.train.image_shape)
-    batches = batches_of(data, config, order, steps)
+    steps = steps_of(config, count=len(data.train), image_shape=data.train.image_shape, outputs=outputs_of(plan))
+    batches = batches_of(data, config, order, steps, task=TASKS[task])
     for stage, what in (("val", "validation batches"), ("test", "test batches")):
         refuse_less_than_one("limit_val_batches", config.limit_val_batches, count=len(batches[stage]), batches=what)
-    module = Classifier(network, config, steps=steps)
-    throughput, epochs = Throughput(), EpochMetrics(recorder)
+    module = Classifier(network, config, steps=steps, task=task)
+    throughput, epochs = Throughput(), EpochMetrics(recorder, TASKS[task])
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
     events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
@@ -102,6 +105,8 @@ def fit(
     recorder.metrics(metrics, step=trained)
     for snapshots in maps:
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
+    if task == "classify":  # the page knows no other heads
+        recorder.artifact(save_network(network, plan, data, recorder.folder, seed=seed))
     return Result(
         metrics=metrics,
         init_digest=init_digest,
@@ -131,7 +136,14 @@ def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], 
         raise
 
 
-def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps) -> dict[str, Batches]:
+def outputs_of(plan: LayerPlan) -> int:
+    """Numbers that the network makes of one image."""
+    return measure(plan)[-1].output_elements
+
+
+def batches_of(
+    data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps, *, task: Task = TASKS["classify"]
+) -> dict[str, Batches]:
     batches = partial(
         Batches,
         mean=data.spec.mean,
@@ -143,12 +155,13 @@ def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Step
     return {
         "train": batches(
             data.train,
+            targets=task.targets(data.train),
             batch_size=config.images_a_step * steps.at_once,
             order=order,
             augment=augment if config.crop or config.flip else None,
         ),
-        "val": batches(data.val, batch_size=EVAL_BATCH_SIZE),
-        "test": batches(data.test, batch_size=EVAL_BATCH_SIZE),
+        "val": batches(data.val, targets=task.targets(data.val), batch_size=EVAL_BATCH_SIZE),
+        "test": batches(data.test, targets=task.targets(data.test), batch_size=EVAL_BATCH_SIZE),
     }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stridelab.data.augment import Moves
+from stridelab.models.head_modules import Readout
 
 
 def keyed_generator(seed: int, *purpose: object) -> torch.Generator:
@@ -49,14 +50,16 @@ def _shifted(bits: Tensor, by: int) -> Tensor:
 def initialise(module: nn.Module, *, seed: int) -> None:
     """Give every parameter the values that its name and the seed determine, whatever else the network holds.
 
-    Convolutions: He et al. 2015, normal, fan out. Linear: uniform within 1/sqrt(fan in). Norms: one and zero.
+    Convolutions: He et al. 2015, normal, fan out. Linear and `Readout`: uniform within 1/sqrt(fan in). Norms: one
+    and zero.
     """
+    readouts = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, Readout)}
     for name, parameter in module.named_parameters():
         generator = keyed_generator(seed, "init", name)
-        if parameter.ndim == 4:
+        if parameter.ndim == 4 and name not in readouts:
             fan_out = parameter.shape[0] * parameter.shape[2] * parameter.shape[3]
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * math.sqrt(2 / fan_out))
-        elif parameter.ndim == 2:
+        elif parameter.ndim in (2, 4):
             bound = 1 / math.sqrt(parameter.shape[1])
             parameter.copy_(torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound)
         elif name.endswith("weight"):

@@ -3,24 +3,32 @@ call it, so that the speed measured is the speed trained; an optimisation of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .runtime import autocast, compiled
 from .settings import TrainerConfig
+from .tasks.classification import loss as cross_entropy
 
-Batch = tuple[Tensor, Tensor]  # images float [batch, channel, height, width], labels int64 [batch]
+Batch = tuple[Tensor, Tensor]  # images float [batch, channel, height, width], and the task's targets [batch, ...]
 
 
 class TrainingStep:
-    """Forward pass, cross-entropy, backward pass and one step of SGD and of its schedule."""
+    """Forward pass, the loss of the task, backward pass and one step of SGD and of its schedule."""
 
-    def __init__(self, network: nn.Module, config: TrainerConfig, *, num_steps: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainerConfig,
+        *,
+        num_steps: int,
+        loss: Callable[..., Tensor] = cross_entropy,
+    ) -> None:
         """`num_steps`: of the whole fit, which the schedule is spread over."""
-        self.network, self.config = network, config
+        self.network, self.config, self.loss = network, config, loss
         self.optimizer = sgd(network, config)
         self.schedule = SCHEDULES[config.schedule](self.optimizer, config.lr, num_steps)
         self.compiled = compiled(network) if config.compile else network
@@ -28,34 +36,34 @@ class TrainingStep:
         self.scaler: torch.amp.GradScaler | None = None
         """Of the gradients of float16, whose small values would be zero."""
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss (a mean over all images) and the logits before the step. The gradient is of that mean, also where
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss (a mean over all images) and the outputs before the step. The gradient is of that mean, also where
         it is accumulated over several batches of which the last is smaller."""
         self.optimizer.zero_grad()
         with autocast(self.config.precision, images.device):
             if self.config.accumulate == 1:
-                loss, logits = self._backward(images, labels, share=1.0)
+                loss, outputs = self._backward(images, targets, share=1.0)
             else:
-                loss, logits = self._accumulated(images, labels)
+                loss, outputs = self._accumulated(images, targets)
             self._descend()
         self.schedule.step()
         torch.clear_autocast_cache()  # else the next step's forward would use the weights of before this one
-        return loss, logits
+        return loss, outputs
 
-    def _accumulated(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _accumulated(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         size = self.config.batch_size
-        parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-        made = [self._backward(*part, share=len(part[1]) / len(labels)) for part in parts]
-        return torch.stack([loss for loss, _ in made]).sum(), torch.cat([logits for _, logits in made])
+        parts = zip(torch.split(images, size), torch.split(targets, size), strict=True)
+        made = [self._backward(*part, share=len(part[1]) / len(targets)) for part in parts]
+        return torch.stack([loss for loss, _ in made]).sum(), torch.cat([outputs for _, outputs in made])
 
-    def _backward(self, images: Tensor, labels: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
+    def _backward(self, images: Tensor, targets: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
         """`share`: of the step's images that these are, which their mean loss counts for."""
-        forward = self.compiled if len(labels) >= self.config.batch_size else self.network
-        logits = forward(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        forward = self.compiled if len(targets) >= self.config.batch_size else self.network
+        outputs = forward(images)
+        loss = self.loss(outputs, targets, label_smoothing=self.config.label_smoothing)
         loss = loss if share == 1 else loss * share
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), logits.detach()
+        return loss.detach(), outputs.detach()
 
     def _descend(self) -> None:
         if self.scaler is None:

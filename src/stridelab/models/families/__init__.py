@@ -1,0 +1,48 @@
+"""Families: from a person's choices to a layer plan. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from stridelab.geometry import LayerPlan
+
+from ..settings import ModelConfig, Pair, require_choice
+from .allconv import AllConvConfig, allconv
+from .cnn import CnnConfig, cnn
+from .convnext import ConvNextConfig, convnext
+from .resnet import ResnetConfig, resnet
+from .vgg import VggConfig, vgg
+
+__all__ = ["FAMILIES", "CnnConfig", "Family", "layer_plan", "settings_of"]
+
+
+class Family(NamedTuple):
+    layer_plan: Callable[..., LayerPlan]
+    """(settings, input_channels=, input_size=, num_classes=) -> plan."""
+    settings: type[ModelConfig]
+    """A frozen dataclass whose fields are the keys `model.*` of this family; each refuses nonsense itself."""
+
+
+FAMILIES: dict[str, Family] = {
+    "cnn": Family(cnn, CnnConfig),
+    "resnet": Family(resnet, ResnetConfig),
+    "vgg": Family(vgg, VggConfig),
+    "allconv": Family(allconv, AllConvConfig),
+    "convnext": Family(convnext, ConvNextConfig),
+}
+"""`model.family` -> how its settings become a layer plan. With conf/model/NAME.yaml, all that a family needs."""
+
+
+def settings_of(family: object) -> type[ModelConfig]:
+    """ValueError names the families that there are."""
+    require_choice("model.family", family, tuple(FAMILIES))
+    return FAMILIES[str(family)].settings
+
+
+def layer_plan(config: ModelConfig, *, input_channels: int, input_size: Pair, num_classes: int) -> LayerPlan:
+    """The layer plan of `config.family`."""
+    settings_of(config.family)
+    return FAMILIES[config.family].layer_plan(
+        config, input_channels=input_channels, input_size=input_size, num_classes=num_classes
+    )
