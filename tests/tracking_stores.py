@@ -126,7 +126,7 @@ class Server:
             )
 
     def wait_until_up(self) -> None:
-        for _ in range(600):
+        for _ in range(6000):
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
                     return
