@@ -252,7 +252,7 @@ def test_a_gpu_optimisation_of_the_step(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(seen[3:]) == {256}
     source = Path(stridelab.__file__).parent
     makers = [path.name for path in source.rglob("*.py") if "torch.optim.SGD(" in path.read_text()]
-    assert makers == ["step.py"]
+    assert makers == ["optimizers.py"]
 
 
 def test_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from time import perf_counter, process_time
 import torch
 
 from stridelab.models.build import build
+from stridelab.training.average import average_of
 from stridelab.training.randomness import initialise
 from stridelab.training.runtime import autocast, device_of, dtype_of, layout_of, prepare_process
 from stridelab.training.step import TrainingStep
@@ -37,9 +38,10 @@ class Worker:
         self.dtype, self.layout = dtype_of(self.config), layout_of(self.config)
         self.network = network.to(self.device, self.dtype).to(memory_format=self.layout)
         # Without an end of its schedule; batches of any size are whole ones.
-        endless = replace(self.config, schedule="constant", batch_size=1, accumulate=1)
+        endless = replace(self.config, schedule="constant", warmup=0, batch_size=1, accumulate=1)
         self.task = TASKS[subject.task]
-        self.step = TrainingStep(self.network, endless, num_steps=1, loss=self.task.loss)
+        average = average_of(self.network, endless)
+        self.step = TrainingStep(self.network, endless, num_steps=1, loss=self.task.loss, average=average)
         for group in self.step.optimizer.param_groups:
             group["lr"] = 0.0  # every operation of a step, and weights that stay
         self.passes: dict[Workload, Callable[[], object]] = {}

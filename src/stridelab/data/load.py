@@ -18,7 +18,7 @@ from .catalog.facts import ArrayFunction, ImageFiles
 from .contents import contents_of
 from .decode import decode, unreadable_files
 from .files import fetch
-from .formats import READERS, Arrays, Reader, array_limit, check_arrays
+from .formats import READERS, ArrayReader, Arrays, array_limit, check_arrays
 from .image_index import ImageIndex, few
 from .settings import DataConfig
 from .splits import Data, Split, describe, stratified_order
@@ -28,7 +28,7 @@ from .textures import read_textures
 TEST_SEED = 0
 """A test split that is held out is the same whatever data.split_seed is."""
 Rows = NDArray[np.int64]
-COMPOSERS: dict[str, Reader] = {"canvas": read_canvas, "textures": read_textures}
+COMPOSERS: dict[str, ArrayReader] = {"canvas": read_canvas, "textures": read_textures}
 """Readers that make images out of those in the files; see `formats.READERS`."""
 
 

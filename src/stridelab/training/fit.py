@@ -94,9 +94,12 @@ def fit(
             snapshots.record_again()
     point("fit.ended")
     trainer.test(module, batches["test"], verbose=False)
+    trained_network = module.evaluated
 
     metrics = epochs.final | module.take_metrics("test") | attempts.peaks()
-    metrics |= measured(network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1))))
+    metrics |= measured(
+        trained_network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1)))
+    )
     metrics |= {"time/fit_s": fit_s, "time/total_s": attempts.earlier_s + perf_counter() - began}
     trained = max(epochs.history)
     for epoch in range(trained, config.max_epochs):
@@ -106,12 +109,12 @@ def fit(
     for snapshots in maps:
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
     if task == "classify":  # the page knows no other heads
-        recorder.artifact(save_network(network, plan, data, recorder.folder, seed=seed))
+        recorder.artifact(save_network(trained_network, plan, data, recorder.folder, seed=seed))
     return Result(
         metrics=metrics,
         init_digest=init_digest,
         batch_order_digest=order.digest(),
-        weights_digest=weights_digest(network),
+        weights_digest=weights_digest(trained_network),
         train_images_timed=throughput.train.images,
         train_seconds_timed=throughput.train.seconds,
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stridelab.system.points import point
 
+from .average import average_of
 from .settings import TrainerConfig
 from .step import Batch, TrainingStep
 from .step_grouping import Steps
@@ -50,8 +51,14 @@ class Classifier(pl.LightningModule):
         self.network = network
         self.config = config
         self.steps = steps
+        self.average = average_of(network, config)
         self.task = TASKS[task]
         self.means = {stage: Mean(self.task) for stage in ("train", "val", "test")}
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is validated, tested and kept: the network, or the average of its weights."""
+        return self.network if self.average is None else self.average.network
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)  # type: ignore[no-any-return]
@@ -78,7 +85,7 @@ class Classifier(pl.LightningModule):
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         images, targets = batch
-        outputs = self.network(images)
+        outputs = self.evaluated(images)
         loss = self.task.loss(outputs, targets, reduction="sum").float()
         self.means[stage].add(loss=loss, outputs=outputs, targets=targets)
 
@@ -88,6 +95,8 @@ class Classifier(pl.LightningModule):
         return metrics
 
     def configure_optimizers(self) -> Any:
-        self.step = TrainingStep(self.network, self.config, num_steps=self.steps.in_all, loss=self.task.loss)
+        self.step = TrainingStep(
+            self.network, self.config, num_steps=self.steps.in_all, loss=self.task.loss, average=self.average
+        )
         self.step.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return [self.step.optimizer], [self.step.schedule]

@@ -51,17 +51,21 @@ def initialise(module: nn.Module, *, seed: int) -> None:
     """Give every parameter the values that its name and the seed determine, whatever else the network holds.
 
     Convolutions: He et al. 2015, normal, fan out. Linear and `Readout`: uniform within 1/sqrt(fan in). Norms: one
-    and zero.
+    and zero. Scales of residual branches (`layer_scale`): 1e-6, as ConvNeXt (Liu et al. 2022).
     """
-    readouts = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, Readout)}
+    convolutions = {f"{name}.weight": part for name, part in module.named_modules() if isinstance(part, nn.Conv2d)}
     for name, parameter in module.named_parameters():
         generator = keyed_generator(seed, "init", name)
-        if parameter.ndim == 4 and name not in readouts:
-            fan_out = parameter.shape[0] * parameter.shape[2] * parameter.shape[3]
+        conv = convolutions.get(name)
+        if parameter.ndim == 4 and not isinstance(conv, Readout):
+            groups = 1 if conv is None else conv.groups
+            fan_out = parameter.shape[0] // groups * parameter.shape[2] * parameter.shape[3]
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * math.sqrt(2 / fan_out))
         elif parameter.ndim in (2, 4):
             bound = 1 / math.sqrt(parameter.shape[1])
             parameter.copy_(torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound)
+        elif "layer_scale" in name:
+            parameter.fill_(1e-6)
         elif name.endswith("weight"):
             parameter.fill_(1)
         else:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .average import Average
+from .optimizers import OPTIMIZERS
 from .runtime import autocast, compiled
 from .settings import TrainerConfig
 from .tasks.classification import loss as cross_entropy
@@ -17,7 +19,7 @@ Batch = tuple[Tensor, Tensor]  # images float [batch, channel, height, width], a
 
 
 class TrainingStep:
-    """Forward pass, the loss of the task, backward pass and one step of SGD and of its schedule."""
+    """Forward pass, the loss of the task, backward pass and one step of the optimizer, its schedule and the average."""
 
     def __init__(
         self,
@@ -26,11 +28,12 @@ class TrainingStep:
         *,
         num_steps: int,
         loss: Callable[..., Tensor] = cross_entropy,
+        average: Average | None = None,
     ) -> None:
         """`num_steps`: of the whole fit, which the schedule is spread over."""
-        self.network, self.config, self.loss = network, config, loss
-        self.optimizer = sgd(network, config)
-        self.schedule = SCHEDULES[config.schedule](self.optimizer, config.lr, num_steps)
+        self.network, self.config, self.loss, self.average = network, config, loss, average
+        self.optimizer = OPTIMIZERS[config.optimizer].make(groups_of(network, config), config.lr, config.momentum)
+        self.schedule = schedule_of(self.optimizer, config, num_steps)
         self.compiled = compiled(network) if config.compile else network
         """For whole batches; the last of an epoch may be smaller, and is not worth a compilation."""
         self.scaler: torch.amp.GradScaler | None = None
@@ -71,21 +74,37 @@ class TrainingStep:
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.network)
 
 
-def sgd(network: nn.Module, config: TrainerConfig) -> torch.optim.SGD:
-    """With Nesterov's momentum; weight decay for matrices and filters, none for biases and norms."""
+def groups_of(network: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:
+    """Weight decay for matrices and filters, none for biases, norms and scales of channels."""
     parameters = list(network.parameters())
-    return torch.optim.SGD(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        fused=True,
-    )
+    return [
+        {"params": [p for p in parameters if decays(p)], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if not decays(p)], "weight_decay": 0.0},
+    ]
+
+
+def decays(parameter: Tensor) -> bool:
+    return parameter.ndim > 1 and parameter.ndim != 3  # which are scales: (channels, 1, 1)
+
+
+def schedule_of(optimizer: torch.optim.Optimizer, config: TrainerConfig, num_steps: int) -> Any:
+    """Ahead of it the warm-up: at step i of w, (i + 1) / (w + 1) of the rate."""
+    rising = warmup_steps(config, num_steps)
+    schedule = SCHEDULES[config.schedule](optimizer, config.lr, num_steps - rising)
+    if not rising:
+        return schedule
+    linear = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising)
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, [linear, schedule], milestones=[rising])
+
+
+def warmup_steps(config: TrainerConfig, num_steps: int) -> int:
+    """One step at least is left for the schedule itself."""
+    wanted = config.warmup if isinstance(config.warmup, int) else round(config.warmup * num_steps)
+    return min(wanted, num_steps - 1)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, lr: float, num_steps: int) -> Any:

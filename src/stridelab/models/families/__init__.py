@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import NamedTuple
 
 from stridelab.geometry import LayerPlan
@@ -14,7 +15,7 @@ from .convnext import ConvNextConfig, convnext
 from .resnet import ResnetConfig, resnet
 from .vgg import VggConfig, vgg
 
-__all__ = ["FAMILIES", "CnnConfig", "Family", "layer_plan", "settings_of"]
+__all__ = ["FAMILIES", "CnnConfig", "Family", "is_geometry", "layer_plan", "settings_of"]
 
 
 class Family(NamedTuple):
@@ -32,6 +33,13 @@ FAMILIES: dict[str, Family] = {
     "convnext": Family(convnext, ConvNextConfig),
 }
 """`model.family` -> how its settings become a layer plan. With conf/model/NAME.yaml, all that a family needs."""
+
+
+def is_geometry(key: str) -> bool:
+    """Whether `model.NAME` says, in some family, where and how maps are padded and made smaller: what a sweep is
+    about."""
+    known = [one for family in FAMILIES.values() for one in fields(family.settings) if f"model.{one.name}" == key]
+    return any(one.metadata.get("geometry") for one in known)
 
 
 def settings_of(family: object) -> type[ModelConfig]:
