@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -21,6 +21,7 @@ from stridelab.system.files import read_json
 from stridelab.tracking.journal import JOURNAL, is_live, writer
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.run import IDENTITY, Run, open_run
+from stridelab.tracking.settings import redact_values
 from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, put_aside_damaged, read_status, repair
 from stridelab.tracking.status import settle as settle_run
 from stridelab.tracking.store import resolve_store
@@ -174,6 +175,7 @@ def describe(parent: Run, agenda: Agenda) -> None:
     }
     files = {
         names.PROVENANCE_FILE: agenda.specs[0].provenance[names.PROVENANCE_FILE],
+        names.CONFIG_FILE: json.dumps(redact_values(asdict(agenda.specs[0].config)), indent=1),
         names.VARIANTS_FILE: json.dumps(runs, indent=1),
     }
     for name, content in files.items():
