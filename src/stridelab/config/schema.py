@@ -44,12 +44,17 @@ class SweepConfig:
     """Write the comparison notebook, HTML, tables and figures when the sweep ends."""
     preview: bool = False
     """Only say what is done, to continue and to do, and how long it may take; create nothing."""
+    margin: float | None = None
+    """Differences to the baseline that do not matter, up to this many points (or so much in the metric's unit): the
+    report calls variants equivalent that are within it. To be set before the runs; null: none."""
     fail_fast: bool = False
     """End the sweep at the first run that does not finish."""
 
     def __post_init__(self) -> None:
         if self.jobs is not None and not 1 <= self.jobs <= MAX_JOBS:
             raise ValueError(f"sweep.jobs={self.jobs} must be at least 1 and at most {MAX_JOBS:,}, or null.")
+        if self.margin is not None and not 0 < self.margin < float("inf"):
+            raise ValueError(f"sweep.margin={self.margin} must be above 0 (in points, or the metric's unit), or null.")
         if self.name is not None and not is_plain_name(self.name):
             raise ValueError(f"sweep.name={self.name!r} {PLAIN_NAME}.")
 
