@@ -15,12 +15,13 @@ from stridelab import names
 from stridelab.config import Config, load
 
 from .arguments import run_verb, split
-from .program import command, for_reader
+from .program import command
 from .run_details import delete_run, diff_runs, show_run
 from .run_list import best_runs, list_runs
 
 if TYPE_CHECKING:
     from stridelab.tracking.store import Store
+    from stridelab.tracking.sync import Synced
 
 USAGE = """\
 Look after what has been run.
@@ -109,10 +110,7 @@ def sync(arguments: Sequence[str]) -> int:
 
     config = load(arguments)
     done = send_all(store_of(config), Path(config.paths.results_dir))
-    for said in done.said:
-        print(said)
-    print("everything is in the store" if done.complete else "the store did not take everything")
-    return 0 if done.complete else 1
+    return tell(done)
 
 
 def export_sweep(arguments: Sequence[str]) -> None:
@@ -147,13 +145,19 @@ def import_sweep(arguments: Sequence[str]) -> int:
         print(
             "the sweep's own run was made here, and keeps its own list of runs; the new ones are found by their names"
         )
-    for said in done.sent.said:
-        print(for_reader(said))
-    if not done.sent.complete:
+    if tell(done.sent):
         return 1
     print(f"compare:   {command('compare')} sweep={done.run_id or done.sweep}")
     print(f"reproduce: {command('reproduce')} run=<id of a run>")
     return 0
+
+
+def tell(done: Synced) -> int:
+    for said in done.said:
+        print(said)
+    later = f"the store did not take everything; {command('runs')} sync sends the rest"
+    print("everything is in the store" if done.complete else later)
+    return 0 if done.complete else 1
 
 
 def store_of(config: Config) -> Store:

@@ -50,7 +50,7 @@ def summarize(
     analyze(mirror.store)
     console.print()
     if not complete:
-        console.print(f"[yellow]incomplete[/]  {escape(mirror.what_is_missing())}", highlight=False)
+        console.print(f"[yellow]incomplete[/]  {escape(mirror.what_is_missing())}", highlight=False, soft_wrap=True)
     for said in mirror.what_is_odd():
         console.print(f"[yellow]store[/]  {escape(said)}", highlight=False, soft_wrap=True)
     if parent is not None:

@@ -58,19 +58,20 @@ DYING_S = 2.0
 """A process that was killed is not gone at once."""
 
 
-def run_sweep(configs: Sequence[Config], launcher: Launcher, *, multirun: bool) -> int:
-    """Train every configuration; the exit code. ValueError or FileNotFoundError before anything is created."""
+def run_sweep(configs: Sequence[Config], launcher: Launcher, *, multirun: bool, resend: str = "") -> int:
+    """Train every configuration; the exit code. ValueError or FileNotFoundError before anything is created. `resend`:
+    the command that sends what the store has not taken, as the reader types it."""
     console = screen()
     with signals_as_exceptions():
         try:
-            return carry_out(configs, launcher, console, multirun=multirun)
+            return carry_out(configs, launcher, console, multirun=multirun, resend=resend)
         except KeyboardInterrupt as interruption:
             console.print("\nInterrupted. The same command continues: what is finished is not done again.")
             console.print(f"  {escape(command())}", highlight=False, soft_wrap=True)
             return exit_code(interruption)
 
 
-def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *, multirun: bool) -> int:
+def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *, multirun: bool, resend: str) -> int:
     refuse_mixed(configs)
     first, keys = configs[0], varying_keys(configs)
     variants = [examine(config, keys=keys) for config in configs]
@@ -99,7 +100,7 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     repair(results)
     if fetch(agenda, stored, store, console):
         agenda = make_agenda(variants, data_specs=data_specs, name=name)
-    return train_all(agenda, launcher, Mirror(store), console)
+    return train_all(agenda, launcher, Mirror(store, resend=resend), console)
 
 
 def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> None:
