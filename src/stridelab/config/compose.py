@@ -165,12 +165,13 @@ def as_yaml(overrides: Sequence[str], *, package: str = "", resolve: bool = Fals
     OmegaConf.set_struct(node, False)
     node.pop("hydra")
     try:
-        part = OmegaConf.select(node, package) if package not in ("", "_global_") else node
+        part = OmegaConf.select(node, package, default=node) if package not in ("", "_global_") else node
     except OmegaConfBaseException as error:
         raise ValueError(f"--package {package}: {errors.explain(error, Config)}") from None
-    if part is None:
+    if part is node and package not in ("", "_global_"):
         raise ValueError(f"--package {package} is no part of the configuration; parts: {', '.join(map(str, node))}.")
-    return OmegaConf.to_yaml(part, resolve=resolve) if OmegaConf.is_config(part) else f"{part}\n"
+    text = "null" if part is None else part
+    return OmegaConf.to_yaml(part, resolve=resolve) if OmegaConf.is_config(part) else f"{text}\n"
 
 
 def job_at(point: tuple[Choice, ...]) -> Job:
