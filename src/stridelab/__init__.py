@@ -1,17 +1,28 @@
 """What do stride and padding do to a CNN, what do they cost, and how sure are we?"""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cli.own_file import main
+    from .data.catalog.user import dataset
+    from .models.surgery import set_strides
     from .models.trace import geometry_of
+    from .models.user_family import family
 
-__all__ = ["geometry_of"]
+__all__ = ["dataset", "family", "geometry_of", "main", "set_strides"]
 __version__ = "0.1.0"
+WHERE = {
+    "dataset": "data.catalog.user",
+    "family": "models.user_family",
+    "geometry_of": "models.trace",
+    "main": "cli.own_file",
+    "set_strides": "models.surgery",
+}
+"""Loaded when they are asked for: torch takes seconds."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "geometry_of":
-        from .models.trace import geometry_of
-
-        return geometry_of
+    if name in WHERE:
+        return getattr(import_module(f".{WHERE[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

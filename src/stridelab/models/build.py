@@ -10,21 +10,23 @@ from torch import Tensor, nn
 
 from stridelab.geometry import PADDING_MODES, Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
 
+from .module_plan import ModulePlan
 from .schedule import overwritable, schedule
 
 Pads = tuple[int, int, int, int]
 """(left, right, top, bottom): the order of `F.pad`."""
 
 
-def build(plan: LayerPlan) -> Network:
-    """The network of `plan`; each layer is a sub-module of that name, so parameter names follow the plan.
+def build(plan: LayerPlan) -> nn.Module:
+    """The network of `plan`: of one that was traced, the module that its family makes; else each layer is a sub-module
+    of that name, so that parameter names follow the plan.
 
     >>> from stridelab.models import CnnConfig, layer_plan
     >>> net = build(layer_plan(CnnConfig(), input_channels=1, input_size=(28, 28), num_classes=10))
     >>> net(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
-    return Network(plan)
+    return plan.module() if isinstance(plan, ModulePlan) else Network(plan)
 
 
 class Network(nn.Module):
