@@ -11,7 +11,7 @@ import pytest
 
 from stridelab.config import CONF, Config, expand, load
 from stridelab.config.schema import is_plain_name
-from stridelab.config.variants import sweep_name, variant_name, varying_keys, varying_params
+from stridelab.config.variants import refuse_mixed, sweep_name, variant_name, varying_keys, varying_params
 
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
@@ -124,6 +124,15 @@ REFUSED = {
     "trainer.max_epochs=0": r"trainer\.max_epochs=0 must be at least 1",
     "trainer.lr=fast": r"trainer\.lr=fast: a number is expected",
     "trainer.lr=0": r"trainer\.lr=0\.0 must be greater than 0",
+    "trainer.lr=inf": r"trainer\.lr=inf must be greater than 0 and finite",
+    "trainer.momentum=nan": r"trainer\.momentum=nan must be at least 0",
+    "trainer.weight_decay=inf": r"trainer\.weight_decay=inf must be at least 0 and finite",
+    "trainer.label_smoothing=nan": r"trainer\.label_smoothing=nan must be at least 0",
+    "trainer.batch_size=99999999999": r"trainer\.batch_size=99999999999 must be at most 2,147,483,647",
+    "trainer.max_epochs=99999999999": r"trainer\.max_epochs=99999999999 must be at most",
+    "trainer.threads=99999": r"trainer\.threads=99999 must be at most 1,024",
+    "trainer.feature_map_images=99999": r"trainer\.feature_map_images=99999 must be at most 4,096",
+    "trainer.limit_train_batches=99999999999": r"trainer\.limit_train_batches=99999999999 must be a share",
     "trainer.schedule=step": r"trainer\.schedule='step' is not one of its choices.*one_cycle, cosine, constant",
     "trainer.precision=8": r"trainer\.precision='8' is not one of its choices",
     "trainer.label_smoothing=1": r"trainer\.label_smoothing=1\.0 must be less than 1",
@@ -143,6 +152,8 @@ REFUSED = {
     "data.train_size=0": r"data\.train_size=0 must be",
     "tracking.uri=folder": r"tracking\.uri is not the address of a store",
     "sweep.jobs=0": r"sweep\.jobs=0 must be at least 1",
+    "sweep.jobs=99999999999": r"sweep\.jobs=99999999999 must be at least 1 and at most 4,096, or null",
+    "seed=range(0,1000000000)": r"more than 100,000 values of one key are no sweep",
     "sweep.name=../x": r"sweep\.name='\.\./x' must be letters, digits",
     "plan=maybe": r"plan='maybe' must be one of on, off",
     "model.strides=[1,2": r"cannot read the argument model\.strides=\[1,2.*'model.strides=\[1,1,1\],\[1,2,2\]'",
@@ -175,6 +186,23 @@ def test_what_holds_for_a_whole_sweep_cannot_be_swept(argument: str) -> None:
 def test_one_experiment_at_a_time(argument: str) -> None:
     with pytest.raises(ValueError, match=r"(experiment|debug) cannot be swept: give one"):
         list(expand([argument]))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "values"),
+    [("paths", "results_dir", ("A", "B")), ("sweep", "name", ("one", "two")), ("tracking", "port", (5001, 5002))],
+)
+def test_files_of_a_swept_group_cannot_split_a_sweep_either(tmp_path: Path, section, key, values) -> None:
+    (tmp_path / "trainer").mkdir()
+    for name, value in zip("ab", values, strict=True):
+        content = (
+            f"# @package _global_\n{section}: {{{key}: {value}}}\ntrainer: {{lr: 0.{len(name) + ord(name) % 3}}}\n"
+        )
+        (tmp_path / "trainer" / f"{name}.yaml").write_text(content)
+    configs = [job.config for job in expand(["trainer=a,b"], config_dir=tmp_path) if job.config]
+    with pytest.raises(ValueError, match=rf"^{section}\.{key} differs between the runs of this sweep"):
+        refuse_mixed(configs)
+    refuse_mixed(configs[:1])
 
 
 def test_globs_choose_among_the_files_of_a_group() -> None:

@@ -71,6 +71,7 @@ def test_what_systems_put_into_folders_is_not_trained_on(tmp_path):
     root = fill(tmp_path / "set", "ant", "bee", "ant/deep")
     clean = load(config_of(root)).spec
     fill(root, "ant/@eaDir/0.png", "ant/deep/.thumbnails", "bee/thumbs", "__MACOSX/ant", "@eaDir", "#recycle")
+    fill(root, "@Recycle/ant", "#snapshot", "bee/@tmp", "ant/FOUND.000", "Temporary Items", "bee/_thumbs", "a.lrdata")
     put(root, "ant/._0.png", "bee/.DS_Store", "bee/Thumbs.db")
     forget()
     data = load(config_of(root)).spec
@@ -79,6 +80,13 @@ def test_what_systems_put_into_folders_is_not_trained_on(tmp_path):
     assert omissions(root) == {
         "files .db": (1, "bee/Thumbs.db"),
         "folders #recycle": (1, "#recycle"),
+        "folders #snapshot": (1, "#snapshot"),
+        "folders @Recycle": (1, "@Recycle"),
+        "folders @tmp": (1, "bee/@tmp"),
+        "folders FOUND.000": (1, "ant/FOUND.000"),
+        "folders Temporary Items": (1, "Temporary Items"),
+        "folders _thumbs": (1, "bee/_thumbs"),
+        "folders a.lrdata": (1, "a.lrdata"),
         "folders @eaDir": (2, "@eaDir"),
         "folders __MACOSX": (1, "__MACOSX"),
         "folders thumbs": (1, "bee/thumbs"),

@@ -78,6 +78,17 @@ def test_values_far_from_zero_take_their_own_range(tmp_path):
     assert (min(found.min() for found in pixels), max(found.max() for found in pixels)) == (0, 255)
 
 
+@pytest.mark.parametrize(("dim", "bright"), [(200, 65_535), (14, 4_095)])
+def test_images_that_one_bright_pixel_makes_black_are_told(dim, bright, tmp_path):
+    """The set's range serves all images alike; where it leaves nothing of some, that is said."""
+    arrays = [array % (dim + 1) for array in values(dim)]
+    arrays[0][0, 0] = bright
+    data, pixels = loaded(folder_of(tmp_path / "set", arrays))
+    assert all(not found.any() for found in pixels[1:])
+    assert pixels[0].max() == 255
+    assert data.spec.notes[1].startswith("11 images of more than 8 bits a value that became one single grey")
+
+
 def test_negative_and_wide_integers_take_their_own_range(tmp_path):
     """Hounsfield units in a 32-bit TIFF."""
     arrays = values(3_071, low=-1_024, dtype=np.int32)

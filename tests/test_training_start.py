@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import weakref
 from pathlib import Path
@@ -80,6 +81,10 @@ def test_a_constant_schedule_is_continued_as_if_it_had_never_ended(tmp_path: Pat
     assert timeless(rest.metrics)["test/acc"] == timeless(whole.metrics)["test/acc"]
     with pytest.raises(ValueError, match=r"trainer\.lr=0\.05; this run has .*trainer\.lr=0\.1"):
         refuse_unfit_checkpoint(given, TrainerConfig(max_epochs=4, schedule="constant", lr=0.1), count=400)
+    for key, value in {"momentum": 0.5, "weight_decay": 0.01}.items():  # PyTorch would go on with those of the file
+        other = TrainerConfig(max_epochs=4, schedule="constant", lr=0.05, **{key: value})
+        with pytest.raises(ValueError, match=rf"trained with .*; this run has .*trainer\.{key}={value}, "):
+            refuse_unfit_checkpoint(given, other, count=400)
 
 
 def test_what_is_no_file_or_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -176,6 +181,17 @@ def test_training_ends_after_epochs_without_gain_and_goes_on_to_the_same_bits(tm
     assert "final/epoch" not in full.metrics
 
 
+def test_a_patience_of_accumulated_steps_goes_on_to_the_same_bits(tmp_path: Path, data: Data) -> None:
+    """Stopped early, with gradients of several batches a step, and begun again before the end of its patience."""
+    keys = ("trainer.accumulate=3", "trainer.early_stopping=1", "trainer.max_epochs=9", "trainer.lr=1.5")
+    whole, _ = train(tmp_path, data, *keys)
+    assert whole.metrics["final/epoch"] < 9
+    (tmp_path / "checkpoints" / f"epoch-{whole.metrics['final/epoch']:04.0f}.ckpt").unlink()
+    again, _ = train(tmp_path, data, *keys)
+    assert timeless(again.metrics) == timeless(whole.metrics)
+    assert (again.weights_digest, again.batch_order_digest) == (whole.weights_digest, whole.batch_order_digest)
+
+
 def test_patience_that_is_never_lost_changes_no_bit(tmp_path: Path, data: Data) -> None:
     plain, _ = train(tmp_path / "plain", data)
     patient, _ = train(tmp_path / "patient", data, "trainer.early_stopping=9")
@@ -191,7 +207,17 @@ def test_a_checkpoint_whose_patience_is_lost_has_nothing_left_to_train(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("history", "epochs"), [([], 0), ([2.0], 0), ([2, 1], 0), ([2, 1, 1], 1), ([1, 2, 3], 2), ([3, 4, 2, 2.5], 1)]
+    ("history", "epochs"),
+    [
+        ([], 0),
+        ([2.0], 0),
+        ([2, 1], 0),
+        ([2, 1, 1], 1),
+        ([1, 2, 3], 2),
+        ([3, 4, 2, 2.5], 1),
+        ([math.nan, 2], 0),
+        ([2, math.nan, math.inf], 2),
+    ],
 )
 def test_epochs_without_gain(history: list[float], epochs: int) -> None:
     assert epochs_without_gain({n: {"val/loss": loss} for n, loss in enumerate(history, start=1)}) == epochs

@@ -37,6 +37,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     found, others = parser().parse_known_intermixed_args(arguments)
     if others:
         raise ValueError(f"{others[0]} is not a flag; flags: {KNOWN}. Settings are key=value.")
+    if found.cfg is None and (found.package or found.resolve):
+        raise ValueError(f"{'--package' if found.package else '--resolve'} goes with --cfg job, which it changes.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""`stridelab plan key=value ... [format=table|json|csv|markdown|svg] [out=PATH]`"""
+"""`stridelab plan key=value ... [format=table|json|csv|markdown|svg|html] [out=PATH]`"""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ Takes the same arguments as stridelab train and expands lists of values as it do
   stridelab plan model.strides=1-2-2,2-2-2 format=svg out=plan.svg
                                                                a drawing: maps, padding, receptive field
 
-  format=table|json|csv|markdown|svg    table is for people, json and csv have exact figures, one entry a
-                                        variant; svg draws up to 12 variants
-  out=PATH                              a file instead of the screen; .json, .csv, .md and .svg choose the format
+  format=table|json|csv|markdown|svg|html
+                                        table is for people, json and csv have exact figures, one entry a
+                                        variant; svg draws up to 12 variants; html is a page in which strides
+                                        and padding can be changed
+  out=PATH                              a file instead of the screen; .json, .csv, .md, .svg, .html choose the format
 
 Seeds, and whatever else cannot change a result, make no variants. Impossible variants are listed with the
 reason. Exit codes: 0 all variants are possible; 1 one is not, or an argument is wrong. So it can guard a sweep:

@@ -6,6 +6,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from . import flags
@@ -14,6 +15,8 @@ from .refusal import refusing
 
 if TYPE_CHECKING:
     from stridelab.config import Config
+
+MOST_RUNS = 100_000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,7 +30,9 @@ def train(asked: Namespace) -> int:
 
     if asked.help or asked.version or asked.info:
         return answer(asked)
-    jobs = list(expand(asked.overrides, config_dir=asked.config_dir))
+    jobs = list(islice(expand(asked.overrides, config_dir=asked.config_dir), MOST_RUNS + 1))
+    if len(jobs) > MOST_RUNS:
+        raise ValueError(f"these arguments name more than {MOST_RUNS:,} runs; stridelab plan lists any number.")
     configs = []
     for job in jobs:
         if job.config is None:

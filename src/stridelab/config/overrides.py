@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
+MOST_VALUES = 100_000
 PATHS = ("ckpt_path", "data.root", "data.cache_dir", "paths.results_dir", "tracking.uri")
 """Keys that take all that follows their first `=` as it stands, unless it is null or in quotes."""
 LAYERS = "model.set."
@@ -78,7 +80,10 @@ def alternatives(override: Override, *, files: Sequence[str]) -> list[tuple[str,
         raise ValueError(f"{override.key_or_group}: only lists, choice() and range() can be swept, not interval().")
     texts = override.sweep_string_iterator()
     values = override.sweep_iterator(transformer=Transformer.identity)
-    return [(text, unquoted(value)) for text, value in zip(texts, values, strict=True)]
+    found = [(text, unquoted(value)) for text, value in islice(zip(texts, values, strict=True), MOST_VALUES + 1)]
+    if len(found) > MOST_VALUES:
+        raise ValueError(f"{override.input_line}: more than {MOST_VALUES:,} values of one key are no sweep.")
+    return found
 
 
 def unquoted(value: Any) -> Any:

@@ -15,6 +15,7 @@ from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
 
 MAX_NAME = 100
+MAX_JOBS = 4096
 PLAIN_NAME = (
     f"must be letters, digits, '.', '_' or '-', starting with a letter or digit, {MAX_NAME} at most: "
     "a folder is named after it"
@@ -45,8 +46,8 @@ class SweepConfig:
     """End the sweep at the first run that does not finish."""
 
     def __post_init__(self) -> None:
-        if self.jobs is not None and self.jobs < 1:
-            raise ValueError(f"sweep.jobs={self.jobs} must be at least 1, or null.")
+        if self.jobs is not None and not 1 <= self.jobs <= MAX_JOBS:
+            raise ValueError(f"sweep.jobs={self.jobs} must be at least 1 and at most {MAX_JOBS:,}, or null.")
         if self.name is not None and not is_plain_name(self.name):
             raise ValueError(f"sweep.name={self.name!r} {PLAIN_NAME}.")
 

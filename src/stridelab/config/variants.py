@@ -60,6 +60,19 @@ def affects_results(key: str) -> bool:
     return True
 
 
+def refuse_mixed(configs: Sequence[Config]) -> None:
+    """ValueError where runs of one sweep differ in what holds for all of it, be it by way of a group's file."""
+    for one in fields(Config):
+        values = [getattr(config, one.name) for config in configs]
+        different = [value for value in values if value != values[0]]
+        if different and not has_effect(one):
+            parts = [part.name for part in fields(values[0])] if is_dataclass(values[0]) else []
+            inner = [f".{part}" for part in parts if getattr(values[0], part) != getattr(different[0], part)]
+            raise ValueError(
+                f"{one.name}{''.join(inner[:1])} differs between the runs of this sweep; one value holds for all."
+            )
+
+
 def varying_keys(configs: Sequence[Config]) -> tuple[str, ...]:
     """Keys, the seed aside, that do not have the same value in all of `configs`."""
     sciences = [science(config) for config in configs]

@@ -196,7 +196,7 @@ class Decoder:
         return self._read(row, note=self.traits.append)
 
     def _second_look(self, row: int) -> Outcome:
-        return self._read(row, ranges=self.ranges)
+        return self._read(row, ranges=self.ranges, note=self.traits.append)
 
     def _read(self, row: int, **keys: Any) -> Outcome:
         """Its pixels, their range, or why it cannot be read."""

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from stridelab.system.memory import give_back_freed_memory
 
 from .memory_budget import MemoryBudget
-from .pixel_range import COLOUR, Range, UnreadableError, eight_bits, kind_of, range_of
+from .pixel_range import COLOUR, LOST, Range, UnreadableError, eight_bits, has_lost_all, kind_of, range_of
 
 RUNS_PROGRAMS = {"EPS"}
 """Formats that Pillow leaves to other programs (Ghostscript): files of strangers shall not start any."""
@@ -103,13 +103,16 @@ def pixels_of(
     refuse_stretched(image.size, size)
     kind = kind_of(image)  # of the file: loading forgets it
     image.load()
-    for trait in traits(image):
+    for trait in traits(image) if kind not in ranges else ():  # once, of an image that is read twice
         note(trait)
     plain = image if kind not in (None, COLOUR) else in_mode(image, MODES[channels])
     if kind is not None:
         if kind not in ranges:
             return range_of(plain, kind)
-        plain = in_mode(eight_bits(plain, ranges[kind]), MODES[channels])
+        scaled = eight_bits(plain, ranges[kind])
+        if kind != COLOUR and has_lost_all(plain, scaled):
+            note(LOST)
+        plain = in_mode(scaled, MODES[channels])
     turned = plain.transpose(UPRIGHT[turn]) if (turn := orientation(image)) in UPRIGHT else plain
     return np.array(covering(turned, size)).reshape(*size, channels)
 

@@ -20,6 +20,7 @@ COLOUR = "16-bit colour"
 DEEP_RAW = re.compile(r"(L|LA|RGB|RGBA|RGBX|RGBa|RGBaX|CMYK);16[BLN]|L;16")
 """Pillow's names of how 16-bit values lie in a file whose image it gives 8 bits."""
 HALF_BYTE = 128
+LOST = "of more than 8 bits a value that became one single grey: the range of the set is too wide for its values"
 
 
 class UnreadableError(Exception):
@@ -87,6 +88,12 @@ def eight_bits(image: Image.Image, within: Range) -> Image.Image:
     for row, scaled in zip(values, pixels, strict=True):  # a row at a time: the copies below are wide
         scaled[:] = scale(row, within)
     return Image.fromarray(pixels)
+
+
+def has_lost_all(before: Image.Image, after: Image.Image) -> bool:
+    """Whether scaling by the set's range, which one bright pixel can widen, left nothing of what was to be seen."""
+    low, high = after.getextrema()
+    return low == high and float(np.ptp(np.asarray(before))) > 0
 
 
 def scale(values: NDArray[np.generic], within: Range) -> NDArray[np.float64] | NDArray[np.int64]:

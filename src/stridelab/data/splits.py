@@ -114,10 +114,15 @@ def stratified_order(labels: NDArray[np.int64], *, seed: int) -> NDArray[np.int6
 
 def probe_images(data: Data, count: int) -> Tensor:
     """The same test images at every call, uint8 [count, c, h, w]: one of each class, then a second, ..."""
+    return data.test.take(probe_rows(data, count))
+
+
+def probe_rows(data: Data, count: int) -> Tensor:
+    """The places of `probe_images` in the test split, int64 [count]."""
     labels = data.test.labels.numpy()
     by_class = np.argsort(labels, kind="stable")
     in_turn = by_class[np.argsort(_ranks(labels[by_class]), kind="stable")]
-    return data.test.take(torch.from_numpy(in_turn[:count]))
+    return torch.from_numpy(in_turn[:count])
 
 
 def _ranks(labels: NDArray[np.int64]) -> NDArray[np.int64]:

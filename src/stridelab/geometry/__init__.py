@@ -3,8 +3,8 @@
 from stridelab.geometry.axis import AxisGeometry, conv_axis, pool_axis
 from stridelab.geometry.compose import compose, measure
 from stridelab.geometry.kinds import KINDS
-from stridelab.geometry.layer_geometry import LayerGeometry
-from stridelab.geometry.layer_plan import IMAGE, AxisPadding, Layer, LayerPlan, Pair, layer, parse_pair
+from stridelab.geometry.layer_geometry import LayerGeometry, parse_layers
+from stridelab.geometry.layer_plan import IMAGE, AxisPadding, Layer, LayerPlan, Pair, layer, parse_pair, parse_plan
 from stridelab.geometry.memory import OPTIMIZERS, LayerMemory, TrainingMemory, training_memory
 from stridelab.geometry.padding import PADDING_MODES, PADDINGS, parse_padding
 from stridelab.geometry.saved_tensors import ACTIVATIONS, NORMS, pads_explicitly
@@ -32,8 +32,10 @@ __all__ = [
     "layer",
     "measure",
     "pads_explicitly",
+    "parse_layers",
     "parse_padding",
     "parse_pair",
+    "parse_plan",
     "pool_axis",
     "totals",
     "training_memory",

@@ -10,6 +10,7 @@ from typing import Any
 
 from stridelab.geometry.axis import AxisGeometry, Step, taps
 from stridelab.geometry.effect import Axes
+from stridelab.geometry.layer_plan import tuples
 from stridelab.geometry.padding import AxisPadding, Pair
 from stridelab.geometry.receptive_field import AxisField, through
 
@@ -133,11 +134,7 @@ def _span(spans: Sequence[Pair], step: Step, unit: int) -> Pair:
 
 def parse_layers(entries: Iterable[Mapping[str, Any]]) -> tuple[LayerGeometry, ...]:
     """Measured layers from the JSON that `dataclasses.asdict` made of them; TypeError for other fields."""
-    return tuple(LayerGeometry(**{name: _tuples(value) for name, value in entry.items()}) for entry in entries)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return tuple(LayerGeometry(**{name: tuples(value) for name, value in entry.items()}) for entry in entries)
 
 
 CACHED_SIZE = 2048

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
@@ -120,3 +120,14 @@ class LayerPlan:
             filled = given.name and given.inputs
             resolved.append(given if filled else replace(given, name=name, inputs=inputs))
         object.__setattr__(self, "layers", tuple(resolved))
+
+
+def parse_plan(entry: Mapping[str, Any]) -> LayerPlan:
+    """A plan from the JSON that `dataclasses.asdict` made of it; TypeError for other fields."""
+    layers = tuple(Layer(**{name: tuples(value) for name, value in one.items()}) for one in entry["layers"])
+    return LayerPlan(entry["input_channels"], tuples(entry["input_size"]), layers)
+
+
+def tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from stridelab.geometry import LayerGeometry, LayerPlan, Totals, totals
 from stridelab.tables import as_html, as_text, table
@@ -75,6 +76,14 @@ class Geometry:
             at_least(whole.activation_bytes, whole.activation_bytes_at_least, kib),
         )
         return [*rows, ("total", *[""] * 7, *costs, "")]
+
+    def to_html(self, path: str | Path) -> Path:
+        """A page to touch the geometry in: strides, padding, kernels and dilations can be changed."""
+        from stridelab.explorer.page import PageNetwork, explorer_page
+
+        page = explorer_page([PageNetwork(Path(path).stem, self.plan)], title=f"Geometry of {Path(path).stem}")
+        Path(path).write_text(page, encoding="utf-8")
+        return Path(path)
 
     def __str__(self) -> str:
         return as_text(table(COLUMNS, self.rows(), words={"layer", "kind", "notes"}))

@@ -23,6 +23,8 @@ def write_markdown(rows: Iterable[Row], out: TextIO) -> None:
 
 MOST = 12
 """Variants in one drawing."""
+MOST_IN_PAGE = 200
+"""Variants to choose from in one page."""
 
 
 def write_svg(rows: Iterable[Row], out: TextIO) -> None:
@@ -52,14 +54,31 @@ def panel_of(row: Row) -> Panel:
     )
 
 
+def write_html(rows: Iterable[Row], out: TextIO) -> None:
+    """The explorer's page without weights; ValueError where no variant is possible."""
+    from stridelab.explorer.page import PageNetwork, explorer_page
+
+    from .variant import layer_plan_of
+
+    possible = [
+        PageNetwork(row.name or "the network", layer_plan_of(row.figures.config))
+        for row in islice(rows, MOST_IN_PAGE)
+        if row.figures
+    ]
+    if not possible:
+        raise ValueError("format=html needs a variant that is possible; format=table gives the reasons.")
+    out.write(explorer_page(possible, title="Stride explorer", subtitle="Networks before training"))
+
+
 FORMATS: Mapping[str, Callable[[Iterable[Row], TextIO], None]] = {
     "table": write_rows,
     "json": write_json,
     "csv": write_csv,
     "markdown": write_markdown,
     "svg": write_svg,
+    "html": write_html,
 }
 """Each writes a row as soon as it gets it, but svg, which needs to know the largest first."""
 
-SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".svg": "svg"}
+SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".svg": "svg", ".html": "html"}
 """What `out=` says of the format where `format=` says nothing."""

@@ -12,6 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from stridelab.report.comparison import Comparison, compare
+from stridelab.report.explorer import write_explorer
 from stridelab.report.figures import FIGURES
 from stridelab.report.html import as_html
 from stridelab.report.kernel import Progress, execute
@@ -47,10 +48,13 @@ class ReportPaths:
     figures: tuple[Path, ...]
     problems: tuple[str, ...]
     """What went wrong in the notebook, one line each; the files are there all the same."""
+    explorer: Path | None = None
+    """The page to touch the networks in; None when no run kept its network."""
 
     @property
     def all(self) -> tuple[Path, ...]:
-        return (self.notebook, self.html, self.runs, self.variants, *self.figures)
+        pages = (self.html,) if self.explorer is None else (self.html, self.explorer)
+        return (self.notebook, *pages, self.runs, self.variants, *self.figures)
 
 
 def write_report(
@@ -78,10 +82,11 @@ def write_report(
     path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
     html = folder / "comparison.html"
     html.write_text(as_html(notebook, title=f"Comparison: {sweep.name}"), encoding="utf-8")
+    explorer = write_explorer(comparison, folder)
     figures = tuple(
         file for name in FIGURES for kind in ("png", "svg") if (file := folder / "figures" / f"{name}.{kind}").exists()
     )
-    return ReportPaths(path, html, runs, variants, figures, tuple(problems))
+    return ReportPaths(path, html, runs, variants, figures, tuple(problems), explorer)
 
 
 def build(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stridelab import names, text
-from stridelab.geometry import LayerGeometry
+from stridelab.geometry import LayerGeometry, parse_layers
 from stridelab.geometry.totals import windowed
 from stridelab.names import derived
 from stridelab.probes.catalog import all_metrics, metric_of
@@ -109,14 +109,10 @@ def geometries(sweep: SweepRecord) -> dict[str, list[LayerGeometry]]:
             continue
         try:
             layers = json.loads(run.artifact(names.GEOMETRY_FILE).read_text(encoding="utf-8"))
-            found[variant] = [LayerGeometry(**{key: _tuples(value) for key, value in one.items()}) for one in layers]
+            found[variant] = list(parse_layers(layers))
         except (OSError, ValueError, TypeError, AttributeError):  # failed early, torn, or of another version
             continue
     return found
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def map_sizes(layers: Sequence[LayerGeometry]) -> str:

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from stridelab import names
 from stridelab.config import Config
-from stridelab.config.variants import sweep_name, varying_keys
+from stridelab.config.variants import refuse_mixed, sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
 from stridelab.system.files import read_json
@@ -69,6 +69,7 @@ def run_sweep(configs: Sequence[Config], launcher: Launcher, *, multirun: bool) 
 
 
 def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *, multirun: bool) -> int:
+    refuse_mixed(configs)
     first, keys = configs[0], varying_keys(configs)
     variants = [examine(config, keys=keys) for config in configs]
     check(variants, launcher, stop=not multirun or first.on_invalid == "stop")

@@ -136,25 +136,30 @@ def refuse_unfit_checkpoint(path: Path, config: TrainerConfig, *, count: int) ->
     wanted, known = schedule_of(config, num_steps), stored_schedule(content)
     if wanted != known:
         raise ValueError(
-            f"ckpt_path={path} was trained with {known}; this run has {wanted}. A run goes on with the schedule "
-            f"that it began with; only trainer.schedule=constant does not depend on trainer.max_epochs."
+            f"ckpt_path={path} was trained with {known}; this run has {wanted}. A run goes on with the schedule and "
+            f"the optimizer that it began with; only trainer.schedule=constant does not depend on trainer.max_epochs."
         )
 
 
 def schedule_of(config: TrainerConfig, num_steps: int) -> str:
     over = "" if config.schedule == "constant" else f" over {num_steps:,} steps"
-    return f"trainer.schedule={config.schedule}{over}, trainer.lr={config.lr:g}"
+    return recipe(f"{config.schedule}{over}", config.momentum, config.weight_decay, config.lr)
+
+
+def recipe(schedule: str, momentum: float, weight_decay: float, lr: float) -> str:
+    """What PyTorch would take from the checkpoint, whatever the configuration says."""
+    decay = f"trainer.momentum={momentum:g}, trainer.weight_decay={weight_decay:g}"
+    return f"trainer.schedule={schedule}, {decay}, trainer.lr={lr:g}"
 
 
 def stored_schedule(content: Mapping[str, Any]) -> str:
-    """As `schedule_of`, from the state of PyTorch's scheduler."""
-    state = content["lr_schedulers"][0]
+    """As `schedule_of`, from the states of PyTorch's scheduler and optimizer."""
+    state, weights = content["lr_schedulers"][0], content["optimizer_states"][0]["param_groups"][0]
     if "total_steps" in state:
-        lr = content["optimizer_states"][0]["param_groups"][0]["max_lr"]
-        return f"trainer.schedule=one_cycle over {state['total_steps'] - 1:,} steps, trainer.lr={lr:g}"
-    lr = state["base_lrs"][0]
-    over = f"cosine over {state['T_max']:,} steps" if "T_max" in state else "constant"
-    return f"trainer.schedule={over}, trainer.lr={lr:g}"
+        schedule, lr = f"one_cycle over {state['total_steps'] - 1:,} steps", weights["max_lr"]
+    else:
+        schedule, lr = f"cosine over {state['T_max']:,} steps" if "T_max" in state else "constant", state["base_lrs"][0]
+    return recipe(schedule, weights["momentum"], weights["weight_decay"], lr)
 
 
 def name_of(epoch: int) -> str:

@@ -27,6 +27,7 @@ from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, refuse_unf
 from .feature_maps import FeatureMaps
 from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
+from .network_file import save_network
 from .progress import Divergence, EarlyStopping, EpochMetrics, ProgressEvents
 from .randomness import Augmentation, BatchOrder, LayerNoise, initialise, weights_digest
 from .recorder import Progress, Recorder
@@ -105,6 +106,7 @@ def fit(
     recorder.metrics(metrics, step=trained)
     for snapshots in maps:
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
+    recorder.artifact(save_network(network, plan, data, recorder.folder, seed=seed))
     return Result(
         metrics=metrics,
         init_digest=init_digest,

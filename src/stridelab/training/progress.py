@@ -69,10 +69,10 @@ class EarlyStopping(pl.Callback):
 
 
 def epochs_without_gain(history: Mapping[int, Mapping[str, float]]) -> int:
-    """Since the first of the lowest validation losses; `history` by epoch, from 1."""
-    if not history:
-        return 0
-    return max(history) - min(sorted(history), key=lambda epoch: history[epoch]["val/loss"])
+    """Since the first of the lowest validation losses; `history` by epoch, from 1. One that is no number is no gain."""
+    losses = {epoch: history[epoch]["val/loss"] for epoch in sorted(history)}
+    lowest = min((loss for loss in losses.values() if loss < math.inf), default=None)
+    return max(losses, default=0) - next((epoch for epoch, loss in losses.items() if loss == lowest), 0)
 
 
 class Divergence(pl.Callback):

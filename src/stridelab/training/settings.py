@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 ACCELERATORS = ("cpu", "gpu", "mps", "auto")
 PROFILERS = ("simple", "advanced")
+MOST = {"threads": 1024, "feature_map_images": 4096}
+"""The largest value of some counts; of all others, that of 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ class TrainerConfig:
         for name in ("momentum", "weight_decay", "label_smoothing", "crop", "feature_map_images"):
             require(name, getattr(self, name), at_least=0)
         require("feature_map_channels", self.feature_map_channels, at_least=1)
-        if not self.lr > 0:
-            raise ValueError(f"trainer.lr={self.lr} must be greater than 0.")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"trainer.lr={self.lr} must be greater than 0 and finite.")
         for name in ("momentum", "label_smoothing"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)} must be less than 1.")
@@ -121,12 +124,14 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
 
 
 def require(name: str, value: float, *, at_least: int) -> None:
-    if value < at_least:
-        raise ValueError(f"trainer.{name}={value} must be at least {at_least}.")
+    if not at_least <= value < math.inf:  # nor is nan
+        raise ValueError(f"trainer.{name}={value} must be at least {at_least}{' and finite' * (value > 0)}.")
+    if value > (most := MOST.get(name, 2**31 - 1)):
+        raise ValueError(f"trainer.{name}={value} must be at most {most:,}.")
 
 
 def require_share(name: str, value: object) -> None:
     share = isinstance(value, float) and 0 <= value <= 1
-    count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
     if not (share or count):
         raise ValueError(f"trainer.{name}={value!r} must be a share (0.0 to 1.0) or a number of batches.")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import Enum, auto
 from pathlib import Path
 
-NO_CLASSES = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
-"""Folders, in lower case, that systems make by themselves: thumbnails, resource forks, bins."""
-THUMBNAILS = {"thumbs", "thumbnails"}
+NO_CLASSES = {
+    *("lost+found", "system volume information", "network trash folder", "temporary items", "dfsrprivate"),
+    *("ipod photo cache", "_vti_cnf"),
+}
+"""Folders, in lower case, that systems make by themselves: thumbnails, resource forks, bins; besides those whose names
+begin as no class's does (@eaDir, #recycle, $RECYCLE.BIN, __MACOSX) and Lightroom's previews."""
+NO_CLASS = re.compile(r"[@#$]|__|found\.\d+$|.*\.lrdata$")
+THUMBNAILS = {"thumbs", "thumbnails", "_thumbs", "_thumbnails"}
 """Left out below the folder of a class; a class itself may be called so."""
 PLUGINS = dict.fromkeys((".heic", ".heif", ".hif"), "pillow-heif")
 """Suffix -> package with which Pillow reads such files."""
@@ -81,7 +87,7 @@ def aside(entry: os.DirEntry[str], *, is_class: bool) -> str | None:
     if entry.name.startswith("."):
         return "hidden folders" if is_folder else "hidden files"
     name = entry.name.lower()
-    if is_folder and (name in NO_CLASSES or (is_class and name in THUMBNAILS)):
+    if is_folder and (NO_CLASS.match(name) or name in NO_CLASSES or (is_class and name in THUMBNAILS)):
         return f"folders {entry.name}"
     return None
 

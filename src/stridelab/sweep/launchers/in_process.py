@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from time import sleep
 
 from stridelab.config import Config
 from stridelab.tracking.status import BUSY
 
 from ..task import NOT_STARTED, SILENT, Listener, Outcome, Task, attempt
+from .local import PRELOAD
 
 LOOK_AGAIN_S = 0.2
 
@@ -23,7 +25,8 @@ class InProcessLauncher:
 
     def warm_up(self) -> None:
         """Load now all that trains: a debugging session is long, and files are edited in it."""
-        import stridelab.tracking.loaded_code  # noqa: F401
+        for module in PRELOAD:
+            import_module(module)
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
         outcomes: list[Outcome] = []

@@ -21,7 +21,11 @@ from stridelab.tracking.status import BUSY, KILLED, TIMED_OUT
 from ..task import NOT_STARTED, SILENT, Event, Listener, Outcome, Task, cause_of_death
 from ..worker import run_task
 
-PRELOAD = ("stridelab.tracking.loaded_code", "stridelab.run", "stridelab.training.fit", "stridelab.sweep.worker")
+PRELOAD = (
+    *("stridelab.tracking.loaded_code", "stridelab.run", "stridelab.training.fit", "stridelab.sweep.worker"),
+    *("stridelab.probes.record", "stridelab.tracking.images"),
+)
+"""All of ours that a child will need: what it loaded by itself could have been edited since the sweep began."""
 LISTEN_S = 0.2
 START_TRIES = 10
 

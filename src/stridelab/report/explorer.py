@@ -1,0 +1,157 @@
+"""The explorer of a sweep: its networks of one seed, as the variants were found to be over all seeds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stridelab import names
+from stridelab.explorer.network_file import images_of, plan_of, weights_of
+from stridelab.explorer.page import MOST_BYTES, PageImages, PageNetwork, Weights, explorer_page
+from stridelab.geometry import LayerPlan
+from stridelab.report.comparison import Comparison
+from stridelab.report.display import quantity
+from stridelab.report.provenance import read_json
+
+if TYPE_CHECKING:
+    from stridelab.tracking.mlflow_reader import RunRecord
+
+EXPLORER = "explorer.html"
+SETTINGS = {
+    "strides": "stride",
+    "padding": "padding",
+    "padding_mode": "padding_mode",
+    "kernel_sizes": "kernel_size",
+    "dilations": "dilation",
+}
+"""Keys of `model.*` that say something of each convolution, and what."""
+
+
+def write_explorer(comparison: Comparison, folder: Path) -> Path | None:
+    """explorer.html in `folder`; None when no finished run kept its network."""
+    kept = {name: arrays for name, run in comparison.feature_map_runs.items() if (arrays := network_arrays(run))}
+    if not kept:
+        return None
+    runs = comparison.feature_map_runs
+    networks = [page_network(comparison, name, runs[name], arrays) for name, arrays in kept.items()]
+    first = next(iter(kept))
+    page = explorer_page(
+        limited(networks),
+        title=f"Explorer: {comparison.sweep.name}",
+        subtitle=subtitle(runs[first], len(networks)),
+        images=images(runs[first], kept[first]),
+        initial=weights_of(kept[first], stage="initial"),
+        links={"the comparison": "comparison.html"},
+    )
+    path = folder / EXPLORER
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def network_arrays(run: RunRecord) -> dict[str, Any]:
+    """{} when the run kept none, or another version of this file."""
+    try:
+        with np.load(run.artifact(names.NETWORK_FILE), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError):
+        return {}
+
+
+def images(run: RunRecord, arrays: Mapping[str, Any]) -> PageImages | None:
+    facts = read_json(run, names.DATA_FILE)
+    return images_of(arrays, facts) if facts else None
+
+
+def page_network(comparison: Comparison, name: str, run: RunRecord, arrays: Mapping[str, Any]) -> PageNetwork:
+    plan = plan_of(arrays)
+    score, label = score_of(comparison, name)
+    config = read_json(run, names.CONFIG_FILE) or {}
+    command, swept = command_of(comparison, run)
+    return PageNetwork(
+        name=name,
+        plan=plan,
+        weights=weights_of(arrays, stage="trained"),
+        score=score,
+        score_label=label,
+        command=command if swept else (),
+        settings=settings_of(plan, config.get("model") or {}),
+        swept=swept,
+    )
+
+
+def score_of(comparison: Comparison, name: str) -> tuple[str | None, str]:
+    """`84.2 (83.3 to 85.1) %`, and what that is."""
+    row, metric, measure = comparison.by_variant[name], comparison.metric, comparison.measure
+    mean, low, high = (row.get(f"{metric}_{part}", row.get(metric)) for part in ("mean", "low", "high"))
+    if mean is None or np.isnan(mean):
+        return None, ""
+    count = int(row["n"])
+    seeds = f"mean of {count} seeds" if count > 1 else "one seed"
+    interval = what = ""
+    if count > 1 and low is not None and high is not None and not np.isnan(low):
+        interval = f" ({quantity(low, measure)} to {quantity(high, measure)})"
+        what = " with its 95 % interval"
+    return (
+        f"{quantity(mean, measure)}{interval} {measure.shown_unit}".rstrip(),
+        f"{comparison.metric_text}, {seeds}{what}",
+    )
+
+
+def settings_of(plan: LayerPlan, model: Mapping[str, Any]) -> dict[str, str]:
+    """Those of SETTINGS that the network's family has, one entry a convolution."""
+    count = sum(layer.kind == "conv" for layer in plan.layers)
+    return {
+        name: key
+        for name, key in SETTINGS.items()
+        if name in model and (not isinstance(model[name], list) or len(model[name]) == count)
+    }
+
+
+def command_of(comparison: Comparison, run: RunRecord) -> tuple[list[str], list[str]]:
+    """The words of the sweep's command that are not swept, and which settings of the model were."""
+    facts = next(filter(None, map(provenance, (comparison.sweep.run, run))), {})
+    words = [word for word in (facts.get("argv") or [])[1:] if not word.startswith("-")]
+    swept = [word.partition("=")[0] for word in words if is_swept(word)]
+    kept = [shlex.quote(word) for word in words if not is_swept(word) and not word.startswith("seed=")]
+    return ["stridelab", "train", *kept], [key.removeprefix("model.") for key in swept if key.startswith("model.")]
+
+
+def provenance(run: Any) -> Mapping[str, Any]:
+    return read_json(run, names.PROVENANCE_FILE) or {}
+
+
+def is_swept(word: str) -> bool:
+    """Whether a word such as `model.strides=1-1,[2,2]` has a comma outside brackets."""
+    depth = 0
+    for character in word:
+        depth += (character in "[{(") - (character in "]})")
+        if character == "," and depth == 0:
+            return True
+    return False
+
+
+def limited(networks: Sequence[PageNetwork]) -> list[PageNetwork]:
+    """With weights as long as they fit into the page; behind that, geometry alone."""
+    sizes = accumulate(size_of(network.weights) for network in networks)
+    return [
+        network if size <= MOST_BYTES else replace(network, weights=None)
+        for network, size in zip(networks, sizes, strict=True)
+    ]
+
+
+def size_of(weights: Weights | None) -> int:
+    parts = (part for layer in (weights or {}).values() for part in layer.values() if isinstance(part, dict))
+    return sum(len(part.get("f16", "")) + len(part.get("f32", "")) for part in parts)
+
+
+def subtitle(run: RunRecord, count: int) -> str:
+    facts = read_json(run, names.DATA_FILE) or {}
+    seed = run.tags.get(names.SEED, "?")
+    networks = f"{count} trained networks" if count > 1 else "A trained network"
+    return f"{networks} of seed {seed}, on {facts.get('name', 'unknown data')}"

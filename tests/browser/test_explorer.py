@@ -1,0 +1,456 @@
+"""The explorer in a real browser: its arithmetic against Python, its networks against PyTorch, and its manners."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from playwright.sync_api import Browser, Page, sync_playwright
+from torch import nn
+
+from stridelab.explorer.network_file import images_of, weights_of
+from stridelab.explorer.page import PageImages, PageNetwork, explorer_page, plan_data
+from stridelab.geometry import PADDING_MODES, PADDINGS, LayerPlan, layer, measure, totals
+from stridelab.models import CnnConfig, layer_plan
+from stridelab.models.build import build
+from stridelab.models.plain_arrays import plain_arrays
+from stridelab.models.trace import geometry_of
+from stridelab.training.randomness import initialise
+
+CHROMIUM = which("chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+CLASSES = ["<script>alert(1)</script>", 'bag" onerror="x', "Ankle boot"]
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the command chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+
+
+def trained(config: CnnConfig, *, seed: int) -> tuple[nn.Module, LayerPlan]:
+    """A small network whose norms have seen images."""
+    plan = layer_plan(config, input_channels=1, input_size=(28, 28), num_classes=3)
+    network = build(plan)
+    initialise(network, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    network.train()
+    for _ in range(3):
+        network(torch.randn(8, 1, 28, 28, generator=generator))
+    return network.eval(), plan
+
+
+def arrays_of(network: nn.Module, stage: str = "trained") -> dict[str, Any]:
+    return {f"{stage}/{name}": values for name, values in plain_arrays(network).items()}
+
+
+def page_network(name: str, network: nn.Module, plan: LayerPlan, **more: Any) -> PageNetwork:
+    return PageNetwork(name, plan, weights=weights_of(arrays_of(network), stage="trained"), **more)
+
+
+def some_images() -> PageImages:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 28, 28), np.uint8)
+    facts = {"mean": [0.3], "std": [0.4], "class_names": CLASSES}
+    return images_of({"images": pixels, "labels": np.array([0, 1, 2, 0])}, facts)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    fine, coarse = (
+        page_network(
+            f"strides={spelled} <b>",
+            *trained(CnnConfig(channels=(4, 4, 6), strides=strides), seed=1),
+            score="84.2 (83.3 to 85.1) %",
+            score_label="test accuracy, mean of 7 seeds with its 95 % interval",
+            command=["stridelab", "train", "trainer.lr=0.1"],
+            settings={"strides": "stride", "padding": "padding"},
+            swept=["strides"],
+        )
+        for spelled, strides in (("1-1-1", 1), ("2-2-1", "2-2-1"))
+    )
+    path = tmp_path_factory.mktemp("explorer") / "explorer.html"
+    page = explorer_page([fine, coarse], title="Explorer <i>", images=some_images(), initial=fine.weights)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser: Browser, written: Path) -> Iterator[tuple[Page, list[str], list[str]]]:
+    """The page, the addresses that it asked for, and what the browser complained of."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(written.as_uri())
+    yield page, asked, said
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def calculator(browser: Browser, written: Path) -> Iterator[Page]:
+    page = browser.new_page()
+    page.goto(written.as_uri())
+    yield page
+    page.close()
+
+
+FIGURES = ("output_size", "pad", "unread_padding", "unread_pixels", "skipped_pixels", "hole_pixels", "uneven")
+FIGURES += ("receptive_field", "effective_stride", "region", "misaligned", "whole", "params", "macs")
+FIGURES += ("activation_bytes", "batch_bytes", "in_channels", "out_channels", "kernel_size", "stride")
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it."""
+    return json.loads(json.dumps(value, default=float))
+
+
+def in_python(plan: LayerPlan) -> Any:
+    try:
+        return plain([[getattr(one, name) for name in FIGURES] for one in measure(plan)])
+    except ValueError as error:
+        return str(error)
+
+
+def in_page(page: Page, plans: list[LayerPlan]) -> list[Any]:
+    script = """([plans, names]) => plans.map((plan) => {
+        try { return geometry.measure(plan).map((layer) => names.map((name) => layer[name])); }
+        catch (error) { if (error instanceof geometry.Refusal) return error.message; throw error; }
+    })"""
+    return page.evaluate(script, [[plain(plan_data(plan)) for plan in plans], FIGURES])  # type: ignore[no-any-return]
+
+
+def test_every_window_is_placed_as_python_places_it(calculator: Page) -> None:
+    policies = [*PADDINGS, 0, 1, [0, 1, 2, 1]]
+    sizes = [(5, 8), (7, 7), (12, 9)]
+    settings = product(
+        ("conv", "max_pool", "avg_pool"), policies, PADDING_MODES, (1, 2, 3), (1, 2, 3, 5), (1, 2), sizes
+    )
+    plans = [
+        LayerPlan(
+            2,
+            size,
+            (
+                layer(kind, padding=padding, padding_mode=mode, stride=stride, kernel_size=kernel, dilation=dilation),
+                layer("conv", kernel_size=2, stride=2, out_channels=3),
+            ),
+        )
+        for kind, padding, mode, stride, kernel, dilation, size in settings
+        if not (kind == "avg_pool" and dilation > 1)
+    ]
+    wanted, found = [in_python(plan) for plan in plans], in_page(calculator, plans)
+    assert sum(isinstance(one, str) for one in wanted) > 100  # refusals too
+    wrong = [(plan, a, b) for plan, a, b in zip(plans, wanted, found, strict=True) if a != b]
+    assert wrong == []
+
+
+def test_branches_broadcasts_and_maps_that_grow_are_measured_as_in_python(calculator: Page) -> None:
+    def block(stride: int, shortcut: int) -> LayerPlan:
+        conv = layer("conv", "a", inputs=("image",), kernel_size=3, stride=stride, padding=1, out_channels=4)
+        other = layer("conv", "b", inputs=("image",), stride=shortcut, out_channels=4, bias=True)
+        return LayerPlan(
+            3, (11, 14), (conv, other, layer("add", "sum", inputs=("a", "b")), layer("max_pool", kernel_size=2))
+        )
+
+    up = LayerPlan(
+        1,
+        (9, 9),
+        (
+            layer("conv_transpose", kernel_size=4, stride=2, padding=1, out_channels=2, output_size=(18, 18)),
+            layer("conv", kernel_size=3, stride=2, padding="same", out_channels=2),
+            layer("interpolate", function="bilinear", output_size=(12, 27)),
+            layer("norm"),
+            layer("activation", function="silu"),
+            layer("adaptive_avg_pool", output_size=(5, 3)),
+            layer("flatten"),
+            layer("linear", out_channels=3, bias=True),
+        ),
+    )
+    plans = [block(1, 1), block(2, 2), block(2, 1), up]
+    assert in_page(calculator, plans) == [in_python(plan) for plan in plans]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "googlenet", "densenet121"])
+def test_torchvision_s_networks_are_measured_as_in_python(calculator: Page, name: str) -> None:
+    import torchvision
+
+    options = {"init_weights": False} if name == "googlenet" else {}
+    plan = geometry_of(getattr(torchvision.models, name)(**options).eval(), 64).plan
+    [found] = in_page(calculator, [plan])
+    assert found == in_python(plan)
+
+
+@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize("padding", [*(name for name in PADDINGS if name != "torch_same"), 1])
+def test_maps_and_logits_are_pytorch_s(calculator: Page, padding: Any, mode: str) -> None:
+    config = CnnConfig(channels=(4, 5, 6), strides="1-2-3", kernel_sizes="3-4-2", padding=padding, padding_mode=mode)
+    network, plan = trained(config, seed=2)
+    assert_same_maps(calculator, network, plan)
+
+
+def test_residual_depthwise_and_pooled_networks_compute_as_in_pytorch(calculator: Page) -> None:
+    plan = LayerPlan(
+        1,
+        (28, 28),
+        (
+            layer("conv", "stem", kernel_size=3, padding="same", stride=2, out_channels=4),
+            layer("norm", "n"),
+            layer("activation", "r"),
+            layer("max_pool", "p", kernel_size=3, stride=2, padding=1),
+            layer("conv", "d", kernel_size=3, padding=1, groups=4, out_channels=4, bias=True),
+            layer("activation", "g", function="gelu"),
+            layer("add", "sum", inputs=("p", "g")),
+            layer("avg_pool", "q", kernel_size=3, stride=2, padding=1, ceil_mode=True),
+            layer("concat", "c", inputs=("q", "q")),
+            layer("adaptive_avg_pool", "aa", output_size=(3, 3)),
+            layer("flatten", "f"),
+            layer("linear", "l", out_channels=3, bias=True),
+        ),
+    )
+    network = build(plan)
+    initialise(network, seed=3)
+    network(torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    assert_same_maps(calculator, network.eval(), plan)
+
+
+def assert_same_maps(page: Page, network: Any, plan: LayerPlan) -> None:
+    """Within 0.1 % of each map's largest value: weights are float16 in the page."""
+    image = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(5))
+    names = [one.name for one in plan.layers]
+    wanted = network.feature_maps(image, names)
+    script = """([plan, weights, image]) => {
+        const maps = network.forward(geometry.measure(plan), network.decoded(weights),
+            network.map(1, [28, 28], Float32Array.from(image)));
+        return Object.fromEntries(Object.entries(maps).map(([name, map]) => [name, Array.from(map.values)]));
+    }"""
+    weights = weights_of(arrays_of(network), stage="trained")
+    found = page.evaluate(script, [plain(plan_data(plan)), weights, image.flatten().tolist()])
+    for name in names:
+        values = wanted[name].detach().flatten()
+        error = (torch.tensor(found[name]) - values).abs().max().item()
+        assert error <= 1e-3 * max(values.abs().max().item(), 1e-3), name
+
+
+def test_the_code_to_copy_is_that_network(calculator: Page) -> None:
+    for config in (CnnConfig(), CnnConfig(strides="2-2-2", padding="same", padding_mode="reflect", dilations="1-2-1")):
+        plan = layer_plan(config, input_channels=1, input_size=(28, 28), num_classes=10)
+        words = calculator.evaluate("(plan) => code.torch(geometry.measure(plan))", plain(plan_data(plan)))
+        scope: dict[str, Any] = {}
+        exec(words, scope)
+        copied, ours = scope["Network"](), build(plan)
+        copied.load_state_dict(ours.state_dict())
+        images = torch.rand(2, 1, 28, 28)
+        assert torch.equal(copied.eval()(images), ours.eval()(images))
+
+
+def test_it_asks_for_nothing_and_complains_of_nothing(opened: tuple[Page, list[str], list[str]], written: Path) -> None:
+    page, asked, said = opened
+    assert [address for address in asked if not address.startswith("data:image/png")] == [written.as_uri()]
+    assert said == []
+    assert page.title() == "Explorer <i>"
+    assert page.evaluate("document.scripts.length") == 2
+    for name in CLASSES:
+        assert name in page.inner_text("#side-a")
+
+
+def test_a_script_that_got_in_would_be_stopped(browser: Browser, written: Path, tmp_path: Path) -> None:
+    text = written.read_text(encoding="utf-8").replace("<main>", "<main><script>window.got_in = 1</script>")
+    spoiled = tmp_path / "spoiled.html"
+    spoiled.write_text(text, encoding="utf-8")
+    page = browser.new_page()
+    page.goto(spoiled.as_uri())
+    assert page.evaluate("window.got_in") is None
+    assert "MACs" in page.inner_text("#side-a")
+    page.close()
+
+
+def test_it_works_in_the_frame_that_mlflow_shows_artifacts_in(browser: Browser, written: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer.html"
+    outer.write_text("<iframe sandbox='allow-scripts' width=1000 height=600></iframe>", encoding="utf-8")
+    page = browser.new_page()
+    page.goto(outer.as_uri())
+    page.evaluate("(html) => { document.querySelector('iframe').srcdoc = html }", written.read_text(encoding="utf-8"))
+    frame = page.frame_locator("iframe")
+    frame.locator("#side-a .figures").wait_for()
+    frame.get_by_label("conv1 stride, A").select_option("3")
+    assert "Not trained" in frame.locator("#side-a").inner_text()
+    page.close()
+
+
+def test_a_change_is_measured_at_once_and_named_for_what_it_is(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, said = opened
+    assert "84.2 (83.3 to 85.1) %" in page.inner_text("#side-a .score")
+    page.get_by_label("conv1 stride, A").select_option("2")
+    plan = layer_plan(
+        CnnConfig(channels=(4, 4, 6), strides="2-1-1"), input_channels=1, input_size=(28, 28), num_classes=3
+    )
+    macs = totals(measure(plan)).macs
+    assert macs is not None
+    shown = page.inner_text("#side-a .figures")
+    assert f"{macs / 1e3:.1f} k" in shown
+    text = page.inner_text("#side-a .score")
+    assert "Not trained" in text
+    assert "other settings than they were trained for" in text
+    assert "stridelab train trainer.lr=0.1 model.strides=2-1-1" in text
+    page.get_by_label("conv2 stride, A").select_option("2")  # which is the other network's plan
+    assert "trained as strides=2-2-1 <b>" in page.inner_text("#side-a .score")
+    assert said == []
+
+
+def test_what_is_impossible_is_refused_in_the_plan_s_words(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, said = opened
+    page.goto(page.url.partition("#")[0] + "#a.conv1.stride=4&a.conv2.stride=4&a.conv3.padding=valid")
+    page.reload()
+    changed = CnnConfig(channels=(4, 4, 6), strides="4-4-1", padding=["half", "half", "valid"])
+    with pytest.raises(ValueError, match="does not fit") as refused:
+        measure(layer_plan(changed, input_channels=1, input_size=(28, 28), num_classes=3))
+    assert page.inner_text("#side-a [role=alert]") == f"Not possible: {refused.value}."
+    page.get_by_label("conv1 stride, A").select_option("1")
+    assert page.locator("#side-a [role=alert]").count() == 0
+    assert said == []
+
+
+def test_the_address_holds_the_state(opened: tuple[Page, list[str], list[str]], browser: Browser) -> None:
+    page, _, _ = opened
+    page.get_by_label("conv3 stride, B").select_option("2")
+    page.get_by_label("channel 2").first.click()
+    address = page.url
+    other = browser.new_page()
+    other.goto(address)
+    assert other.inner_text("#side-b .figures") == page.inner_text("#side-b .figures")
+    assert other.locator(".tile.chosen[aria-label='channel 2']").count() > 0
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "a=99",
+        "a.conv1.stride=17",
+        "a.nothing.stride=2",
+        "unit=x",
+        "layer=<img>",
+        "image=-1",
+        "%%%",
+        "tour=0",
+        "__proto__=1",
+    ],
+)
+def test_an_address_from_elsewhere_is_a_sentence(opened: tuple[Page, list[str], list[str]], words: str) -> None:
+    page, _, said = opened
+    page.goto(page.url.partition("#")[0] + "#" + words)
+    page.reload()
+    assert "which this page does not have" in page.inner_text("#said")
+    assert "MACs" in page.inner_text("#side-a")
+    assert said == []
+
+
+def test_a_picture_of_another_size_is_taken_and_a_broken_one_is_a_sentence(
+    opened: tuple[Page, list[str], list[str]],
+) -> None:
+    page, _, said = opened
+    before = page.inner_text("#side-a .predictions")
+    picture = page.evaluate(
+        """() => { const canvas = document.createElement('canvas'); [canvas.width, canvas.height] = [90, 40];
+        const context = canvas.getContext('2d'); context.fillStyle = '#fff'; context.fillRect(30, 5, 25, 30);
+        return canvas.toDataURL('image/png').split(',')[1]; }"""
+    )
+    chooser = page.get_by_label("a picture of your own")
+    chooser.set_input_files({"name": "dress.png", "mimeType": "image/png", "buffer": base64.b64decode(picture)})
+    page.wait_for_function("(old) => document.querySelector('#side-a .predictions').innerText !== old", arg=before)
+    assert "90 x 40 pixels" in page.inner_text("#said")
+    page.get_by_label("a picture of your own").set_input_files(
+        {"name": "broken.png", "mimeType": "image/png", "buffer": b"not a picture"}
+    )
+    page.get_by_text("broken.png is not a picture").wait_for()
+    assert said == []
+
+
+def test_a_drawing_changes_what_the_networks_say(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    before = page.inner_text("#side-a .predictions")
+    area = page.locator("#pad").bounding_box()
+    assert area is not None
+    page.mouse.move(area["x"] + 20, area["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 110, area["y"] + 120, steps=6)
+    page.mouse.up()
+    page.wait_for_function("(old) => document.querySelector('#side-a .predictions').innerText !== old", arg=before)
+
+
+def test_keys_move_the_unit_and_say_what_it_sees(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    page.locator("#side-a [data-map=conv3]").focus()
+    page.keyboard.press("ArrowRight")
+    words = page.inner_text("#unit")
+    assert words.startswith("A, conv3, unit 13, 14: rows 12 to 14 and columns 13 to 15 of the map before it")
+    assert "rows 10 to 16 and columns 11 to 17 of the image" in words
+    page.keyboard.press("ArrowUp")
+    assert "unit 12, 14" in page.inner_text("#unit")
+    assert page.evaluate("document.activeElement.dataset.map") == "conv3"
+
+
+def test_the_sum_that_is_shown_is_the_unit_s_value(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    network, _ = trained(CnnConfig(channels=(4, 4, 6), strides=1), seed=1)
+    images = some_images()
+    pixels = torch.frombuffer(bytearray(base64.b64decode(images.pixels[0])), dtype=torch.uint8).reshape(1, 1, 28, 28)
+    maps = network.feature_maps((pixels / 255 - 0.3) / 0.4, ["conv2"])["conv2"]  # type: ignore[operator]
+    page.goto(page.url.partition("#")[0] + "#layer=conv2&channel=3&unit=5,7")
+    page.reload()
+    shown = float(page.inner_text("#filter .totals strong").rpartition(":")[2])
+    assert math.isclose(shown, maps[0, 3, 5, 7].item(), abs_tol=2e-3)
+
+
+def test_the_tour_has_eight_steps_that_each_can_be_seen(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, said = opened
+    page.click("#tour-button")
+    for step in range(1, 9):
+        assert f"Step {step} of 8" in page.inner_text("#tour")
+        assert page.locator("[role=alert]").count() == 0, step
+        if step < 8:
+            page.get_by_role("button", name="Next").click()
+    page.get_by_role("button", name="End").click()
+    assert not page.is_visible("#tour")
+    assert said == []
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_nothing_is_wider_than_the_screen(opened: tuple[Page, list[str], list[str]], width: int) -> None:
+    page, _, _ = opened
+    page.set_viewport_size({"width": width, "height": 800})
+    page.reload()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_page_of_a_large_network_without_weights(browser: Browser, tmp_path: Path) -> None:
+    import torchvision
+
+    path = geometry_of(torchvision.models.resnet50().eval(), 224).to_html(tmp_path / "resnet50.html")
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(path.as_uri())
+    assert "4.09 G" in page.inner_text("#side-a .figures")
+    assert "25,557,032" in page.inner_text("#side-a .figures")
+    page.get_by_label("layer2.0.conv2 stride, A").select_option("1")
+    assert "must be of one size" in page.inner_text("#side-a [role=alert]")
+    assert said == []
+    page.close()
+
+
+def test_a_page_needs_a_network() -> None:
+    with pytest.raises(ValueError, match="a page needs a network to show"):
+        explorer_page([], title="nothing")
