@@ -9,8 +9,7 @@ from time import perf_counter, process_time
 
 import torch
 
-from stridelab.models.build import build
-from stridelab.models.weights import load_weights
+from stridelab.models.build import build, load_weights
 from stridelab.training.randomness import initialise
 from stridelab.training.runtime import autocast, device_of, dtype_of, layout_of, prepare_process
 from stridelab.training.step import TrainingStep

@@ -18,8 +18,8 @@ from yaml import YAMLError
 
 from stridelab.data.catalog.user import find_dataset
 from stridelab.data.contents import contents_of
+from stridelab.models.families import find_family
 from stridelab.models.module_plan import leaves
-from stridelab.models.user_family import find_family
 
 from . import errors, safety
 from .overrides import LAYERS, alternatives, parse

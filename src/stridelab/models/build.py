@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from stridelab.geometry import PADDING_MODES, Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
 
-from .module_plan import ModulePlan
+from .families import FAMILIES
+from .module_plan import ModulePlan, made
 from .schedule import overwritable, schedule
+from .weights import fitting_weights
 
 Pads = tuple[int, int, int, int]
 """(left, right, top, bottom): the order of `F.pad`."""
@@ -26,7 +28,21 @@ def build(plan: LayerPlan) -> nn.Module:
     >>> net(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
-    return plan.module() if isinstance(plan, ModulePlan) else Network(plan)
+    if not isinstance(plan, ModulePlan):
+        return Network(plan)
+    make = FAMILIES[plan.config.family].module
+    assert make is not None
+    return made(make, plan.config, plan.input_channels, plan.input_size, plan.num_classes)[0]
+
+
+def load_weights(network: nn.Module, plan: LayerPlan) -> tuple[str, ...]:
+    """Copy what `model.weights` names into `network`; the sentences say what was not taken as it stands."""
+    path = plan.config.weights if isinstance(plan, ModulePlan) else None
+    if path is None:
+        return ()
+    given, said = fitting_weights(network, path)
+    network.load_state_dict(given)
+    return said
 
 
 class Network(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,11 @@ def leaves(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
     return found
 
 
+Make = Callable[..., "nn.Module"]
+"""(settings, in_channels=, num_classes=, input_size=, without_numbers=) -> a new module; `without_numbers`: it is only
+looked at, and may lie on the device `meta`."""
+
+
 @dataclass(frozen=True)
 class ModulePlan(LayerPlan):
     """The plan of a module, which `build` makes again from the same settings."""
@@ -56,27 +61,26 @@ class ModulePlan(LayerPlan):
     notes: tuple[str, ...] = ()
     """What was changed beside what was asked for, a sentence each."""
 
-    def module(self) -> nn.Module:
-        return made(self.config, self.input_channels, self.input_size, self.num_classes)[0]
 
-
-def traced(config: ModuleConfig, *, input_channels: int, input_size: Pair, num_classes: int) -> ModulePlan:
-    """The plan of the module that the family of `config` makes, with what `config` sets. ValueError when it cannot be
+def traced(make: Make, config: ModuleConfig, *, input_channels: int, input_size: Pair, num_classes: int) -> ModulePlan:
+    """The plan of the module that `make` makes, with what `config` sets. ValueError when it cannot be
     made or run on such images, does not give one number a class, or joins branches that end on different grids."""
-    key = (json.dumps(asdict(config), sort_keys=True), input_channels, input_size, num_classes, maker(config))
+    key = (json.dumps(asdict(config), sort_keys=True), input_channels, input_size, num_classes, make)
     if key not in _plans:
-        _plans[key] = trace_module(config, input_channels, input_size, num_classes)
+        _plans[key] = trace_module(make, config, input_channels, input_size, num_classes)
     return _plans[key]
 
 
 _plans: dict[tuple[Any, ...], ModulePlan] = {}
 
 
-def trace_module(config: ModuleConfig, input_channels: int, input_size: Pair, num_classes: int) -> ModulePlan:
+def trace_module(
+    make: Make, config: ModuleConfig, input_channels: int, input_size: Pair, num_classes: int
+) -> ModulePlan:
     from .surgery import traced_output
     from .weights import fitting_weights
 
-    module, notes = made(config, input_channels, input_size, num_classes, traced_only=True)
+    module, notes = made(make, config, input_channels, input_size, num_classes, traced_only=True)
     plan, output = traced_output(module, input_size, input_channels, asked=config.set)
     refuse_no_classifier(output, num_classes)
     if config.weights is not None:
@@ -84,16 +88,14 @@ def trace_module(config: ModuleConfig, input_channels: int, input_size: Pair, nu
     return ModulePlan(input_channels, input_size, plan.layers, config, num_classes, notes)
 
 
-def maker(config: ModuleConfig) -> Any:
-    from .families import FAMILIES
-
-    make = FAMILIES[config.family].module
-    assert make is not None
-    return make
-
-
 def made(
-    config: ModuleConfig, input_channels: int, input_size: Pair, num_classes: int, *, traced_only: bool = False
+    make: Make,
+    config: ModuleConfig,
+    input_channels: int,
+    input_size: Pair,
+    num_classes: int,
+    *,
+    traced_only: bool = False,
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The module with all that `config` sets, and what was changed beside; `traced_only`: its weights may have no
     numbers."""
@@ -101,7 +103,7 @@ def made(
 
     from .surgery import change
 
-    make, facts = maker(config), {"in_channels": input_channels, "num_classes": num_classes, "input_size": input_size}
+    facts = {"in_channels": input_channels, "num_classes": num_classes, "input_size": input_size}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # parameters get their values by `initialise`; what else is random is so once and for all
         module = make(config, **facts, without_numbers=traced_only)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from importlib import metadata
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from stridelab.system.user_code import Source, load_entry_point, shown, source_of
+from stridelab.system.user_code import Source, shown, source_of
 
 from .families import FAMILIES, Family
 from .module_plan import ModuleConfig, traced
@@ -46,7 +47,8 @@ def family(name: str) -> Callable[[F], F]:
             raise ValueError(f"the family {name!r} of {source.name} is taken{by}; give it another name.")
         settings = settings_of_function(name, function)
         USER_FAMILIES[name] = UserFamily(function, source)
-        FAMILIES[name] = Family(traced, settings, UserModule(name))
+        make = UserModule(name, function)
+        FAMILIES[name] = Family(partial(traced, make), settings, make)
         return function
 
     return register
@@ -62,6 +64,7 @@ class UserModule:
     """What makes the modules of a family, its errors in one sentence."""
 
     name: str
+    function: Callable[..., Any]
 
     def __call__(
         self, config: ModuleConfig, *, in_channels: int, num_classes: int, input_size: Pair, without_numbers: bool
@@ -141,11 +144,6 @@ def restore(name: str, source: Source, values: dict[str, Any]) -> ModuleConfig:
     made = FAMILIES[name].settings(**values)
     assert isinstance(made, ModuleConfig)
     return made
-
-
-def find_family(name: object) -> bool:
-    """Whether there is such a family, in this process or offered by an installed package."""
-    return name in FAMILIES or (isinstance(name, str) and load_entry_point("family", name) and name in FAMILIES)
 
 
 PACKAGES = ("torchvision", "timm")

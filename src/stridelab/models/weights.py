@@ -9,10 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stridelab.geometry import LayerPlan
 from stridelab.text import by
-
-from .module_plan import ModulePlan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,16 +30,6 @@ def weights_file(path: str) -> Path:
 def file_digest(path: str) -> str:
     with weights_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def load_weights(network: nn.Module, plan: LayerPlan) -> tuple[str, ...]:
-    """Copy what `model.weights` names into `network`; the sentences say what was not taken as it stands."""
-    path = plan.config.weights if isinstance(plan, ModulePlan) else None
-    if path is None:
-        return ()
-    given, said = fitting_weights(network, path)
-    network.load_state_dict(given)
-    return said
 
 
 def fitting_weights(network: nn.Module, path: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:

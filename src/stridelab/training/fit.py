@@ -18,8 +18,7 @@ from stridelab import names
 from stridelab.data.batches import Batches
 from stridelab.data.splits import Data, probe_images
 from stridelab.geometry import LayerPlan
-from stridelab.models.build import build
-from stridelab.models.weights import load_weights
+from stridelab.models.build import build, load_weights
 from stridelab.system.memory import MIB
 from stridelab.system.points import point
 

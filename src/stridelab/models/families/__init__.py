@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 from stridelab.geometry import LayerPlan
+from stridelab.system.user_code import load_entry_point
 
-from ..module_plan import traced
+from ..module_plan import Make, traced
 from ..settings import ModelConfig, Pair, require_choice
 from .cnn import CnnConfig, cnn
 from .torchvision import TorchvisionConfig, torchvision
@@ -20,22 +22,24 @@ class Family(NamedTuple):
     """(settings, input_channels=, input_size=, num_classes=) -> plan."""
     settings: type[ModelConfig]
     """A frozen dataclass whose fields are the keys `model.*` of this family; each refuses nonsense itself."""
-    module: Callable[..., Any] | None = None
-    """Where `layer_plan` is `traced`: (settings, in_channels=, num_classes=, input_size=, without_numbers=) -> a new
-    nn.Module, which with `without_numbers` is only looked at, so that it may lie on the device `meta`."""
+    module: Make | None = None
+    """What makes the network, where `layer_plan` is traced of it."""
 
 
 FAMILIES: dict[str, Family] = {
     "cnn": Family(cnn, CnnConfig),
-    "torchvision": Family(traced, TorchvisionConfig, torchvision),
+    "torchvision": Family(partial(traced, torchvision), TorchvisionConfig, torchvision),
 }
 """`model.family` -> how its settings become a layer plan. With conf/model/NAME.yaml, all that a family needs."""
 
 
+def find_family(name: object) -> bool:
+    """Whether there is such a family, in this process or offered by an installed package."""
+    return name in FAMILIES or (isinstance(name, str) and load_entry_point("family", name) and name in FAMILIES)
+
+
 def settings_of(family: object) -> type[ModelConfig]:
     """ValueError names the families that there are."""
-    from ..user_family import find_family
-
     find_family(family)
     require_choice("model.family", family, tuple(FAMILIES))
     return FAMILIES[str(family)].settings
