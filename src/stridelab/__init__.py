@@ -4,15 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api import Sweep, load_sweep, plan, sweep
     from .cli.own_file import main
     from .data.catalog.user import dataset
     from .models.surgery import set_strides
     from .models.trace import geometry_of
     from .models.user_family import family
 
-__all__ = ["dataset", "family", "geometry_of", "main", "set_strides"]
+__all__ = ["Sweep", "dataset", "family", "geometry_of", "load_sweep", "main", "plan", "set_strides", "sweep"]
 __version__ = "0.1.0"
 WHERE = {
+    "Sweep": "api",
+    "load_sweep": "api",
+    "plan": "api",
+    "sweep": "api",
     "dataset": "data.catalog.user",
     "family": "models.user_family",
     "geometry_of": "models.trace",

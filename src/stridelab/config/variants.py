@@ -14,7 +14,7 @@ from stridelab.models.settings import metadata, spell_entry, spell_field
 from .overrides import LAYERS
 from .schema import MAX_NAME, Config
 
-AS_MADE = "as made"
+AS_MADE = "default"
 """How the setting of a layer is spelled that a variant leaves as its network's maker had it."""
 PARAM = re.compile(r"[^\w.\- :/]")
 """What MLflow allows in no name of a parameter."""

@@ -98,11 +98,15 @@ def _sentence(violations: pd.DataFrame, *, compared: int) -> str:
     )
 
 
+def is_compared(key: str) -> bool:
+    return key in COMPARED or (key.startswith("model.set.") and key.endswith((".stride", ".padding")))
+
+
 def _also_varied(sweep: SweepRecord) -> list[str]:
     varied = [
         key
         for key, values in settings(sweep).items()
-        if len(values) > 1 and key not in (*COMPARED, "seed") and affects_results(key)
+        if len(values) > 1 and not is_compared(key) and key != "seed" and affects_results(key)
     ]
     return [f"The variants differ in {', '.join(varied)}, not in stride and padding alone."] if varied else []
 

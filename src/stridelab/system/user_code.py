@@ -60,10 +60,20 @@ class Source:
         module = module_from_spec(spec)
         sys.modules[spec.name] = module
         sys.path.insert(0, str(Path(self.path).parent))
+        _loading.append(self)
         try:
             spec.loader.exec_module(module)
         finally:
+            _loading.pop()
             sys.path.remove(str(Path(self.path).parent))
+
+
+_loading: list[Source] = []
+
+
+def loading() -> bool:
+    """Whether a file of the user's is being run only for what it registers."""
+    return bool(_loading)
 
 
 def loaded_from(module: ModuleType) -> str:
