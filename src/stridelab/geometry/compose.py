@@ -45,7 +45,8 @@ def measure(plan: LayerPlan, *, on_misaligned: str = "flag") -> tuple[LayerGeome
                 raise ValueError("its branches are misaligned: their fields differ in effective stride or centre")
         except ValueError as exc:
             sizes = " and ".join("x".join(map(str, source.grid.size)) for source in sources)
-            raise ValueError(f"layer {layer.name!r} ({layer.kind}) on a map of {sizes}: {exc}") from None
+            remedy = f"; {layer.remedy}" if layer.remedy else ""
+            raise ValueError(f"layer {layer.name!r} ({layer.kind}) on a map of {sizes}: {exc}{remedy}") from None
         measured.append(geometry)
     return tuple(measured)
 

@@ -79,6 +79,26 @@ def avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(grid.channels, _pool_windows(layer, grid), widens=True, saves=(INPUT,))
 
 
+def blur_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Each channel convolved with one fixed filter, which is no parameter and costs MACs all the same."""
+    grid = _only(maps)
+    height, width = axes = _windows(layer, grid)
+    macs = grid.channels * height.kernel_size * width.kernel_size * height.output_size * width.output_size
+    return Effect(grid.channels, axes, widens=True, macs=macs, saves=(INPUT,))
+
+
+def space_to_depth(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Blocks of `stride` pixels become channels of one pixel (Sajjadi et al. 2018; SPD-Conv): nothing is lost."""
+    grid = _only(maps)
+    height, width = layer.stride
+    if grid.size[0] % height or grid.size[1] % width:
+        raise ValueError(
+            f"its sides must be multiples of {height} and {width} to be cut into blocks of {height}x{width}"
+        )
+    axes = (pool_axis(grid.size[0], kernel_size=height), pool_axis(grid.size[1], kernel_size=width))
+    return Effect(grid.channels * height * width, axes)
+
+
 def global_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     """x.mean((2, 3)), whose gradient needs no more than the size."""
     grid = _only(maps)
@@ -197,6 +217,7 @@ KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
     "adaptive_max_pool": adaptive_max_pool,
     "add": add,
     "avg_pool": avg_pool,
+    "blur_pool": blur_pool,
     "concat": concat,
     "conv": conv,
     "conv_transpose": conv_transpose,
@@ -214,6 +235,7 @@ KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
     "pad": pad,
     "pointwise": pointwise,
     "slice": cut,
+    "space_to_depth": space_to_depth,
     "unused": unused,
 }
 

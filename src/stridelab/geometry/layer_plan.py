@@ -51,6 +51,8 @@ class Layer:
     """What autograd was seen to keep first for this layer, for each image; None: by the rule."""
     batch_bytes: int | None = None
     """The same, once whatever the batch."""
+    remedy: str = ""
+    """What a person can change where it does not fit its maps; an error ends with it."""
 
 
 def layer(

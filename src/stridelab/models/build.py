@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from math import comb
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +56,10 @@ class Network(nn.Module):
         self.conv_layers = tuple(layer.name for layer in plan.layers if layer.kind == "conv")
         for layer, geometry in zip(plan.layers, measure(plan), strict=True):
             assert layer.kind in BUILDERS, f"layer {layer.name!r}: no builder for kind {layer.kind!r}"
-            assert "." not in layer.name, f"layer {layer.name!r}: a sub-module's name cannot hold a dot"
-            self.add_module(layer.name, BUILDERS[layer.kind](layer, geometry))
+            *path, leaf = layer.name.split(".")
+            parent = nested(self, path)
+            assert leaf not in parent._modules, f"layer {layer.name!r}: other layers are within it"
+            parent.add_module(leaf, BUILDERS[layer.kind](layer, geometry))
         for name in overwritable(plan):
             relu = self.get_submodule(name)
             assert isinstance(relu, nn.ReLU)
@@ -67,7 +71,8 @@ class Network(nn.Module):
         slots[0] = images
         modules = self._modules
         for name, reads, write, drop in self._steps:
-            slots[write] = modules[name](*[slots[read] for read in reads])  # type: ignore[misc]
+            module = modules[name] if name in modules else self.get_submodule(name)
+            slots[write] = module(*[slots[read] for read in reads])  # type: ignore[misc]
             for slot in drop:
                 slots[slot] = None
         output = slots[self._steps[-1].write]
@@ -80,8 +85,9 @@ class Network(nn.Module):
         Runs no further than the last of them. Raises ValueError for a name that is no layer.
         """
         wanted = set(layers)
-        if unknown := sorted(wanted - set(self._modules)):
-            known = ", ".join(self._modules)
+        names = [layer.name for layer in self.plan.layers]
+        if unknown := sorted(wanted - set(names)):
+            known = ", ".join(names)
             raise ValueError(f"layers={unknown} are not in this network; choose from {known}.")
         maps: dict[str, Tensor] = {}
         slots: dict[int, Tensor] = {0: images}
@@ -92,6 +98,15 @@ class Network(nn.Module):
             if name in wanted:
                 maps[name] = slots[write].clone()  # a later in-place ReLU would overwrite it
         return maps
+
+
+def nested(module: nn.Module, path: Iterable[str]) -> nn.Module:
+    """The sub-module at `path`, made of empty modules as far as there is none."""
+    for name in path:
+        if name not in module._modules:
+            module.add_module(name, nn.Module())
+        module = module.get_submodule(name)
+    return module
 
 
 def padded(images: Tensor, pads: Pads, *, mode: str, value: float | None = None) -> Tensor:
@@ -162,6 +177,26 @@ class GlobalAvgPool(nn.Module):
         return images.mean((2, 3))
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each position, as ConvNeXt's (Liu et al. 2022)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.ndim == 2:  # behind a global pool
+            return super().forward(images)
+        return super().forward(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Scale(nn.Module):
+    """Each channel times a weight of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images * self.weight
+
+
 class Add(nn.Module):
     def forward(self, first: Tensor, *others: Tensor) -> Tensor:
         for other in others:
@@ -218,9 +253,23 @@ def padded_pool(layer: Layer, geometry: LayerGeometry, *, pool: Callable[..., nn
     return nn.Sequential(Pad(pads, mode=layer.padding_mode), pool((0, 0), ceil_mode=False))
 
 
+def build_blur_pool(layer: Layer, geometry: LayerGeometry) -> nn.Module:
+    """Outer products of rows of Pascal's triangle, with sum 1 (Zhang 2019); a buffer that no checkpoint holds."""
+    conv = build_conv(replace(layer, groups=geometry.in_channels, dilation=(1, 1), bias=False), geometry)
+    rows, columns = (torch.tensor([float(comb(size - 1, k)) for k in range(size)]) for size in layer.kernel_size)
+    blur = torch.outer(rows / rows.sum(), columns / columns.sum())
+    del conv.weight
+    conv.register_buffer("weight", blur.repeat(geometry.in_channels, 1, 1, 1), persistent=False)
+    return conv
+
+
 def build_norm(layer: Layer, geometry: LayerGeometry) -> nn.Module:
-    assert layer.function in {"", "batch"}, f"layer {layer.name!r}: no builder for {layer.function!r} norm"
-    return nn.BatchNorm2d(geometry.out_channels)
+    assert layer.function in {"", "batch", "layer"}, f"layer {layer.name!r}: no builder for {layer.function!r} norm"
+    return (
+        ChannelNorm(geometry.out_channels, eps=1e-6)
+        if layer.function == "layer"
+        else nn.BatchNorm2d(geometry.out_channels)
+    )
 
 
 def build_activation(layer: Layer, geometry: LayerGeometry) -> nn.Module:
@@ -245,6 +294,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 BUILDERS: dict[str, Callable[[Layer, LayerGeometry], nn.Module]] = {
     "conv": build_conv,
+    "blur_pool": build_blur_pool,
+    "space_to_depth": lambda layer, geometry: nn.PixelUnshuffle(layer.stride[0]),
+    "multiply": lambda layer, geometry: Scale(geometry.out_channels),
     "norm": build_norm,
     "activation": build_activation,
     "max_pool": build_max_pool,

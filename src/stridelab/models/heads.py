@@ -14,11 +14,13 @@ class Headed(Protocol):
     def head(self) -> str: ...
 
 
-def head(config: Headed, *, source: str, num_classes: int) -> list[Layer]:
+def head(config: Headed, *, source: str, num_classes: int, name: str = "classifier", norm: str = "") -> list[Layer]:
+    """`name`: of the layer that classifies; `norm`: of a layer norm ahead of it, if there is to be one."""
     collapse = Layer(
         name="pool" if config.head == "gap" else "flatten",
         kind="global_avg_pool" if config.head == "gap" else "flatten",
         inputs=(source,),
     )
-    classify = Layer(name="classifier", kind="linear", inputs=(collapse.name,), out_channels=num_classes, bias=True)
-    return [collapse, classify]
+    normalise = [Layer(norm, "norm", (collapse.name,), function="layer")] if norm else []
+    read = (norm or collapse.name,)
+    return [collapse, *normalise, Layer(name, "linear", read, out_channels=num_classes, bias=True)]

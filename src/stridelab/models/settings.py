@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
-from stridelab.geometry import parse_padding
+from stridelab.geometry import PADDING_MODES, Layer, parse_padding
 from stridelab.text import by, parts, side
+
+from .downsampling import DOWNSAMPLING, Blur, down_sample
+from .heads import HEADS
 
 Pair = tuple[int, int]
 
@@ -21,13 +24,75 @@ class ModelConfig:
     """Which entry of `FAMILIES` turns these settings into a layer plan."""
 
 
-def each_layer(one: str = "", *, uniform: bool = False) -> Mapping[str, Any]:
+GEOMETRY = {"geometry": True}
+"""Metadata of a field that says where and how maps are padded and made smaller: what a sweep is about."""
+
+
+def each_layer(one: str = "", *, uniform: bool = False, geometry: bool = False) -> dict[str, Any]:
     """Metadata of a field that is one value for all layers or one a layer.
 
     one: what one layer's value is called as an MLflow parameter, `stride` for stride_1, stride_2, ...;
-    uniform: spelled as a single word where all layers agree.
+    uniform: spelled as a single word where all layers agree;
+    geometry: as in `GEOMETRY`.
     """
-    return {"one": one, "uniform": uniform}
+    return {"one": one, "uniform": uniform, "geometry": geometry}
+
+
+@dataclass(frozen=True)
+class ConvNetConfig(ModelConfig):
+    """What families of convolutions share. One value serves all of its layers, or a list has one for each."""
+
+    strides: Any = field(default=(1, 2, 2), metadata=each_layer("stride", geometry=True))
+    """Pixels between neighbouring windows: an int, or [height, width]; `1-2-2` is short for [1, 2, 2]."""
+    downsample: Any = field(
+        default="stride", metadata=each_layer("downsample", uniform=True, geometry=True) | {"choices": DOWNSAMPLING}
+    )
+    """How a layer makes its map smaller by its stride; pools have windows as large as the stride."""
+    blur_size: int = field(default=3, metadata=GEOMETRY)
+    """Taps of blur_pool's binomial filter along an axis, 2 to 5; its border is filled as padding_mode says, or by
+    reflection where that is zeros."""
+    padding: Any = field(default="half", metadata=each_layer(uniform=True, geometry=True))
+    """A padding policy for all layers; of family cnn, or a list of one a layer."""
+    padding_mode: str = field(default="zeros", metadata={"choices": PADDING_MODES} | GEOMETRY)
+    """What the padding holds."""
+    head: str = "gap"
+    """gap: global average pooling. flatten: parameters then depend on stride, which confounds a comparison."""
+
+    def settle(self, *, count: int, of: str, **others: Any) -> None:
+        """The common fields and `others` in their normal form: an entry for each of `count` layers, which `of` says
+        where they come from. ValueError for what cannot be."""
+        strides = per_layer("strides", self.strides, count=count, parse=pair, of=of)
+        ways = per_layer("downsample", self.downsample, count=count, parse=down_sampling, of=of)
+        if "padding" not in others:
+            others["padding"] = (padding_policy("model.padding", self.padding),)
+        for name, value in {"strides": strides, "downsample": ways, **others}.items():
+            object.__setattr__(self, name, value)
+        if not 2 <= positive("model.blur_size", self.blur_size) <= 5:
+            raise ValueError(f"model.blur_size={self.blur_size} must be from 2 to 5.")
+        for index, (stride, way) in enumerate(zip(strides, ways, strict=True)):
+            refuse_unfit(index, stride, way)
+        require_choice("model.padding_mode", self.padding_mode, tuple(PADDING_MODES))
+        require_choice("model.head", self.head, HEADS)
+
+    def smaller(self, layers: Sequence[Layer], *, how: str, name: str, ahead: bool = False) -> list[Layer]:
+        """See `down_sample`."""
+        mode = "reflect" if self.padding_mode == "zeros" else self.padding_mode
+        return down_sample(layers, name=name, how=how, blur=Blur(self.blur_size, mode), ahead=ahead)
+
+
+def down_sampling(key: str, value: object) -> str:
+    require_choice(key, value, tuple(DOWNSAMPLING))
+    return str(value)
+
+
+def refuse_unfit(index: int, stride: Pair, way: str) -> None:
+    said = f"model.downsample={way} with model.strides[{index}]={spell_entry(stride)}"
+    if way == "none" and stride != (1, 1):
+        raise ValueError(
+            f"{said}: without down-sampling a stride must be 1; give 1 there, or another model.downsample."
+        )
+    if way == "space_to_depth" and stride[0] != stride[1]:
+        raise ValueError(f"{said}: blocks of pixels must be square; give one number, or another model.downsample.")
 
 
 def require_choice(key: str, value: object, choices: Sequence[str]) -> None:
@@ -41,8 +106,16 @@ def unknown_choice(key: str, value: object, choices: Sequence[str], *, what: str
     return f"{key}={value!r} is not {what}; the nearest names are {', '.join(near)}"
 
 
-def per_layer(name: str, value: object, *, count: int | None, parse: Callable[[str, object], Any]) -> tuple[Any, ...]:
-    """One parsed entry a layer; `count` None means that this field decides how many layers there are."""
+def per_layer(
+    name: str,
+    value: object,
+    *,
+    count: int | None,
+    parse: Callable[[str, object], Any],
+    of: str = "model.channels has {} layers",
+) -> tuple[Any, ...]:
+    """One parsed entry a layer; `count` None means that this field decides how many layers there are.
+    `of`: what says so where another field does."""
     key = f"model.{name}"
     value = parts(value, "-")
     if not isinstance(value, list | tuple):
@@ -51,8 +124,8 @@ def per_layer(name: str, value: object, *, count: int | None, parse: Callable[[s
         raise ValueError(f"{key}=[] names no layer; give at least one entry.")
     if count is not None and len(value) != count:
         raise ValueError(
-            f"{key}={spell(value)} has {len(value)} entries, but model.channels has {count} layers; "
-            f"give one entry a layer, or a single value for all."
+            f"{key}={spell(value)} has {len(value)} entries, but {of.format(count)}; "
+            "give one entry for each, or a single value for all."
         )
     return tuple(parse(f"{key}[{index}]", entry) for index, entry in enumerate(value))
 

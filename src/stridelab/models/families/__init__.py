@@ -11,8 +11,12 @@ from stridelab.system.user_code import load_entry_point
 
 from ..module_plan import Make, traced
 from ..settings import ModelConfig, Pair, require_choice
+from .allconv import AllConvConfig, allconv
 from .cnn import CnnConfig, cnn
+from .convnext import ConvNextConfig, convnext
+from .resnet import ResnetConfig, resnet
 from .torchvision import TorchvisionConfig, torchvision
+from .vgg import VggConfig, vgg
 
 __all__ = ["FAMILIES", "CnnConfig", "Family", "layer_plan", "settings_of"]
 
@@ -28,6 +32,10 @@ class Family(NamedTuple):
 
 FAMILIES: dict[str, Family] = {
     "cnn": Family(cnn, CnnConfig),
+    "resnet": Family(resnet, ResnetConfig),
+    "vgg": Family(vgg, VggConfig),
+    "allconv": Family(allconv, AllConvConfig),
+    "convnext": Family(convnext, ConvNextConfig),
     "torchvision": Family(partial(traced, torchvision), TorchvisionConfig, torchvision),
 }
 """`model.family` -> how its settings become a layer plan. With conf/model/NAME.yaml, all that a family needs."""

@@ -5,53 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from stridelab.geometry import IMAGE, PADDING_MODES, Layer, LayerPlan, parse_padding
+from stridelab.geometry import IMAGE, Layer, LayerPlan, parse_padding
 
-from ..heads import HEADS, head
-from ..settings import ModelConfig, Pair, each_layer, padding_policy, pair, per_layer, positive, require_choice
+from ..heads import head
+from ..settings import ConvNetConfig, Pair, each_layer, padding_policy, pair, per_layer, positive
 
 
 @dataclass(frozen=True)
-class CnnConfig(ModelConfig):
+class CnnConfig(ConvNetConfig):
     """Convolutions one after another; every per-layer field is one value for all layers or one a layer."""
 
     channels: Any = (16, 32, 64)
     """Feature maps of each convolution; its length is the number of layers."""
     kernel_sizes: Any = field(default=3, metadata=each_layer("kernel_size", uniform=True))
     """Pixels: an int, or [height, width]."""
-    strides: Any = field(default=(1, 2, 2), metadata=each_layer("stride"))
-    """Pixels between neighbouring windows: an int, or [height, width]; `1-2-2` is short for [1, 2, 2]."""
-    padding: Any = field(default="half", metadata=each_layer(uniform=True))
-    """A padding policy for all layers, or a list of one a layer."""
     dilations: Any = field(default=1, metadata=each_layer("dilation", uniform=True))
     """Pixels between the taps of a kernel."""
-    padding_mode: str = field(default="zeros", metadata={"choices": PADDING_MODES})
-    """What the padding holds."""
-    head: str = "gap"
-    """gap: global average pooling. flatten: parameters then depend on stride, which confounds a comparison."""
 
     def __post_init__(self) -> None:
         channels = per_layer("channels", self.channels, count=None, parse=positive)
         count = len(channels)
-        normal = {
-            "channels": channels,
-            "kernel_sizes": per_layer("kernel_sizes", self.kernel_sizes, count=count, parse=pair),
-            "strides": per_layer("strides", self.strides, count=count, parse=pair),
-            "dilations": per_layer("dilations", self.dilations, count=count, parse=pair),
-            "padding": per_layer("padding", self.padding, count=count, parse=padding_policy),
-        }
-        for name, value in normal.items():
-            object.__setattr__(self, name, value)
-        require_choice("model.padding_mode", self.padding_mode, tuple(PADDING_MODES))
-        require_choice("model.head", self.head, HEADS)
+        self.settle(
+            count=count,
+            of=f"model.channels has {count} layers",
+            channels=channels,
+            kernel_sizes=per_layer("kernel_sizes", self.kernel_sizes, count=count, parse=pair),
+            dilations=per_layer("dilations", self.dilations, count=count, parse=pair),
+            padding=per_layer("padding", self.padding, count=count, parse=padding_policy),
+        )
 
 
 def cnn(config: CnnConfig, *, input_channels: int, input_size: Pair, num_classes: int) -> LayerPlan:
-    """conv, batch norm, ReLU a layer; then the head."""
+    """conv, batch norm, ReLU and, where `downsample` needs one, a pooling a layer; then the head."""
     layers: list[Layer] = []
     source = IMAGE
     for index in range(len(config.channels)):
-        layers += conv_block(config, index, source=source)
+        block = conv_block(config, index, source=source)
+        layers += config.smaller(block, how=config.downsample[index], name=f"down{index + 1}")
         source = layers[-1].name
     layers += head(config, source=source, num_classes=num_classes)
     return LayerPlan(input_channels, input_size, tuple(layers))

@@ -148,4 +148,4 @@ def pad(call: Call) -> Made:
 def space_to_depth(call: Call) -> Made:
     on_grid(call)
     factor = pair(call.get(1, "downscale_factor"))
-    return Made("pointwise", GRID, {"kernel_size": factor, "stride": factor})
+    return Made("space_to_depth", GRID, {"kernel_size": factor, "stride": factor})
