@@ -81,7 +81,7 @@ def trace_module(
     from .weights import fitting_weights
 
     module, notes = made(make, config, input_channels, input_size, num_classes, traced_only=True)
-    plan, output = traced_output(module, input_size, input_channels, asked=config.set)
+    plan, output = traced_output(module, input_size, input_channels)
     refuse_no_classifier(output, num_classes)
     if config.weights is not None:
         notes += fitting_weights(module, config.weights)[1]

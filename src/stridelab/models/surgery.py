@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -59,10 +59,10 @@ def change(
             replace_by_identity(module, name)
         else:
             set_attribute(module, name, attribute, value, keep_weights=keep_weights)
-    notes = [note for name in blocks_with_shortcut(module) for note in follow(module, name, asked)]
+    notes = tuple(note for name in blocks_with_shortcut(module) for note in follow(module, name, asked))
     if output_stride is not None:
-        notes += dilate(module, output_stride, images)
-    return tuple(notes)
+        dilate(module, output_stride, images)
+    return notes
 
 
 Asked = dict[tuple[str, str], Any]
@@ -115,13 +115,16 @@ def fits(name: str, pattern: str) -> bool:
 
 
 def can_set(module: nn.Module, name: str, attribute: str) -> bool:
-    return attribute in SETTABLE and hasattr(module.get_submodule(name), attribute)
+    """Blocks keep the stride that they were made with too, and do not read it again."""
+    layer = module.get_submodule(name)
+    return attribute in SETTABLE and hasattr(layer, attribute) and not any(layer.children())
 
 
 def refuse_attribute(module: nn.Module, key: str, name: str, attribute: str) -> Any:
     layer = module.get_submodule(name)
-    has = [known for known in SETTABLE if hasattr(layer, known)]
-    inside = [f"{name}.{part}" for part, below in layer.named_modules() if part and hasattr(below, "stride")]
+    has = [known for known in SETTABLE if can_set(module, name, known)]
+    parts_of = (f"{name}.{part}" for part, _ in layer.named_modules() if part)
+    inside = [part for part in parts_of if can_set(module, part, "stride")]
     if has:
         hint = f"of it can be set {', '.join(has)}"
     elif inside:
@@ -209,7 +212,7 @@ def follow(module: nn.Module, name: str, asked: Asked) -> Iterator[str]:
             conv.stride = wanted
 
 
-def dilate(module: nn.Module, output_stride: int, images: tuple[int, int, int] | None) -> list[str]:
+def dilate(module: nn.Module, output_stride: int, images: tuple[int, int, int] | None) -> None:
     """A stride that would carry the effective stride beyond `output_stride` becomes 1, and each kernel behind it is
     dilated by what it lost: it reads the pixels that it read before. ValueError where a layer cannot be dilated."""
     channels, size = (images[0], images[1:]) if images else (None, (256, 256))
@@ -223,7 +226,6 @@ def dilate(module: nn.Module, output_stride: int, images: tuple[int, int, int] |
             "strides are traded for dilation, not made"
         )
     modules = dict(module.named_modules())
-    notes: list[str] = []
     for layer in layers:
         found = modules.get(layer.name)
         if found is None or layer.effective_stride is None or not hasattr(found, "stride"):
@@ -239,19 +241,17 @@ def dilate(module: nn.Module, output_stride: int, images: tuple[int, int, int] |
                 f"model.output_stride={output_stride}: {layer.name} goes from an effective stride of "
                 f"{side(before)} to {side(layer.effective_stride)}; choose a number that is among them"
             )
-        notes += give(layer.name, found, stride=whole(stride), factor=whole(factor), output_stride=output_stride)
-    return notes
+        give(layer.name, found, stride=whole(stride), factor=whole(factor), output_stride=output_stride)
 
 
 def whole(numbers: Sequence[Fraction]) -> Pair:
     return int(numbers[0]), int(numbers[1])
 
 
-def give(name: str, layer: Any, *, stride: Pair, factor: Pair, output_stride: int) -> Iterator[str]:
-    kernel, was = both(layer.kernel_size), both(layer.stride)
-    if stride != was:
+def give(name: str, layer: Any, *, stride: Pair, factor: Pair, output_stride: int) -> None:
+    kernel = both(layer.kernel_size)
+    if stride != both(layer.stride):
         layer.stride = stride
-        yield f"{name}.stride: {side(was)} to {side(stride)}"
     if factor == (1, 1) or kernel == (1, 1):
         return
     if not hasattr(layer, "dilation") or not isinstance(layer.padding, int | tuple):
@@ -260,50 +260,51 @@ def give(name: str, layer: Any, *, stride: Pair, factor: Pair, output_stride: in
     layer.dilation = (dilation[0] * factor[0], dilation[1] * factor[1])
     layer.padding = (padding[0] * factor[0], padding[1] * factor[1])
     renew_pads(layer)
-    yield f"{name}.dilation: {side(dilation)} to {side(layer.dilation)}"
 
 
-def traced_output(
-    module: nn.Module, input_size: Pair, input_channels: int, *, asked: Iterable[str]
-) -> tuple[LayerPlan, Any]:
+def traced_output(module: nn.Module, input_size: Pair, input_channels: int) -> tuple[LayerPlan, Any]:
     """The plan, and what the module returned. ValueError, with the sizes of the branches that do not meet."""
     outputs: list[Any] = []
-    sizes: dict[str, Pair] = {}
+    seen: dict[str, Pair] = {}
     hooks = [module.register_forward_hook(lambda module, args, output: outputs.append(output))]
     for name, layer in module.named_modules():
-        hooks.append(layer.register_forward_hook(note_size(name, sizes)))
+        hooks += [layer.register_forward_pre_hook(note_size(f"{name}'s input", seen))]
+        hooks += [layer.register_forward_hook(note_size(name, seen))]
     try:
         plan = trace(module, input_size, input_channels=input_channels)
     except ValueError as error:
-        raise ValueError(str(error) + branches(module, sizes, asked, str(error))) from None
+        if said := unequal_branches(module, seen, str(error)):
+            raise ValueError(said) from None
+        raise
     finally:
         for hook in hooks:
             hook.remove()
     return plan, outputs[-1]
 
 
-def note_size(name: str, sizes: dict[str, Pair]) -> Any:
-    def hook(module: nn.Module, args: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.ndim == 4:
-            sizes[name] = (output.shape[2], output.shape[3])
+def note_size(name: str, seen: dict[str, Pair]) -> Any:
+    """The size of a hook's last argument: a layer's input or output."""
+
+    def hook(module: nn.Module, *given: Any) -> None:
+        tensor = given[-1][0] if isinstance(given[-1], tuple) and given[-1] else given[-1]
+        if isinstance(tensor, torch.Tensor) and tensor.ndim == 4:
+            seen[name] = (tensor.shape[2], tensor.shape[3])
 
     return hook
 
 
-def branches(module: nn.Module, sizes: Mapping[str, Pair], asked: Iterable[str], error: str) -> str:
-    """Of the block that failed, the maps that its parts end on, and the keys that change them."""
-    failed = next((name for name, _ in module.named_modules() if name and f"layer {name!r} " in error), None)
-    if failed is None or "match" not in error:
+def unequal_branches(module: nn.Module, seen: Mapping[str, Pair], error: str) -> str:
+    """Of the block that failed, the maps that do not meet, and the keys that change them; empty where it failed
+    otherwise."""
+    failed = next((name for name, _ in module.named_modules() if name and error.startswith(f"layer {name!r} ")), None)
+    if failed is None or not any(word in error for word in ("match", "broadcast", "Sizes of tensors")):
         return ""
     block = module.get_submodule(failed)
-    ends = {
-        f"{failed}.{child}": sizes[f"{failed}.{child}"]
-        for child, _ in block.named_children()
-        if f"{failed}.{child}" in sizes
-    }
-    if len(set(ends.values())) < 2:
+    names = [f"{failed}'s input", *(f"{failed}.{child}" for child, _ in block.named_children())]
+    ends = {seen[name]: name for name in names if name in seen}  # the last of each size
+    if len(ends) < 2:
         return ""
-    told = ", ".join(f"{name} on {side(size)}" for name, size in ends.items())
-    keys = [f"{failed}.{name}.stride" for name, conv in convs_of(block) if both(conv.stride) != (1, 1)]
-    strided = f"; strides inside it: {', '.join(keys)}" if keys else ""
-    return f". Its branches end on different grids: {told}{strided}"
+    told = " and ".join(f"{name} on {side(size)}" for size, name in ends.items())
+    strided = [f"{failed}.{name}.stride" for name, conv in convs_of(block) if both(conv.stride) != (1, 1)]
+    change = f"; change {' or '.join(strided)}" if strided else ""
+    return f"the branches of {failed} end on different grids: {told}{change}"

@@ -10,6 +10,7 @@ from stridelab.config.variants import variant_name
 from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
+from stridelab.models.module_plan import ModuleConfig, ModulePlan
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ def refuse_wide_crop(config: Config) -> None:
             f"trainer.crop={config.trainer.crop} must be less than {side}, the shorter side of the images of "
             f"data={config.data.name}: a crop must not miss its image"
         )
+
+
+def notes_of(config: Config) -> tuple[str, ...]:
+    """What of a module was changed beside what was asked for, a sentence each."""
+    plan = layer_plan_of(config) if isinstance(config.model, ModuleConfig) else None
+    return plan.notes if isinstance(plan, ModulePlan) else ()
 
 
 def layer_plan_of(config: Config) -> LayerPlan:

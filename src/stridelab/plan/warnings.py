@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from stridelab.config import Config
 from stridelab.geometry import LayerGeometry
 
+from .variant import notes_of
+
 Found = tuple[str, ...]
 """The layers that a warning is about; none, where it is about the whole network."""
 
@@ -27,6 +29,10 @@ NO_DETERMINISTIC_CUDA = {"reflect": "ReflectionPad2d", "adaptive_avg_pool": "Ada
 CUDA (PyTorch 2.14), and what PyTorch calls them. Named whatever the accelerator: a plan may be trained elsewhere."""
 
 
+def followed(config: Config, layers: Sequence[LayerGeometry]) -> Found | None:
+    return tuple(note.partition(":")[0].removesuffix(".stride") for note in notes_of(config)) or None
+
+
 def not_32_bit(config: Config, layers: Sequence[LayerGeometry]) -> Found | None:
     return None if config.trainer.precision == "32-true" else ()
 
@@ -36,6 +42,10 @@ WARNINGS: Mapping[str, Rule] = {
         where(lambda layer: any(layer.uneven)),
         "windows reach past the map on one side only, so that the two edges are treated differently; "
         "3x3, stride 2, padding 1 does so on every even size",
+    ),
+    "changed": Rule(
+        followed,
+        "beside what was set, so that the branches of a block end on one grid, or the weights of a file fit",
     ),
     "unread": Rule(
         where(lambda layer: any(layer.unread_pixels)),
