@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Without bytecode, each of the many processes of a sweep and of the tests compiles its libraries anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup sweep test faults benchmarks check ui data notebook plan lock clean clean-results
 .DEFAULT_GOAL := help

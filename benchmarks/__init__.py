@@ -27,6 +27,7 @@ class Section:
 
 SECTIONS: Mapping[str, Section] = {
     "data": Section("data", "a folder of 50,000 JPEG files: decoding once, later epochs, memory"),
+    "explorer": Section("explorer", "frames a second of the explorer's page, and time of a change, in Chromium"),
     "memory": Section("activations", "predicted training memory against the measured one"),
     "plan": Section("plan", "wall time and memory of plan for 1,000 to 100,000 variants"),
     "start": Section("start", "seconds until help, a refusal, the plan and the first optimizer step"),

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from stridelab.config import Config
 from stridelab.models.build import build
 from stridelab.plan import layer_plan_of
+from stridelab.training.optimizers import OPTIMIZERS
 from stridelab.training.runtime import autocast, compiled, layout_of
-from stridelab.training.step import sgd
+from stridelab.training.step import groups_of
 
 WARM_UP_STEPS = 5
 
@@ -36,11 +37,11 @@ def seconds(config: Config, *, steps: int) -> float:
 
 
 def warmed_up(config: Config) -> Callable[[], None]:
-    """Forward, backward and fused SGD, written out."""
+    """Forward, backward and the fused optimizer, written out."""
     trainer, plan = config.trainer, layer_plan_of(config)
     torch.set_num_threads(trainer.threads)
     network = build(plan).to(memory_format=layout_of(trainer))
-    optimizer = sgd(network, trainer)
+    optimizer = OPTIMIZERS[trainer.optimizer].make(groups_of(network, trainer), trainer.lr, trainer.momentum)
     images = torch.randn(trainer.batch_size, plan.input_channels, *plan.input_size)
     images = images.contiguous(memory_format=layout_of(trainer))
     labels = torch.randint(0, 10, (trainer.batch_size,))

@@ -13,7 +13,7 @@ from typing import Any
 
 from stridelab.config import Config, load
 from stridelab.data.contents import contents_of
-from stridelab.data.files import missing
+from stridelab.data.files import fetch
 from stridelab.system.processes import usable_cores
 from stridelab.tracking.status import RESULT
 
@@ -54,7 +54,9 @@ def rows(*, tiny: bool) -> Iterator[Row]:
         return
     yield from growth((1800, 3600, 7200))
     template = Grid(("2-2-2", "1-2-2"), (0, 1), TEMPLATE_WORK)
-    if (why := missing(template.configs()[0].data)) is not None:
+    try:
+        fetch(template.configs()[0].data)
+    except FileNotFoundError as why:
         print(f"left out: the work of lightning-hydra-template. {why}", file=sys.stderr)
         return
     yield from against_bare(template, "template's work", share=0.05, goal="; goal 32 s", nchw=True)

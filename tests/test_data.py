@@ -38,7 +38,7 @@ def rows(split: Split) -> set[bytes]:
 def test_choosing_data_imports_no_torch():
     code = (
         "import sys, stridelab.data as d; from stridelab.data import contents, files;"
-        "files.missing(config := d.DataConfig(name='cifar10')); contents.contents_of(config);"
+        "files.find(config := d.DataConfig(name='cifar10')); contents.contents_of(config);"
         "print(d.DATASETS['cifar10'].input_size, {'torch', 'numpy', 'torchvision'} & set(sys.modules))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -19,7 +19,7 @@ import torchvision.datasets
 from stridelab.data import DATASETS, DataConfig, files
 from stridelab.data.catalog.arrays import ARRAY_SETS, DEBIAN_FASHION_MNIST, EMBEDDED
 from stridelab.data.catalog.facts import DatasetFacts, Files
-from stridelab.data.files import fetch, missing
+from stridelab.data.files import fetch
 from stridelab.data.formats import READERS, read_cifar, read_file, read_idx
 from stridelab.data.load import load
 
@@ -112,17 +112,13 @@ def test_places_are_tried_in_order(tiny, tmp_path):
     assert fetch(tiny) == system
     write(root, IDX_CONTENTS)
     assert fetch(tiny) == root
-    assert missing(tiny) is None
 
 
 def test_nothing_found_says_what_was_tried_and_how_to_place_files(tiny, tmp_path):
     write(Path(tiny.root) / PLACE, {"train-images-idx3-ubyte": b""})
-    reason = missing(tiny)
-    assert reason is not None
     with pytest.raises(FileNotFoundError) as caught:
         load(tiny)
-    assert str(caught.value) == reason
-    assert reason.splitlines() == [
+    assert str(caught.value).splitlines() == [
         "data.name=tiny: the files of this data set were not found. Tried, in this order:",
         f"  1. {tmp_path}/mine/{PLACE} (data.root={tmp_path}/mine): lacks train-labels-idx1-ubyte, "
         "t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte",
@@ -133,11 +129,6 @@ def test_nothing_found_says_what_was_tried_and_how_to_place_files(tiny, tmp_path
         f"or set data.root to a folder that has {PLACE}.",
         "data=fashion_mnist_mini comes with this package and needs no files.",
     ]
-
-
-def test_a_set_that_can_be_downloaded_is_not_missing(tiny):
-    assert missing(replace(tiny, download=True)) is None
-    assert not Path(tiny.root).exists()
 
 
 def test_root_may_be_in_the_home_folder(tiny, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from stridelab.cli import plan
 from stridelab.config import expand
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,14 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_drawing_of_the_readme_is_what_its_command_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it differs: run the command that stands below it."""
+    (command,) = re.findall(r"`python scripts/plan\.py (.*) out=docs/plan\.svg`", (ROOT / "README.md").read_text())
+    monkeypatch.chdir(tmp_path)
+    plan.main([*shlex.split(command), "out=plan.svg"])
+    assert (tmp_path / "plan.svg").read_text() == (ROOT / "docs" / "plan.svg").read_text()
 
 
 def test_the_wheel_plans_sweeps_and_compares_in_an_environment_of_its_own(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from torch import Tensor
 
 import stridelab
+from report_sweeps import Fake, grid, shared_store, sweep_of
 from stridelab.benchmark.worker import Worker
 from stridelab.benchmark.workloads import Subject, Workload
 from stridelab.cli import help as help_command
@@ -33,11 +36,15 @@ from stridelab.geometry.padding import PaddingMode
 from stridelab.models.build import build
 from stridelab.models.families import FAMILIES, Family
 from stridelab.models.settings import ModelConfig, each_layer, pair, per_layer
+from stridelab.names import METRICS, Metric
 from stridelab.plan import layer_plan_of
 from stridelab.probes.catalog import PROBES, Probe
 from stridelab.probes.trained import Trained
-from stridelab.report.comparison import compare
-from stridelab.report.display import show_columns, show_variants
+from stridelab.report import notebook
+from stridelab.report.comparison import Comparison, compare
+from stridelab.report.display import Picture, show_columns, show_figure, show_variants
+from stridelab.report.figures import FIGURES, ReportFigure
+from stridelab.report.sentences import summary
 from stridelab.report.table import run_table, variant_table
 from stridelab.reproduce.rebuild import rebuild
 from stridelab.sweep.launchers import LAUNCHERS
@@ -190,6 +197,43 @@ def test_a_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert entry.meaning in show_columns().text
 
 
+def test_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line of METRICS: a column, an explanation, and a choice of `compare metric=`."""
+    toy = Metric(
+        "images/J", "images a joule", "higher", "thrift", "thrift, images/J",
+        function=lambda run: run["throughput/train_images_per_s"] / run["toy/watts"],
+    )  # fmt: skip
+    monkeypatch.setitem(METRICS, "toy/images_per_j", toy)
+    runs = [replace(fake, metrics={"toy/watts": 10.0 + fake.seed}) for fake in grid()]
+    comparison = compare(sweep_of([*runs, Fake("3-3-3", 0, 0.5)]), metric="toy/images_per_j")
+    row = comparison.runs.iloc[1]
+    assert row["toy/images_per_j"] == row["throughput/train_images_per_s"] / 11
+    assert math.isnan(comparison.runs["toy/images_per_j"].iloc[-1])  # it has no watts
+    assert "thrift, images/J" in show_variants(comparison).html
+    assert "images a joule" in show_columns().html
+    assert summary(comparison).opening[1].startswith("Highest mean thrift: strides=")
+
+
+def test_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One entry of FIGURES: drawn, a section of the notebook with its sentence, a picture with its description."""
+
+    def seeds(comparison: Comparison) -> Figure:
+        figure = Figure()
+        figure.subplots().hist(comparison.runs["seed"])
+        return figure
+
+    monkeypatch.setitem(FIGURES, "seeds", ReportFigure(seeds, "Seeds", "Bars: runs of each seed.", "All alike?"))
+    comparison = compare(sweep_of(grid()))
+    picture = show_figure(comparison, "seeds", folder=tmp_path)
+    assert (tmp_path / "seeds.png").read_bytes().startswith(b"\x89PNG")
+    assert isinstance(picture, Picture)
+    assert picture._repr_mimebundle_()[1]["image/png"]["alt"] == "Bars: runs of each seed."
+    cells = [
+        cell["source"] for cell in notebook.build(comparison, shared_store(), folder=tmp_path, baseline=None)["cells"]
+    ]
+    assert cells[cells.index("## Seeds\n\nAll alike?") + 1] == 'report.show_figure(comparison, "seeds")'
+
+
 def test_a_gpu_optimisation_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file: what training/step.py does is trained and measured; no other file makes an optimizer."""
     seen: list[int] = []
@@ -208,7 +252,7 @@ def test_a_gpu_optimisation_of_the_step(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(seen[3:]) == {256}
     source = Path(stridelab.__file__).parent
     makers = [path.name for path in source.rglob("*.py") if "torch.optim.SGD(" in path.read_text()]
-    assert makers == ["step.py"]
+    assert makers == ["optimizers.py"]
 
 
 def test_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

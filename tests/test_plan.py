@@ -23,7 +23,7 @@ from stridelab.plan import examine, layer_plan_of, print_plan
 from stridelab.plan.formats import FORMATS
 from stridelab.plan.json_csv import CSV_COLUMNS, LAYER_FIELDS
 from stridelab.plan.table import SAMPLE, lines_of
-from stridelab.plan.variant_row import Row, rows_of
+from stridelab.plan.variant_row import VariantRow, rows_of
 from stridelab.plan.warnings import WARNINGS, warnings_of
 from stridelab.text import human, human_bytes, markdown_text, printable
 
@@ -50,7 +50,7 @@ def hostile(name: str) -> str:
     out = io.StringIO()
     good = next(rows_of(grid_of([])))
     labels = (("ckpt_path", HOSTILE),)
-    FORMATS[name]([Row(labels, good.figures), Row(labels, None, f"{HOSTILE} is not possible")], out)
+    FORMATS[name]([VariantRow(labels, good.figures), VariantRow(labels, None, f"{HOSTILE} is not possible")], out)
     assert config.ckpt_path == HOSTILE
     return out.getvalue()
 
@@ -239,7 +239,7 @@ def test_rows_are_written_as_they_are_computed() -> None:
     """The second half of the rows is asked for only when the first has been written."""
     computed = 0
 
-    def counted() -> Iterator[Row]:
+    def counted() -> Iterator[VariantRow]:
         nonlocal computed
         for row in rows_of(grid_of([f"trainer.batch_size=range(2,{2 * SAMPLE + 2})"])):
             computed += 1

@@ -23,7 +23,7 @@ from stridelab.geometry.drawing.maps import MANY_MAPS, maps_of, middle, seen_by
 from stridelab.geometry.drawing.placed_map import PHOTOGRAPH
 from stridelab.geometry.layer_geometry import parse_layers
 from stridelab.plan.formats import MOST, write_svg
-from stridelab.plan.variant_row import Figures, Row, rows_of
+from stridelab.plan.variant_row import Figures, VariantRow, rows_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 GRIDS = {
@@ -41,7 +41,7 @@ def drawn(*arguments: str) -> ElementTree.Element:
     return parsed(list(rows_of(grid_of(arguments))))
 
 
-def parsed(rows: list[Row]) -> ElementTree.Element:
+def parsed(rows: list[VariantRow]) -> ElementTree.Element:
     out = io.StringIO()
     write_svg(rows, out)
     return ElementTree.fromstring(out.getvalue())
@@ -178,7 +178,9 @@ def test_every_variant_is_named_and_every_reason_given(name: str) -> None:
 def test_hostile_names_stay_text() -> None:
     (row,) = rows_of(grid_of([]))
     name = '</text><script>alert("1")</script>&amp;'
-    svg = parsed([Row((("ckpt_path", name),), row.figures), Row((("x", name),), None, f"{name}\x00\x1b\ud800")])
+    svg = parsed(
+        [VariantRow((("ckpt_path", name),), row.figures), VariantRow((("x", name),), None, f"{name}\x00\x1b\ud800")]
+    )
     assert f"ckpt_path={name}" in texts(svg)
     assert not list(svg.iter(f"{SVG}script"))
 

@@ -21,7 +21,7 @@ from stridelab import report
 from stridelab.config import Config
 from stridelab.config.variants import affects_results, science
 from stridelab.geometry import compose, layer
-from stridelab.names import METRICS, Metric
+from stridelab.names import METRICS
 from stridelab.report import statistics
 from stridelab.report.differences import differences, paired
 from stridelab.report.provenance import command_text, origin
@@ -489,22 +489,6 @@ def test_a_sweep_is_compared_by_any_metric_that_it_measured() -> None:
         report.compare(sweep, metric="pie")
     with pytest.raises(ValueError, match="metric='cost/macs' is not"):
         report.compare(sweep, metric="cost/macs")
-
-
-def test_one_line_in_metrics_is_a_column_an_explanation_and_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    toy = Metric(
-        "images/J", "images a joule", "higher", "thrift", "thrift, images/J",
-        function=lambda run: run["throughput/train_images_per_s"] / run["toy/watts"],
-    )  # fmt: skip
-    monkeypatch.setitem(METRICS, "toy/images_per_j", toy)
-    runs = [replace(fake, metrics={"toy/watts": 10.0 + fake.seed}) for fake in grid()]
-    comparison = report.compare(sweep_of([*runs, Fake("3-3-3", 0, 0.5)]), metric="toy/images_per_j")
-    row = comparison.runs.iloc[1]
-    assert row["toy/images_per_j"] == row["throughput/train_images_per_s"] / 11
-    assert math.isnan(comparison.runs["toy/images_per_j"].iloc[-1])  # it has no watts
-    assert "thrift, images/J" in report.show_variants(comparison).html
-    assert "images a joule" in report.show_columns().html
-    assert summary(comparison).opening[1].startswith("Highest mean thrift: strides=")
 
 
 ESCAPES = "a\x1b[2Jb\u202ec"

@@ -164,7 +164,7 @@ def test_the_board_says_which_run_of_how_many_and_escapes_what_it_shows() -> Non
     console = Console(file=io.StringIO(), width=120)
     with Board(["a [b]", "c"], epochs=[2, 2], console=console) as board:
         board.started(0)
-        board.event(0, {"epoch": 1, "epochs": 2, "step": 5, "steps": 10, "val_acc": 0.5})
+        board.event(0, {"epoch": 1, "epochs": 2, "step": 5, "steps": 10, "final/val_acc": 0.5})
         board.finished(0, "test acc 0.9")
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "run 1 of 2  a [b]  started" in printed

@@ -103,7 +103,7 @@ def test_a_run_keeps_what_the_house_promises(swept: Swept) -> None:
 
 def test_the_comparison_is_written_and_attached(swept: Swept) -> None:
     folder = swept.folder / "results" / "reports" / swept.record.name
-    for name in ("comparison.ipynb", "comparison.html", "runs.csv", "variants.csv"):
+    for name in ("comparison.ipynb", "comparison.html", "explorer.html", "runs.csv", "variants.csv"):
         assert (folder / name).stat().st_size > 0
         assert swept.record.run.artifact(name).read_bytes() == (folder / name).read_bytes()
     assert list((folder / "figures").glob("*.png"))

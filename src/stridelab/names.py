@@ -176,12 +176,26 @@ class Metric:
         return "%" if self.is_share else self.unit
 
 
-def _accuracy(meaning: str, label: str = "") -> Metric:
-    return Metric("share", f"share of {meaning}", "higher", label)
+LOSS = "mean cross-entropy of the class of the image or its pixels; of task=locate see docs/measuring.md"
 
 
-def _loss(meaning: str, label: str = "") -> Metric:
-    return Metric("nats", f"mean cross-entropy on {meaning}", "lower", label)
+def _of_passes(name: str, unit: str, meaning: str, better: str, label: str, *, best: bool = False) -> dict[str, Metric]:
+    """A metric of every pass over a split; `best`: it is the task's primary one, of which the best epoch is kept."""
+    what = f"share of {meaning}" if unit == "share" and not meaning.startswith("mean") else meaning
+    moving = "over the training images in the last epoch, while the weights moved"
+    passes = {
+        f"test/{name}": (f"{what}: over the test images, measured once, at the end", f"test {label}"),
+        f"final/val_{name}": (f"{what}: over the validation images after the last epoch", f"validation {label}"),
+        f"final/train_{name}": (f"{what}: {moving}", f"training {label}"),
+    }
+    if best:
+        passes[f"best/val_{name}"] = (
+            f"{what}: over the validation images after the best epoch",
+            f"best validation {label}",
+        )
+    for stage in ("train", "val"):
+        passes[f"{stage}/{name}"] = (f"as final/{stage}_{name}, by epoch in the store", "")
+    return {key: Metric(unit, what, better, label) for key, (what, label) in passes.items()}
 
 
 def _cost(unit: str, meaning: str, label: str, heading: str) -> Metric:
@@ -218,22 +232,35 @@ def _benchmarks() -> dict[str, Metric]:
 
 
 METRICS: dict[str, Metric] = {
-    "test/acc": _accuracy("test images classified correctly, measured once, at the end", "test accuracy"),
-    "test/loss": _loss("the test images", "test loss"),
-    "final/val_acc": _accuracy("validation images classified correctly after the last epoch", "validation accuracy"),
-    "final/val_loss": _loss("the validation images after the last epoch", "validation loss"),
-    "final/train_acc": _accuracy(
-        "training images classified correctly in the last epoch, while the weights moved", "training accuracy"
-    ),
-    "final/train_loss": _loss("the training images in the last epoch, while the weights moved", "training loss"),
-    "best/val_acc": _accuracy(
-        "validation images classified correctly after the best epoch", "best validation accuracy"
-    ),
+    **_of_passes("acc", "share", "images classified correctly", "higher", "accuracy", best=True),
+    **_of_passes("loss", "nats", LOSS, "lower", "loss"),
     "final/epoch": Metric("", "the last epoch trained, where trainer.early_stopping may end training"),
-    "train/acc": _accuracy("training images classified correctly: as final/train_acc, by epoch in the store"),
-    "train/loss": _loss("the training images: as final/train_loss, by epoch in the store"),
-    "val/acc": _accuracy("validation images classified correctly: as final/val_acc, by epoch in the store"),
-    "val/loss": _loss("the validation images: as final/val_loss, by epoch in the store"),
+    **_of_passes(
+        "error_px",
+        "px",
+        "mean distance from the place found to the centre of the object's box, over images with an object",
+        "lower",
+        "error",
+        best=True,
+    ),
+    **_of_passes("presence_acc", "share", "images with and without object told apart", "higher", "presence accuracy"),
+    **_of_passes(
+        "miou",
+        "share",
+        "mean over the classes of the intersection of found and true pixels by their union",
+        "higher",
+        "mIoU",
+        best=True,
+    ),
+    **_of_passes("pixel_acc", "share", "pixels classified correctly", "higher", "pixel accuracy"),
+    **_of_passes(
+        "boundary_error",
+        "share",
+        "pixels classified wrongly of those at most 2 px away from a pixel of another class",
+        "lower",
+        "boundary error",
+    ),
+    **_of_passes("inside_error", "share", "pixels classified wrongly of all others", "lower", "inside error"),
     "throughput/train_images_per_s": Metric(
         "images/s",
         "training images a second; warm-up, validation, snapshots and tracking left out; runs that trained at the "

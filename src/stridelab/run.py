@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stridelab import names
 from stridelab.config import Config
 from stridelab.data import DataSpec
-from stridelab.geometry import LayerGeometry, LayerPlan, measure, totals
+from stridelab.geometry import LayerGeometry, LayerPlan, measure, spell_fraction, totals
 from stridelab.models.user_family import user_code
 from stridelab.plan import layer_plan_of
 from stridelab.system.files import write_json_atomic
@@ -89,6 +89,7 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
             progress=progress,
             ckpt_path=config.ckpt_path,
             owner=spec.identity.signature,
+            task=config.task,
         )
         record.tags(
             {
@@ -152,7 +153,7 @@ def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
     record.tags({names.RUNS_AT_ONCE: str(spec.at_once)})
     record.dataset(data.spec, context="train")
     files = dict(spec.provenance) | {
-        names.GEOMETRY_FILE: json.dumps([asdict(layer) for layer in layers], indent=1),
+        names.GEOMETRY_FILE: json.dumps([asdict(layer) for layer in layers], indent=1, default=spell_fraction),
         names.CONFIG_FILE: json.dumps(redact_values(asdict(spec.config)), indent=1),
         names.TORCH_FILE: json.dumps(torch_facts(), indent=1),
         names.DATA_FILE: json.dumps(asdict(data.spec), indent=1),

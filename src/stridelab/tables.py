@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from io import StringIO
 from textwrap import wrap
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+GAP = "  "
+LEAST_WRAPPED = 12
+"""Columns for what is wrapped behind a row's start, however narrow the terminal."""
 LEAST = 10
 """Columns for text that is wrapped, however narrow the terminal."""
 
@@ -41,6 +45,18 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, words: Coll
     return found
 
 
+def fitted(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, words: Collection[str], width: int | None
+) -> tuple[Table, list[str]]:
+    """`table`, less as many columns, from the last on, as do not fit into `width` with their numbers whole, and the
+    headings of those."""
+    for count in range(len(headings), 1, -1):
+        found = table(headings[:count], [row[:count] for row in rows], words=words)
+        if width is None or (found.min_width or 0) <= width:
+            return found, list(headings[count:])
+    return table(headings[:1], [row[:1] for row in rows], words=words), list(headings[1:])
+
+
 def as_text(rich_table: Table, *, width: int | None = None) -> str:
     """The table as plain lines; without a width, as wide as it needs."""
     from rich.console import Console
@@ -58,3 +74,55 @@ def as_html(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     body = "".join(line(row, "td") for row in rows)
     return f"<table><thead>{line(headings, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of plain text whose widths are known before the last row is: for a table that is read as it grows."""
+
+    headings: Sequence[str]
+    """Two lines where there are two words."""
+    widths: Sequence[int]
+    width: int | None
+    """Of the terminal, at which the last column is wrapped; None: nothing is wrapped."""
+    left: frozenset[str]
+    """Headings of words; figures are set to the right."""
+
+    @classmethod
+    def of(
+        cls,
+        headings: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        *,
+        width: int | None,
+        left: Iterable[str],
+    ) -> Columns:
+        """As wide as `rows` need; wider cells that come later push their neighbours aside."""
+        parts = [max(map(len, heading.split(" ", 1))) for heading in headings]
+        lengths = [parts, *([len(cell) for cell in cells] for cells in rows)]
+        return cls(headings, [max(column) for column in zip(*lengths, strict=True)], width, frozenset(left))
+
+    def head(self) -> str:
+        lines = ([heading.partition(" ")[at] for heading in self.headings] for at in (0, 2))
+        return "\n".join(text for text in map(self.line, lines) if text)
+
+    def line(self, cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if heading in self.left else cell.rjust(width)
+            for cell, width, heading in zip(cells, self.widths, self.headings, strict=True)
+        ]
+        return hanging(GAP.join(padded[:-1]) + GAP, cells[-1], self.width)
+
+    def note(self, cells: Sequence[str], text: str) -> str:
+        """The first cells of a row, and a sentence in place of the others."""
+        padded = (cell.ljust(width) for cell, width in zip(cells, self.widths, strict=False))
+        return hanging("".join(cell + GAP for cell in padded), text, self.width)
+
+
+def hanging(start: str, text: str, width: int | None) -> str:
+    """`text` behind `start`, wrapped so that it stays to the right of it."""
+    if width is None or len(start) + len(text) <= width:
+        return (start + text).rstrip()
+    return start + ("\n" + " " * len(start)).join(
+        wrap(text, max(LEAST_WRAPPED, width - len(start)), break_long_words=False)
+    )

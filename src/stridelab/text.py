@@ -78,6 +78,25 @@ def side(size: Pair | None) -> str:
     return str(height) if height == width else by(size)
 
 
+def field(receptive_field: Pair | None, image: Pair) -> str:
+    """11 of 28 px."""
+    if receptive_field is None:
+        return "?"
+    spell = by if len({*receptive_field}) > 1 or len({*image}) > 1 else side
+    return f"{spell(receptive_field)} of {spell(image)} px"
+
+
+def pads(pad: Sequence[Pair]) -> str:
+    """1 when all around, else as ZeroPad2d has it: left,right,top,bottom."""
+    (top, bottom), (left, right) = pad
+    return str(top) if top == bottom == left == right else f"{left},{right},{top},{bottom}"
+
+
+def policy(padding: Sequence[object]) -> str:
+    """The name of a layer's padding, where both axes have one and the same."""
+    return padding[0] if isinstance(padding[0], str) and padding[0] == padding[1] else ""
+
+
 def by(size: Iterable[object]) -> str:
     """28x28: every side of a size, of a kernel or of a tensor."""
     return "x".join(map(str, size))

@@ -17,11 +17,13 @@ import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 from torch import nn
 
-from stridelab.explorer.network_file import images_of, weights_of
+from stridelab.explorer.network_file import images_of, tensor_data, weights_of
 from stridelab.explorer.page import PageImages, PageNetwork, explorer_page, plan_data
 from stridelab.geometry import PADDING_MODES, PADDINGS, LayerPlan, layer, measure, totals
 from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import build
+from stridelab.models.downsampling import DOWNSAMPLING
+from stridelab.models.families import settings_of
 from stridelab.models.plain_arrays import plain_arrays
 from stridelab.models.trace import geometry_of
 from stridelab.training.randomness import initialise
@@ -225,8 +227,37 @@ def test_residual_depthwise_and_pooled_networks_compute_as_in_pytorch(calculator
     assert_same_maps(calculator, network.eval(), plan)
 
 
-def assert_same_maps(page: Page, network: Any, plan: LayerPlan) -> None:
-    """Within 0.1 % of each map's largest value: weights are float16 in the page."""
+@pytest.mark.parametrize("how", [name for name in DOWNSAMPLING if name not in ("stride", "none")])
+def test_the_page_s_down_sampling_is_the_plan_s(calculator: Page, how: str) -> None:
+    config = CnnConfig(channels=(4, 5, 6), strides="1-2-2", downsample=f"stride-{how}-{how}", padding="same")
+    network, plan = trained(config, seed=6)
+    assert_same_maps(calculator, network, plan)
+    plain_plan = layer_plan(
+        CnnConfig(channels=(4, 5, 6), strides="1-2-2", padding="same"),
+        input_channels=1,
+        input_size=(28, 28),
+        num_classes=3,
+    )
+    script = """([plan, how]) => {
+        const edits = {conv2: {downsample: how}, conv3: {downsample: how}};
+        return plans.identity(geometry.measure(plans.edited(plan, edits)));
+    }"""
+    edited = calculator.evaluate(script, [plain(plan_data(plain_plan)), how])
+    assert edited == calculator.evaluate("(plan) => plans.identity(geometry.measure(plan))", plain(plan_data(plan)))
+
+
+@pytest.mark.parametrize("family", ["resnet", "vgg", "allconv", "convnext"])
+def test_other_families_are_measured_and_computed_as_in_python(calculator: Page, family: str) -> None:
+    plan = layer_plan(settings_of(family)(family=family), input_channels=1, input_size=(28, 28), num_classes=3)
+    assert in_page(calculator, [plan]) == [in_python(plan)]
+    network = build(plan)
+    initialise(network, seed=7)
+    network(torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    assert_same_maps(calculator, network.eval(), plan, within=3e-3)
+
+
+def assert_same_maps(page: Page, network: Any, plan: LayerPlan, *, within: float = 1e-3) -> None:
+    """`within`: of each map's largest value. Weights are float16 in the page, and their roundings add up in depth."""
     image = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(5))
     names = [one.name for one in plan.layers]
     wanted = network.feature_maps(image, names)
@@ -240,7 +271,7 @@ def assert_same_maps(page: Page, network: Any, plan: LayerPlan) -> None:
     for name in names:
         values = wanted[name].detach().flatten()
         error = (torch.tensor(found[name]) - values).abs().max().item()
-        assert error <= 1e-3 * max(values.abs().max().item(), 1e-3), name
+        assert error <= within * max(values.abs().max().item(), 1e-3), name
 
 
 def test_the_code_to_copy_is_that_network(calculator: Page) -> None:
@@ -433,6 +464,20 @@ def test_nothing_is_wider_than_the_screen(opened: tuple[Page, list[str], list[st
     page.set_viewport_size({"width": width, "height": 800})
     page.reload()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_of_a_network_that_is_too_large_the_recorded_maps_are_shown(browser: Browser, tmp_path: Path) -> None:
+    network, plan = trained(CnnConfig(channels=(4, 4), strides="1-2"), seed=1)
+    maps = network.feature_maps(torch.rand(2, 1, 28, 28), ["conv1"])["conv1"].detach().half().numpy()  # type: ignore[operator]
+    path = tmp_path / "recorded.html"
+    one = PageNetwork("large", plan, recorded={"conv1": tensor_data(maps)}, score="80.0 %", score_label="test accuracy")
+    path.write_text(explorer_page([one], title="large", images=some_images()), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert "too large for this page" in page.inner_text("#side-a .score")
+    assert page.locator("#side-a [data-map=conv1] image").count() == 1
+    assert page.locator("#side-a [data-map=conv2] image").count() == 0
+    page.close()
 
 
 def test_a_page_of_a_large_network_without_weights(browser: Browser, tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def measure_runs(
         firsts.setdefault(run.variant, run)
         folders.setdefault(run.variant, []).extend([run.folder] if run.folder else [])
     subjects = [
-        Subject(name, layer_plan_of(run.config), run.config.trainer, run.config.seed) for name, run in firsts.items()
+        Subject(name, layer_plan_of(run.config), run.config.trainer, run.config.seed, run.config.task)
+        for name, run in firsts.items()
     ]
     with progress(console) as told:
         session = take_turns(subjects, effort or Effort(), told=told)

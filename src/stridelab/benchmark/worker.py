@@ -10,9 +10,11 @@ from time import perf_counter, process_time
 import torch
 
 from stridelab.models.build import build, load_weights
+from stridelab.training.average import average_of
 from stridelab.training.randomness import initialise
 from stridelab.training.runtime import autocast, device_of, dtype_of, layout_of, prepare_process
 from stridelab.training.step import TrainingStep
+from stridelab.training.tasks import TASKS
 from stridelab.training.throughput import synchronise
 
 from .workloads import FORWARD, Subject, Workload
@@ -37,8 +39,10 @@ class Worker:
         self.dtype, self.layout = dtype_of(self.config), layout_of(self.config)
         self.network = network.to(self.device, self.dtype).to(memory_format=self.layout)
         # Without an end of its schedule; batches of any size are whole ones.
-        endless = replace(self.config, schedule="constant", batch_size=1, accumulate=1)
-        self.step = TrainingStep(self.network, endless, num_steps=1)
+        endless = replace(self.config, schedule="constant", warmup=0, batch_size=1, accumulate=1)
+        self.task = TASKS[subject.task]
+        average = average_of(self.network, endless)
+        self.step = TrainingStep(self.network, endless, num_steps=1, loss=self.task.loss, average=average)
         for group in self.step.optimizer.param_groups:
             group["lr"] = 0.0  # every operation of a step, and weights that stay
         self.passes: dict[Workload, Callable[[], object]] = {}
@@ -85,15 +89,14 @@ class Worker:
         images = images.contiguous(memory_format=self.layout)
         if workload.kind == FORWARD:
             return lambda: self._forward(images)
-        classes = self._forward(images[:1]).shape[1]
-        labels = torch.randint(classes, (workload.batch,), generator=generator).to(self.device)
-        return lambda: self._train(images, labels)
+        targets = self.task.example(self._forward(images))
+        return lambda: self._train(images, targets)
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
         self.network.eval()
         with torch.inference_mode(), autocast(self.config.precision, self.device):
             return self.network(images)  # type: ignore[no-any-return]
 
-    def _train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+    def _train(self, images: torch.Tensor, targets: torch.Tensor) -> None:
         self.network.train()
-        self.step(images, labels)
+        self.step(images, targets)

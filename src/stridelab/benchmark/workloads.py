@@ -36,6 +36,7 @@ class Subject:
     plan: LayerPlan
     trainer: TrainerConfig
     seed: int
+    task: str = "classify"
 
 
 @dataclass(frozen=True)

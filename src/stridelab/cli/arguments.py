@@ -21,6 +21,19 @@ def run_verb(usage: str, verb: Callable[[Sequence[str]], int | None], arguments:
         sys.exit(code)
 
 
+HERE = ("paths.", "tracking.", "tracking=", "data.root=", "data.cache_dir=", "data.download=")
+
+
+def refuse_elsewhere(overrides: Sequence[str], *, why: str, own: str) -> None:
+    """ValueError for what a stored run says itself: only where things are here can be given."""
+    for override in overrides:
+        if not override.startswith(HERE):
+            raise ValueError(
+                f"{override}: {why}; only {own}, paths.results_dir=, tracking.*=, data.root=, data.cache_dir= and "
+                "data.download= can be given."
+            )
+
+
 def split(arguments: Sequence[str], own: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """(values of `own` keys, given or default; the overrides that are left)."""
     values, overrides = dict(own), []

@@ -13,7 +13,7 @@ from . import flags
 from .arguments import run_verb, split
 
 if TYPE_CHECKING:
-    from stridelab.plan.variant_row import Row
+    from stridelab.plan.variant_row import VariantRow
 
 USAGE = """\
 Geometry, cost and memory of every variant, before training: exact, without torch, data or files.
@@ -73,11 +73,11 @@ def write_plan(overrides: Sequence[str], config_dir: Path | None, *, form: str, 
 class Tally:
     """Counts what passes."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[VariantRow]) -> None:
         self.rows = rows
         self.variants = self.impossible = 0
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[VariantRow]:
         for row in self.rows:
             self.variants += 1
             self.impossible += row.figures is None

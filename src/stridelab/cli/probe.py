@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .arguments import run_verb, split
+from .arguments import refuse_elsewhere, run_verb, split
 
 if TYPE_CHECKING:
     from stridelab.config import Config
@@ -24,7 +24,6 @@ paths.results_dir=, tracking.*=, data.root=, data.cache_dir= and data.download= 
 
 Probes:
 """
-HERE = ("paths.", "tracking.", "tracking=", "data.root=", "data.cache_dir=", "data.download=")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,7 +57,8 @@ def probe(arguments: Sequence[str]) -> None:
     if not wanted:
         raise ValueError(f"probe= names what is measured; choose among {', '.join(PROBES)}.")
     refuse_unknown(wanted, key="probe")
-    refuse_elsewhere(overrides)
+    why = "the network and its data come from the run itself"
+    refuse_elsewhere(overrides, why=why, own="probe=, run=, sweep=")
     here = load(overrides)
     results = Path(here.paths.results_dir)
     store = resolve_store(here.tracking, results_dir=results)
@@ -76,15 +76,6 @@ def probe(arguments: Sequence[str]) -> None:
     send(store, (run.folder for run in runs), console)
     if failed:
         raise ValueError("\n       ".join(failed))
-
-
-def refuse_elsewhere(overrides: Sequence[str]) -> None:
-    for override in overrides:
-        if not override.startswith(HERE):
-            raise ValueError(
-                f"{override}: the network and its data come from the run itself; only probe=, run=, sweep=, "
-                "paths.results_dir=, tracking.*=, data.root=, data.cache_dir= and data.download= can be given."
-            )
 
 
 def records(store: Store, *, run: str, sweep: str) -> Sequence[RunRecord]:

@@ -10,7 +10,7 @@ VERBS = {
     "train": "train one run, or a sweep with its comparison",
     "plan": "geometry, cost and memory of every variant, without training",
     "compare": "write the comparison of a sweep again",
-    "runs": "look after what has been run: ui, sync, export, import",
+    "runs": "look after what has been run: list, best, show, diff, delete, ui, sync, export, import",
     "reproduce": "run a stored run again and say whether the result is the same",
     "probe": "measure a trained network, and record that in its run",
     "benchmark": "measure the speed of a finished sweep's variants, in turns",

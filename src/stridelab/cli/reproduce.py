@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .arguments import run_verb, split
+from .arguments import refuse_elsewhere, run_verb, split
 
 USAGE = """\
 Run a stored run again, exactly, and say whether the result is the same.
@@ -26,8 +26,6 @@ With dry=true: 0 bit-equality is to be expected; 3 it is not; 1 cannot be repeat
 Bit-equality is promised on the same kind of CPU, with the same packages and the same number of threads; elsewhere
 not."""
 
-PLACES = ("paths.", "tracking.", "tracking=", "data.root=", "data.cache_dir=", "data.download=")
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     run_verb(USAGE, reproduce, arguments)
@@ -36,12 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def reproduce(arguments: Sequence[str]) -> int:
     own, overrides = split(arguments, {"run": "latest", "dry": "false", "tolerance": "0.001"})
     dry, tolerance = truth("dry", own["dry"]), share("tolerance", own["tolerance"])
-    for override in overrides:
-        if not override.startswith(PLACES):
-            raise ValueError(
-                f"{override}: what decides the result comes from the run itself; only run=, dry=, tolerance=, "
-                "paths.results_dir=, tracking.*=, data.root=, data.cache_dir= and data.download= can be given."
-            )
+    why = "what decides the result comes from the run itself"
+    refuse_elsewhere(overrides, why=why, own="run=, dry=, tolerance=")
     return carry_out(own["run"], overrides, dry=dry, tolerance=tolerance)
 
 

@@ -1,4 +1,4 @@
-"""`stridelab runs ui|sync|export|import [key=value ...]`"""
+"""`stridelab runs list|best|show|diff|delete|ui|sync|export|import [key=value ...]`"""
 
 from __future__ import annotations
 
@@ -14,12 +14,24 @@ from stridelab.config import Config, load
 
 from .arguments import run_verb, split
 from .program import command, for_reader
+from .run_details import delete_run, diff_runs, show_run
+from .run_list import best_runs, list_runs
 
 if TYPE_CHECKING:
     from stridelab.tracking.store import Store
 
 USAGE = """\
 Look after what has been run.
+
+  stridelab runs list [sweep=latest] [where='test/acc>0.8, seed=0'] [sort=-test/acc] [limit=20]
+                                 all runs, the newest first, with what differs between them; also
+                                 columns=KEY,KEY and format=table|json|markdown|csv
+  stridelab runs best [metric=test/acc] [limit=5] [where=...]
+                                 the runs that are best by a metric
+  stridelab runs show run=ID     figures, files and origin of one run
+  stridelab runs diff ID ID      what differs: configuration, figures, code, packages (exit code 0: nothing)
+  stridelab runs delete run=ID [yes=true]
+                                 into MLflow's trash, and its folder into results/trash
 
   stridelab runs ui      open the store's pages in MLflow, on 127.0.0.1:5000
   stridelab runs sync    send to the store what its absence has left in the run folders
@@ -130,6 +142,11 @@ def store_of(config: Config) -> Store:
 
 
 ACTIONS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "list": list_runs,
+    "best": best_runs,
+    "show": show_run,
+    "diff": diff_runs,
+    "delete": delete_run,
     "ui": open_ui,
     "sync": sync,
     "export": export_sweep,

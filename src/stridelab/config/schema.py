@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, make_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
+from stridelab.data.catalog import DATASETS
 from stridelab.data.settings import DataConfig
 from stridelab.models.families import FAMILIES, CnnConfig, settings_of
 from stridelab.models.settings import ModelConfig
@@ -13,6 +14,7 @@ from stridelab.names import NO_EFFECT
 from stridelab.probes.catalog import refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
+from stridelab.training.tasks import TASKS
 
 MAX_NAME = 100
 MAX_JOBS = 4096
@@ -58,6 +60,9 @@ class Config:
     """A word for what this is about; part of a sweep's name, and so of a folder's."""
     tags: list[str] = field(default_factory=list, metadata=NO_EFFECT)
     """Free words, searchable in the MLflow UI."""
+    task: str = field(default="classify", metadata={"choices": TASKS})
+    """What the network is asked for. classify: the class of the image. locate: whether there is an object, and where
+    its centre is. segment: the class of every pixel. The last two need data that knows it: data=canvas."""
     seed: int = 0
     """All randomness is a pure function of it, a purpose and the epoch."""
     ckpt_path: str | None = None
@@ -91,9 +96,27 @@ class Config:
         if not is_plain_name(self.task_name):
             raise ValueError(f"task_name={self.task_name!r} {PLAIN_NAME}.")
         refuse_unknown(self.probes, key="probes")
+        refuse_unfit_task(self)
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key}={getattr(self, key)!r} must be one of {', '.join(choices)}.")
+
+
+def refuse_unfit_task(config: Config) -> None:
+    """ValueError when there is no such task, or the data set or the recipe is not for it."""
+    if config.task not in TASKS:
+        raise ValueError(f"task={config.task!r} is not a task; choose one of {', '.join(TASKS)}.")
+    needs = TASKS[config.task].needs
+    if needs and needs not in DATASETS[config.data.name].targets:
+        fit = ", ".join(name for name, facts in DATASETS.items() if needs in facts.targets)
+        raise ValueError(
+            f"task={config.task} needs the {needs} of the object in each image, which data={config.data.name} does "
+            f"not have; choose data={fit}."
+        )
+    if needs and (config.trainer.crop or config.trainer.flip):
+        raise ValueError(
+            f"task={config.task} takes no trainer.crop or trainer.flip: they would move the image, and not its {needs}."
+        )
 
 
 CHOICES = {

@@ -17,7 +17,8 @@ DEVICE_SHARE = 0.5
 
 
 class Batches:
-    """Yields (images float32 [b, c, h, w], labels int64 [b]), to the bit as ToTensor and Normalize give them.
+    """Yields (images float32 [b, c, h, w], targets [b, ...]: labels int64 [b] unless given), the images to the bit
+    as ToTensor and Normalize give them.
 
     Images stay uint8, in the memory of `device` where there is room; only a batch at a time is ever float. Without
     `order`, the order is that of the split. `order(epoch)` gives the indices of one pass, int64 [len(split)];
@@ -29,6 +30,7 @@ class Batches:
         split: Split,
         *,
         batch_size: int,
+        targets: Tensor | None = None,
         mean: Sequence[float],
         std: Sequence[float],
         order: Callable[[int], Tensor] | None = None,
@@ -44,7 +46,7 @@ class Batches:
         self._channels_last = memory_format == torch.channels_last
         self._device = torch.device(device)
         self._pixels, self._rows = self._kept(split)
-        self._labels = split.labels.to(device)
+        self._targets = (split.labels if targets is None else targets).to(device)
         # Expanded to whole images: broadcasting along a last axis of 3 channels is several times slower.
         shape = (1, *split.image_shape)
         self._mean = self._stored(torch.tensor(mean).view(1, -1, 1, 1).expand(shape)).to(device)
@@ -56,12 +58,12 @@ class Batches:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self._labels), self.batch_size)
+        whole, rest = divmod(len(self._targets), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = None if self.order is None else self.order(self.epoch).to(self._labels.device)
-        assert order is None or order.shape == self._labels.shape
+        order = None if self.order is None else self.order(self.epoch).to(self._targets.device)
+        assert order is None or len(order) == len(self._targets)
         moves = None if self.augment is None else self.augment(self.epoch).to(self._device)
         for batch in range(len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
@@ -69,7 +71,7 @@ class Batches:
             pixels = self._taken(which)
             if moves is not None:
                 pixels = moved(pixels, moves.of(which), row_axis=1 if self._channels_last else 2)
-            yield self._floats(pixels), self._labels[which]
+            yield self._floats(pixels), self._targets[which]
 
     def normalised(self, images: Tensor) -> Tensor:
         """Any uint8 images [n, c, h, w] of this set's size, as a batch has them."""

@@ -23,6 +23,8 @@ FORMAT = 2
 """Of the header and of what `images.read_image` makes of a file; one more makes every cache anew."""
 
 Progress = Callable[[Mapping[str, Any]], None]
+"""Called a few times a second: with decoded, of and set; in training, with epoch, epochs, step, steps and the latest
+metrics; with said, a sentence for a person."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ THREADS_A_CORE = 2
 TOLD_EVERY_S = 0.2
 NAMED = 5
 """Unreadable files that a refusal names."""
-Outcome = NDArray[np.uint8] | Range | str
+Decoded = NDArray[np.uint8] | Range | str
 
 
 def decode(config: DataConfig, *, checked: bool, progress: Progress) -> tuple[ImageIndex, Cache]:
@@ -169,15 +169,15 @@ class Decoder:
         self.progress({"decoded": self.recipe.count, "of": self.recipe.count, "set": self.recipe.set})
 
     def _read_all(
-        self, threads: ThreadPoolExecutor, rows: Sequence[int], look: Callable[[int], Outcome]
-    ) -> Iterator[tuple[int, Outcome]]:
+        self, threads: ThreadPoolExecutor, rows: Sequence[int], look: Callable[[int], Decoded]
+    ) -> Iterator[tuple[int, Decoded]]:
         """A block of them at a time, so that pixels never wait in large numbers."""
         step = max(1, BLOCK_BYTES // math.prod(self.shape))
         for start in range(0, len(rows), step):
             block = rows[start : start + step]
             yield from zip(block, threads.map(look, block), strict=True)
 
-    def _pixels(self, row: int, found: Outcome) -> bytes:
+    def _pixels(self, row: int, found: Decoded) -> bytes:
         """Zeros where there are none, or none yet."""
         self.num_done += not isinstance(found, Range)
         if monotonic() - self.told > TOLD_EVERY_S and self.num_done < self.recipe.count:
@@ -192,13 +192,13 @@ class Decoder:
             return found.tobytes()
         return bytes(math.prod(self.shape))
 
-    def _first_look(self, row: int) -> Outcome:
+    def _first_look(self, row: int) -> Decoded:
         return self._read(row, note=self.traits.append)
 
-    def _second_look(self, row: int) -> Outcome:
+    def _second_look(self, row: int) -> Decoded:
         return self._read(row, ranges=self.ranges, note=self.traits.append)
 
-    def _read(self, row: int, **keys: Any) -> Outcome:
+    def _read(self, row: int, **keys: Any) -> Decoded:
         """Its pixels, their range, or why it cannot be read."""
         size, channels = self.shape[:2], self.shape[2]
         try:

@@ -17,13 +17,6 @@ DOWNLOAD_TIMEOUT_S = 10.0
 """Silence after which a server counts as unreachable; urllib would wait for ever."""
 
 
-def missing(config: DataConfig) -> str | None:
-    """Why the files can be neither found nor downloaded, or None; looks at names only and takes no time."""
-    if isinstance(config.files, ArrayFunction) or find(config) or _can_download(config):
-        return None
-    return _explain(config, [*_searched(config), _no_download(config)])
-
-
 def fetch(config: DataConfig) -> Path | None:
     """The folder of the files, after downloading them if need be; None for a set that a function gives.
 

@@ -31,6 +31,9 @@ class Arrays(NamedTuple):
     train_labels: NDArray[np.integer]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.integer]
+    train_targets: Mapping[str, NDArray[Any]] = {}
+    """What `DatasetFacts.targets` names, [n, ...] each."""
+    test_targets: Mapping[str, NDArray[Any]] = {}
 
 
 def read_idx(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
@@ -93,9 +96,9 @@ def read_stl10(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) ->
     )
 
 
-Reader = Callable[..., Arrays]
+ArrayReader = Callable[..., Arrays]
 
-READERS: dict[str, Reader] = {"idx": read_idx, "cifar": read_cifar, "svhn": read_svhn, "stl10": read_stl10}
+READERS: dict[str, ArrayReader] = {"idx": read_idx, "cifar": read_cifar, "svhn": read_svhn, "stl10": read_stl10}
 """Called with a folder, `digests=` and `max_bytes=`: what none of the files, unpacked, may exceed."""
 
 

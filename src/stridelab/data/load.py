@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,19 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .cache import Cache, Progress, cached_facts
+from .canvas import read_canvas
 from .catalog.facts import ArrayFunction, ImageFiles
 from .contents import contents_of
 from .decode import decode, unreadable_files
 from .files import fetch
-from .formats import READERS, Arrays, array_limit, check_arrays
+from .formats import READERS, ArrayReader, Arrays, array_limit, check_arrays
 from .image_index import ImageIndex, few
 from .settings import DataConfig
 from .splits import Data, Split, describe, stratified_order
 from .storage import OnDisk, in_memory
+from .textures import read_textures
 
 TEST_SEED = 0
 """A test split that is held out is the same whatever data.split_seed is."""
 Rows = NDArray[np.int64]
+COMPOSERS: dict[str, ArrayReader] = {"canvas": read_canvas, "textures": read_textures}
+"""Readers that make images out of those in the files; see `formats.READERS`."""
 
 
 def load(config: DataConfig, *, checked: bool = False, progress: Progress = lambda event: None) -> Data:
@@ -54,25 +60,35 @@ def load_arrays(config: DataConfig) -> Data:
     return describe(
         config.name,
         contents.facts,
-        part(storage, labels, np.sort(train)),
-        part(storage, labels, np.sort(val)),
-        Split(in_memory(arrays.test_images), torch.from_numpy(test_labels)),
+        part(storage, labels, np.sort(train), arrays.train_targets),
+        part(storage, labels, np.sort(val), arrays.train_targets),
+        Split(in_memory(arrays.test_images), torch.from_numpy(test_labels), targets=tensors(arrays.test_targets)),
     )
 
 
-def part(storage: Tensor | OnDisk, labels: Rows, rows: Rows) -> Split:
-    return Split(storage, torch.from_numpy(labels[rows]), torch.from_numpy(rows))
+def part(
+    storage: Tensor | OnDisk, labels: Rows, rows: Rows, targets: Mapping[str, NDArray[Any]] = MappingProxyType({})
+) -> Split:
+    of_rows = tensors({name: values[rows] for name, values in targets.items()})
+    return Split(storage, torch.from_numpy(labels[rows]), torch.from_numpy(rows), of_rows)
+
+
+def tensors(targets: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in targets.items()}
 
 
 def read_arrays(config: DataConfig) -> Arrays:
     files = config.files
     assert not isinstance(files, ImageFiles)
     if isinstance(files, ArrayFunction):
-        arrays: list[Any] = [np.ascontiguousarray(array) for array in files.read()]
-        return Arrays(*arrays)
+        pixels_and_labels = files.read()
+        arrays: list[Any] = [np.ascontiguousarray(array) for array in pixels_and_labels[:4]]
+        return Arrays(*arrays, *pixels_and_labels[4:])
     folder = fetch(config)
     assert folder is not None
-    return READERS[files.reader](folder, digests=files.digests, max_bytes=array_limit(contents_of(config).facts))
+    return (READERS | COMPOSERS)[files.reader](
+        folder, digests=files.digests, max_bytes=array_limit(contents_of(config).facts)
+    )
 
 
 def load_images(config: DataConfig, *, checked: bool, progress: Progress) -> Data:

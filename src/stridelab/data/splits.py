@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ class Split:
     """int64 [n]."""
     rows: Tensor | None = None
     """int64 [n]: where in the storage each image is; None: all of it, in its order."""
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    """What else is known of each image, by name: `DatasetFacts.targets`; each [n, ...]."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -154,7 +156,7 @@ def _histograms(images: Tensor) -> Tensor:
 
 
 def digest_of(*splits: Split) -> str:
-    """SHA-256 over the shapes, pixels (in the order n, h, w, c) and labels of all splits."""
+    """SHA-256 over the shapes, pixels (in the order n, h, w, c), labels and other targets of all splits."""
     digest = hashlib.sha256()
     for split in splits:
         channels, height, width = split.image_shape
@@ -162,4 +164,7 @@ def digest_of(*splits: Split) -> str:
         for part in split.parts():
             digest.update(part.permute(0, 2, 3, 1).contiguous().numpy().data)
         digest.update(split.labels.numpy().data)
+        for name, values in sorted(split.targets.items()):
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.contiguous().numpy().data)
     return digest.hexdigest()

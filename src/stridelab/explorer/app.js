@@ -140,15 +140,17 @@
 
   const inputOf = () => {
     if (!hasImages) return null;
-    const { channels, size, mean, std } = data.image;
-    const pixels = network.map(channels, size, state.image === "drawn" ? drawn : pixelsOf(state.image));
-    const area = size[0] * size[1];
-    const values = pixels.values.map((value, index) => {
-      const channel = Math.floor(index / area);
-      return (value - mean[channel]) / std[channel];
-    });
-    return { pixels, image: network.map(channels, size, values) };
+    const { channels, size } = data.image;
+    const values = state.image === "drawn" ? drawn : pixelsOf(state.image);
+    return { pixels: network.map(channels, size, values), image: normalised(values) };
   };
+
+  function normalised(pixels) {
+    const { channels, size, mean, std } = data.image;
+    const area = size[0] * size[1];
+    const channel = (index) => Math.floor(index / area);
+    return network.map(channels, size, pixels.map((value, index) => (value - mean[channel(index)]) / std[channel(index)]));
+  }
 
   const pixelsOf = (index) => Float32Array.from(network.bytesOf(data.image.images[index].pixels), (value) => value / 255);
 
@@ -163,12 +165,13 @@
       if (!(error instanceof Refusal)) throw error;
       return { plan, refusal: error.message, layers: null };
     }
-    const same = identities.indexOf(plans.identity(layers));
+    const identity = plans.identity(layers);
+    const same = identities.indexOf(identity);
     const trained = same >= 0 && data.networks[same].weights ? same : null;
     const source = trained ?? side.network;
-    const made = { plan, layers, trained, source, known: same, refusal: null, maps: null, missing: null };
+    const made = { plan, layers, trained, source, known: same, identity, refusal: null, maps: null, missing: null };
     if (input) made.shown = { ...input };
-    if (!input || !data.networks[source].weights) return made;
+    if (!input || !data.networks[source].weights) return withRecorded(made);
     try {
       made.maps = network.forward(layers, weightsOf(source), input.image);
       made.shown = { ...made.maps, ...input };
@@ -179,18 +182,38 @@
     return made;
   }
 
+  // A network too large for the page shows the maps that its run recorded, of the images that it recorded.
+  function withRecorded(made) {
+    const recorded = made.known >= 0 && data.networks[made.known].recorded;
+    if (!recorded || state.image === "drawn" || !made.shown) return made;
+    for (const [name, part] of Object.entries(recorded)) {
+      const { shape, values } = recordedTensor(part);
+      const [count, channels, height, width] = shape;
+      if (state.image >= count) continue;
+      const area = channels * height * width;
+      made.shown[name] = network.map(channels, [height, width], values.subarray(state.image * area, (state.image + 1) * area));
+    }
+    return made;
+  }
+
+  function recordedTensor(part) {
+    if (!decoded.has(part)) decoded.set(part, network.tensor(part));
+    return decoded.get(part);
+  }
+
   function verdict(made, side) {
     const base = data.networks[side.network];
     if (made.refusal) return h("p", { class: "refusal", role: "alert" }, `Not possible: ${made.refusal}.`);
     const one = made.known >= 0 ? data.networks[made.known] : null;
     if (state.stage === "initial") return h("p", { class: "score" }, h("strong", {}, "Before training."), " Its filters are the random ones that all variants of this seed began with.");
+    const recorded = one && !one.weights && one.recorded ? " Its weights are too large for this page: the maps are those that its run recorded, before the norm, of its first images." : "";
     if (one?.score) {
       const { label, text } = one.score;
-      return h("p", { class: "score" }, h("strong", {}, text), ` ${label}; trained as ${one.name}.`);
+      return h("p", { class: "score" }, h("strong", {}, text), ` ${label}; trained as ${one.name}.${recorded}`);
     }
     if (!data.networks.some((any) => any.weights || any.score)) return null;
-    if (one) return h("p", { class: "score" }, `Trained as ${one.name}.`);
-    const words = base.command.length ? plans.command(made.plan, base) : null;
+    if (one) return h("p", { class: "score" }, `Trained as ${one.name}.${recorded}`);
+    const words = base.command.length ? plans.command(plans.chosen(base.plan, side.edits), base) : null;
     const how = made.missing
       ? `Its maps cannot be shown: ${made.missing}.`
       : made.maps
@@ -236,7 +259,7 @@
     return h("dl", { class: "figures" }, entries.map(([name, value, unit]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, " ", h("small", {}, unit)))));
   }
 
-  const KEYS = { stride: "stride", padding: "padding", padding_mode: "mode", kernel_size: "kernel", dilation: "dilation" };
+  const KEYS = { stride: "stride", padding: "padding", padding_mode: "mode", kernel_size: "kernel", dilation: "dilation", downsample: "down-sampling" };
 
   function controls(index, made) {
     const side = state.sides[index];
@@ -268,7 +291,7 @@
 
   function choice(index, plan, layer, key) {
     const side = state.sides[index];
-    if (key === "padding_mode" && layer.kind !== "conv") return "";
+    if (["padding_mode", "downsample"].includes(key) && layer.kind !== "conv") return "";
     const given = String(plans.shown(layer, key));
     const now = String(side.edits[layer.name]?.[key] ?? given);
     const words = [...new Set([given, ...plans.CHOICES[key].map(String)])];
@@ -591,6 +614,47 @@
     return h("figure", { class: "filled" }, canvas, h("figcaption", {}, "the output so far"));
   }
 
+  // ---- which test images A and B disagree on -------------------------------------------------------------------------
+
+  const answers = new Map(); // what a network says of each image, by what it computes with
+  let pending = null;
+
+  const top = (made, maps) => {
+    const { values } = maps[made.layers.at(-1).name];
+    return values.indexOf(Math.max(...values));
+  };
+
+  const answersOf = ({ made }) => {
+    if (!made?.maps) return null;
+    const key = `${state.stage} ${made.source} ${made.identity}`;
+    if (!answers.has(key)) answers.set(key, data.image.images.map(() => null));
+    return answers.get(key);
+  };
+
+  // One image at a time, so that the page answers meanwhile.
+  function answerNext() {
+    pending = null;
+    const open = state.compare ? views.flatMap((view) => (answersOf(view) ?? []).map((label, index) => [view, label, index])).find(([, label]) => label === null) : null;
+    if (!open) return markDisagreements();
+    const [view, , index] = open;
+    answersOf(view)[index] = top(view.made, network.forward(view.made.layers, weightsOf(view.made.source), normalised(pixelsOf(index))));
+    pending = setTimeout(answerNext);
+  }
+
+  function markDisagreements() {
+    const [a, b] = views.map(answersOf);
+    const tiles = [...document.querySelectorAll("#images .tile")];
+    tiles.forEach((tile, index) => {
+      const differs = state.compare && a && b && a[index] !== b[index];
+      tile.classList.toggle("differs", Boolean(differs));
+      if (differs) tile.title = `${tile.ariaLabel}; A says ${className(a[index])}, B says ${className(b[index])}`;
+    });
+    const count = tiles.filter((tile) => tile.classList.contains("differs")).length;
+    $("differing").textContent = state.compare && a && b ? `A and B disagree on ${count} of these ${tiles.length} images${count ? " (underlined)" : ""}.` : "";
+  }
+
+  const className = (label) => data.image.classes?.[label] ?? String(label);
+
   // ---- images -------------------------------------------------------------------------------------------------------
 
   function imageView() {
@@ -608,7 +672,7 @@
     const pad = $("pad") ?? drawingPad();
     host.replaceChildren(
       h("h2", {}, "Image"),
-      h("div", { class: "own" }, h("div", { class: "tiles" }, tiles), pad, h("div", {}, h("p", { class: "note" }, "Draw in the square, or drop a picture anywhere on the page."), h("div", { class: "buttons" }, h("button", { type: "button", onclick: clearPad }, "Clear"), file)))
+      h("div", { class: "own" }, h("div", { class: "tiles" }, tiles), pad, h("div", {}, h("p", { id: "differing", class: "note" }), h("p", { class: "note" }, "Draw in the square, or drop a picture anywhere on the page."), h("div", { class: "buttons" }, h("button", { type: "button", onclick: clearPad }, "Clear"), file)))
     );
   }
 
@@ -747,18 +811,17 @@
     mark();
     mapsView();
     filterView();
+    if (hasImages && data.image.classes) {
+      clearTimeout(pending);
+      pending = setTimeout(answerNext, 50);
+    }
   }
 
   function disagreement() {
     if (!state.compare || !data.image?.classes) return "";
-    const tops = views.map(({ made }) => {
-      if (!made?.maps) return null;
-      const { values } = made.maps[made.layers.at(-1).name];
-      return values.indexOf(Math.max(...values));
-    });
+    const tops = views.map(({ made }) => (made?.maps ? top(made, made.maps) : null));
     if (tops.includes(null)) return "";
-    const name = (label) => data.image.classes[label];
-    return tops[0] === tops[1] ? `A and B agree: ${name(tops[0])}.` : `A and B disagree: ${name(tops[0])} against ${name(tops[1])}.`;
+    return tops[0] === tops[1] ? `A and B agree: ${className(tops[0])}.` : `A and B disagree: ${className(tops[0])} against ${className(tops[1])}.`;
   }
 
   function start() {

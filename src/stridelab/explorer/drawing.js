@@ -180,7 +180,7 @@ const drawing = (() => {
           : `the image, ${size(map.size)} pixels`,
       });
       here.append(element("rect", { ...whole, fill: colours.map }));
-      const value = values?.[map.source];
+      const value = values?.[map.source] ?? values?.[map.name];
       if (value) {
         const isImage = map.name === "image";
         const [low, high] = isImage ? [0, 1] : bounds(value, channel);

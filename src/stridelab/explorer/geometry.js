@@ -266,6 +266,22 @@ const geometry = (() => {
     return { channels: map.channels, axes, saves: ["input"], image_bytes };
   }
 
+  // One fixed filter for each channel: no parameters, but multiplications all the same.
+  function blurPool(layer, [map]) {
+    const axes = windows(layer, map);
+    const macs = map.channels * axes[0].kernel * axes[1].kernel * axes[0].count * axes[1].count;
+    return { channels: map.channels, axes, macs, saves: ["input"] };
+  }
+
+  function spaceToDepth(layer, [map]) {
+    const [height, width] = layer.stride;
+    if (map.size[0] % height || map.size[1] % width) {
+      throw new Refusal(`its sides must be multiples of ${height} and ${width} to be cut into blocks of ${height}x${width}`);
+    }
+    const axes = both((side) => poolAxis(map.size[side], { kernel: layer.stride[side], stride: layer.stride[side] }));
+    return { channels: map.channels * height * width, axes };
+  }
+
   function adaptivePool(layer, [map], indices) {
     if (layer.output_size[0] === 1 && layer.output_size[1] === 1) return { channels: map.channels, axes: everything(map), whole: true };
     const axes = both((side) => {
@@ -314,6 +330,7 @@ const geometry = (() => {
     adaptive_max_pool: (layer, maps) => adaptivePool(layer, maps, true),
     add: (layer, maps) => same(agree(maps)),
     avg_pool: (layer, [map]) => ({ channels: map.channels, axes: windows(layer, map, poolAxis), saves: ["input"] }),
+    blur_pool: blurPool,
     concat: (layer, maps) => {
       if (new Set(maps.map((map) => map.size.join("x"))).size > 1) {
         throw new Refusal(`a concat needs maps of one size, not ${maps.map((map) => map.size.join("x")).join(" and ")}`);
@@ -364,6 +381,7 @@ const geometry = (() => {
       }),
       saves: null,
     }),
+    space_to_depth: spaceToDepth,
     unused: (layer, [map]) => ({ channels: 0, axes: both((side) => irregularAxis(map.size[side], 0)), whole: true, params: null }),
   };
 
@@ -386,6 +404,7 @@ const geometry = (() => {
     uncounted: "",
     activation_bytes: null,
     batch_bytes: null,
+    remedy: "",
   };
 
   function padsExplicitly([[top, bottom], [left, right]], mode) {
@@ -489,7 +508,8 @@ const geometry = (() => {
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         const sizes = layer.inputs.map((name) => maps.get(name).size.join("x")).join(" and ");
-        throw new Refusal(`layer '${layer.name}' (${layer.kind}) on a map of ${sizes}: ${error.message}`);
+        const remedy = layer.remedy ? `; ${layer.remedy}` : "";
+        throw new Refusal(`layer '${layer.name}' (${layer.kind}) on a map of ${sizes}: ${error.message}${remedy}`);
       }
     });
   }

@@ -80,6 +80,39 @@ const network = (() => {
     return output;
   }
 
+  // Rows of Pascal's triangle, with sum 1.
+  function binomial(size) {
+    let row = [1];
+    while (row.length < size) row = [1, ...row.slice(1).map((value, at) => value + row[at]), 1];
+    return row.map((value) => value / 2 ** (size - 1));
+  }
+
+  function blurPool(layer, maps) {
+    const [rows, columns] = layer.kernel_size.map(binomial);
+    const filter = rows.flatMap((row) => columns.map((column) => row * column));
+    const channels = maps[0].channels;
+    const values = Float32Array.from({ length: channels * filter.length }, (_, at) => filter[at % filter.length]);
+    return conv({ ...layer, groups: channels }, maps, { weight: { values } });
+  }
+
+  // Channel by channel, the pixels of each block in reading order, as PyTorch's PixelUnshuffle.
+  function spaceToDepth(layer, [input]) {
+    const [[down, right], [height, width]] = [layer.stride, layer.output_size];
+    const output = map(layer.out_channels, layer.output_size);
+    let to = 0;
+    for (let channel = 0; channel < input.channels; channel++) {
+      for (let y = 0; y < down; y++) {
+        for (let x = 0; x < right; x++) {
+          for (let row = 0; row < height; row++) {
+            const from = (channel * input.size[0] + row * down + y) * input.size[1] + x;
+            for (let column = 0; column < width; column++) output.values[to++] = input.values[from + column * right];
+          }
+        }
+      }
+    }
+    return output;
+  }
+
   function pool(layer, [input], combine, finish, fill) {
     const [height, width] = layer.output_size;
     const [rows, columns] = layer.axes;
@@ -214,6 +247,7 @@ const network = (() => {
     adaptive_max_pool: (layer, maps) => adaptive(layer, maps, (values) => Math.max(...values)),
     add: (layer, maps) => joined(maps, (a, b) => a + b),
     avg_pool: (layer, maps) => pool(layer, maps, (a, b) => a + b, divided, 0),
+    blur_pool: blurPool,
     concat: (layer, maps) => concat(maps),
     conv,
     dropout: (layer, [input]) => input,
@@ -225,6 +259,7 @@ const network = (() => {
     max_pool: (layer, maps) => pool(layer, maps, Math.max, (value) => value, -Infinity),
     multiply: (layer, maps, weights) => joined(weights ? [...maps, map(weights.weight.values.length, [1, 1], weights.weight.values)] : maps, (a, b) => a * b),
     norm,
+    space_to_depth: spaceToDepth,
     pad: (layer, [input]) => padded(input, layer.pad, layer.padding_mode),
   };
 
@@ -261,5 +296,5 @@ const network = (() => {
     return powers.map((value) => value / all);
   }
 
-  return { Missing, KINDS, forward, decoded, softmax, map, bytesOf };
+  return { Missing, KINDS, forward, tensor, decoded, softmax, map, bytesOf };
 })();

@@ -31,6 +31,8 @@ class PageNetwork:
     name: str
     plan: LayerPlan
     weights: Weights | None = None
+    recorded: Mapping[str, Any] | None = None
+    """Without weights: layer -> {"shape": [images, channels, height, width], "f16": base64} of the first images."""
     score: str | None = None
     """How good it was found to be: `84.2 % ± 0.9`."""
     score_label: str = ""
@@ -115,6 +117,7 @@ def network_data(network: PageNetwork) -> dict[str, Any]:
         "name": printable(network.name),
         "plan": plan_data(network.plan),
         "weights": network.weights,
+        "recorded": network.recorded,
         "score": score,
         "command": [printable(word) for word in network.command],
         "settings": dict(network.settings),

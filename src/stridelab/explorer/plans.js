@@ -3,12 +3,15 @@ const plans = (() => {
   "use strict";
 
   const WINDOWED = ["conv", "max_pool", "avg_pool"];
+  const POOLS = ["max_pool", "avg_pool", "blur_pool"];
+  const BLUR_SIZE = 3;
   const CHOICES = {
     stride: [1, 2, 3, 4],
     padding: ["half", "same", "same_lower", "valid", 1, 2, 3],
     padding_mode: Object.keys(geometry.PADDING_MODES),
     kernel_size: [1, 2, 3, 4, 5, 7],
     dilation: [1, 2, 3, 4],
+    downsample: ["stride", ...POOLS, "space_to_depth"],
   };
   const PAIRS = ["stride", "padding", "kernel_size", "dilation"];
 
@@ -16,7 +19,7 @@ const plans = (() => {
 
   // What a person chooses: one value where both axes have the same, else e.g. "1x2".
   function shown(layer, key) {
-    const plain = { stride: [1, 1], padding: [0, 0], kernel_size: [1, 1], dilation: [1, 1], padding_mode: "zeros" };
+    const plain = { stride: [1, 1], padding: [0, 0], kernel_size: [1, 1], dilation: [1, 1], padding_mode: "zeros", downsample: "stride" };
     const value = layer[key] ?? plain[key];
     if (!PAIRS.includes(key)) return value;
     const words = value.map((one) => (Array.isArray(one) ? one.join(",") : String(one)));
@@ -31,11 +34,38 @@ const plans = (() => {
 
   const isChoice = (key, word) => key in CHOICES && CHOICES[key].map(String).includes(String(word));
 
-  // edits: {layer name: {key: word}}
-  function edited(plan, edits) {
+  // edits: {layer name: {key: word}}. Each layer keeps what a person chose; `edited` makes layers of it.
+  function chosen(plan, edits) {
     const layers = plan.layers.map((layer) => {
       const words = Object.entries(edits[layer.name] ?? {});
       return words.length ? { ...layer, ...Object.fromEntries(words.map(([key, word]) => [key, parsed(key, word)])) } : layer;
+    });
+    return { ...plan, layers };
+  }
+
+  const edited = (plan, edits) => chosen(plan, edits).layers.filter((layer) => layer.downsample).reduce(downSampled, chosen(plan, edits));
+
+  // The convolution at stride 1 and, behind its non-linearity or ahead of it, a layer that takes the steps instead.
+  function downSampled(plan, conv) {
+    const factor = conv.stride ?? [1, 1];
+    if (conv.downsample === "stride" || factor.every((step) => step === 1)) return plan;
+    const isAhead = conv.downsample === "space_to_depth";
+    const number = /^conv(\d+)$/.exec(conv.name);
+    const name = number ? `down${number[1]}` : `${conv.name}.down`;
+    const end = isAhead ? conv.name : blockEnd(plan.layers, conv.name);
+    const smaller = { name, kind: conv.downsample, stride: factor, kernel_size: factor, inputs: isAhead ? conv.inputs : [end] };
+    if (conv.downsample === "blur_pool") {
+      smaller.kernel_size = factor.map((step) => (step > 1 ? BLUR_SIZE : 1));
+      smaller.padding = smaller.kernel_size.map((size) => [Math.floor((size - 1) / 2), Math.floor(size / 2)]);
+      smaller.padding_mode = (conv.padding_mode ?? "zeros") === "zeros" ? "reflect" : conv.padding_mode;
+    } else if (!isAhead) smaller.ceil_mode = true;
+    const behind = isAhead ? conv.inputs : [end];
+    const layers = plan.layers.flatMap((layer) => {
+      let made = layer;
+      if (layer.name === conv.name) made = { ...layer, stride: [1, 1], inputs: isAhead ? [name] : layer.inputs };
+      else if (!isAhead && layer.inputs.includes(end)) made = { ...layer, inputs: layer.inputs.map((one) => (one === end ? name : one)) };
+      if (isAhead && layer.name === conv.name) return [smaller, made];
+      return !isAhead && layer.name === end ? [made, smaller] : [made];
     });
     return { ...plan, layers };
   }
@@ -85,5 +115,5 @@ const plans = (() => {
     return [...base.command.filter((word) => !isChanged(word)), ...changed.map(([, word]) => word)].join(" ");
   }
 
-  return { CHOICES, editable, shown, isChoice, edited, identity, blockEnd, command };
+  return { CHOICES, editable, shown, isChoice, chosen, edited, identity, blockEnd, command };
 })();

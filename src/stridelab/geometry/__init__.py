@@ -3,7 +3,7 @@
 from stridelab.geometry.axis import AxisGeometry, conv_axis, pool_axis
 from stridelab.geometry.compose import compose, measure
 from stridelab.geometry.kinds import KINDS
-from stridelab.geometry.layer_geometry import LayerGeometry, parse_layers
+from stridelab.geometry.layer_geometry import LayerGeometry, parse_layers, spell_fraction
 from stridelab.geometry.layer_plan import IMAGE, AxisPadding, Layer, LayerPlan, Pair, layer, parse_pair, parse_plan
 from stridelab.geometry.memory import OPTIMIZERS, LayerMemory, TrainingMemory, training_memory
 from stridelab.geometry.padding import PADDING_MODES, PADDINGS, parse_padding
@@ -37,6 +37,7 @@ __all__ = [
     "parse_pair",
     "parse_plan",
     "pool_axis",
+    "spell_fraction",
     "totals",
     "training_memory",
 ]

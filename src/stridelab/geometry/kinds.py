@@ -18,7 +18,7 @@ from stridelab.geometry.axis import (
 from stridelab.geometry.effect import INPUT, OUTPUT, Axes, Effect, Grid
 from stridelab.geometry.layer_plan import Layer
 from stridelab.geometry.padding import PADDING_MODES, Pair
-from stridelab.geometry.saved_tensors import INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
+from stridelab.geometry.saved_tensors import FLOAT_BYTES, INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
 
 
 def conv(layer: Layer, maps: Sequence[Grid]) -> Effect:
@@ -203,6 +203,27 @@ def linear(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(channels, _unchanged(grid), params=params, macs=weights, saves=(INPUT,))
 
 
+def readout(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """A 1x1 convolution that reads each unit of the last map: a classifier of its own at every place."""
+    return replace(conv(layer, maps), widens=False)
+
+
+def soft_argmax(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Of a map of scores and one of presence: row, column, presence and spread (models/build.py). `kernel_size`,
+    `stride` and `padding` are receptive field, effective stride and padding of the map: where its units lie."""
+    grid = _only(maps)
+    return Effect(4, _everything(grid), whole=True, saves=(INPUT,), image_bytes=FLOAT_BYTES * (grid.elements // 2 + 2))
+
+
+def resample(layer: Layer, maps: Sequence[Grid]) -> Effect:
+    """Bilinear, onto the `output_size` pixels of the image, by where the units lie (as in `soft_argmax`): one product
+    with a matrix along each axis, the width first."""
+    grid = _only(maps)
+    (rows, columns), (height, width) = grid.size, _asked(layer)
+    axes = irregular_axis(rows, height), irregular_axis(columns, width)
+    return Effect(grid.channels, axes, whole=True, macs=grid.channels * rows * width * (columns + height))
+
+
 def opaque(layer: Layer, maps: Sequence[Grid]) -> Effect:
     """Something that cannot be followed: the size of its map is taken on trust, nothing else is claimed."""
     if layer.output_size is None or layer.out_channels is None:
@@ -234,7 +255,10 @@ KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
     "opaque": opaque,
     "pad": pad,
     "pointwise": pointwise,
+    "readout": readout,
+    "resample": resample,
     "slice": cut,
+    "soft_argmax": soft_argmax,
     "space_to_depth": space_to_depth,
     "unused": unused,
 }

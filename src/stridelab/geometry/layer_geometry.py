@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from math import floor
 from typing import Any
 
-from stridelab.geometry.axis import AxisGeometry, Step, taps
+from stridelab.geometry.axis import AxisGeometry, Step, taps, whole
 from stridelab.geometry.effect import Axes
 from stridelab.geometry.layer_plan import tuples
 from stridelab.geometry.padding import AxisPadding, Pair
@@ -79,7 +80,8 @@ class LayerGeometry:
     path.
     """
     whole: bool
-    """One unit that reads a whole map: a global pool, a flatten and what follows."""
+    """Behind the last map: one unit that reads a whole map (a global pool, a flatten and what follows), or what a
+    network makes of its last map for every pixel."""
 
     params: int | None
     macs: int | None
@@ -133,8 +135,22 @@ def _span(spans: Sequence[Pair], step: Step, unit: int) -> Pair:
 
 
 def parse_layers(entries: Iterable[Mapping[str, Any]]) -> tuple[LayerGeometry, ...]:
-    """Measured layers from the JSON that `dataclasses.asdict` made of them; TypeError for other fields."""
-    return tuple(LayerGeometry(**{name: tuples(value) for name, value in entry.items()}) for entry in entries)
+    """Measured layers from the JSON that `dataclasses.asdict` and `spell_fraction` made of them; TypeError for other
+    fields."""
+    return tuple(LayerGeometry(**{name: _parse(name, value) for name, value in entry.items()}) for entry in entries)
+
+
+def _parse(name: str, value: Any) -> Any:
+    if value is not None and name in ("stride", "effective_stride"):
+        return tuple(whole(Fraction(step)) for step in value)
+    return tuples(value)
+
+
+def spell_fraction(value: object) -> str:
+    """json's `default`, for the strides of enlarged maps: exactly, as `1/2`."""
+    if isinstance(value, Fraction):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} is no JSON")
 
 
 CACHED_SIZE = 2048

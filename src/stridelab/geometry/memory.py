@@ -69,9 +69,10 @@ class TrainingMemory:
 
 
 def training_memory(
-    layers: Sequence[LayerGeometry], *, batch_size: int, optimizer: str = "sgd_momentum"
+    layers: Sequence[LayerGeometry], *, batch_size: int, optimizer: str = "sgd_momentum", averaged: bool = False
 ) -> TrainingMemory:
-    """Predicted training memory of measured layers, each part by layer and in total.
+    """Predicted training memory of measured layers, each part by layer and in total; `averaged`: with a moving average
+    of the weights, which counts as state of the optimizer.
 
     What counts as a saved activation, and which layer it is counted for, is told in
     `stridelab.geometry.saved_tensors`.
@@ -80,7 +81,7 @@ def training_memory(
         raise ValueError(f"optimizer={optimizer!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} is not allowed; it must be an integer of 1 or more")
-    copies = OPTIMIZERS[optimizer]
+    copies = OPTIMIZERS[optimizer] + averaged
     return TrainingMemory(batch_size, tuple(_layer_memory(layer, batch_size, copies) for layer in layers))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stridelab.geometry import PADDING_MODES, Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
 
 from .families import FAMILIES
+from .head_modules import build_readout, build_resample, build_soft_argmax
 from .module_plan import ModulePlan, made
 from .schedule import overwritable, schedule
 from .weights import fitting_weights
@@ -309,5 +310,8 @@ BUILDERS: dict[str, Callable[[Layer, LayerGeometry], nn.Module]] = {
     "linear": build_linear,
     "dropout": lambda layer, geometry: nn.Dropout(),
     "identity": lambda layer, geometry: nn.Identity(),
+    "readout": build_readout,
+    "resample": build_resample,
+    "soft_argmax": build_soft_argmax,
 }
 """Every kind of layer that can be trained: add one function and one line."""

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from .build import Scale
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -42,7 +44,17 @@ def layer_norm(module: Any) -> Arrays:
     return {"weight": float32(module.weight), "bias": float32(module.bias), "eps": np.array(module.eps)}
 
 
-CONVERTERS = {nn.Conv2d: weighted, nn.Linear: weighted, nn.BatchNorm2d: scaled, nn.LayerNorm: layer_norm}
+def multiplied(module: Any) -> Arrays:
+    return {"weight": float32(module.weight)}
+
+
+CONVERTERS = {
+    Scale: multiplied,
+    nn.Conv2d: weighted,
+    nn.Linear: weighted,
+    nn.BatchNorm2d: scaled,
+    nn.LayerNorm: layer_norm,
+}
 
 
 def float16(tensor: torch.Tensor) -> NDArray[Any]:

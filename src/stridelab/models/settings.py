@@ -26,6 +26,8 @@ class ModelConfig:
 
 GEOMETRY = {"geometry": True}
 """Metadata of a field that says where and how maps are padded and made smaller: what a sweep is about."""
+PAIR = {"pair": True}
+"""Metadata of a field that is one (height, width), whatever the number of layers."""
 
 
 def each_layer(one: str = "", *, uniform: bool = False, geometry: bool = False) -> dict[str, Any]:
@@ -175,6 +177,8 @@ def spell_entry(entry: object) -> str:
 def spell_field(config: ModelConfig, name: str) -> str:
     """A field of `config` as a person would type it; empty where its family has no such field."""
     value = getattr(config, name, "")
+    if metadata(config, name).get("pair"):
+        return spell_entry(value)
     if isinstance(value, tuple) and metadata(config, name).get("uniform") and len(set(value)) == 1:
         return spell_entry(value[0])
     return spell(value)

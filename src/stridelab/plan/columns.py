@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from stridelab.geometry import LayerGeometry, LayerMemory
-from stridelab.geometry.text import field, pads, policy
 from stridelab.geometry.totals import windowed
-from stridelab.text import at_least, human, human_bytes, maps, side
+from stridelab.text import at_least, field, human, human_bytes, maps, pads, policy, side
 
 from .variant_row import Figures
 
@@ -88,11 +87,12 @@ def field_words(figures: Figures) -> list[str]:
 
 
 def memory_words(figures: Figures) -> str:
-    memory = figures.memory
+    memory, trainer = figures.memory, figures.config.trainer
+    state = "momentum" if trainer.optimizer == "sgd" and not trainer.ema else "optimizer state"
     parts = {
         "parameters": memory.parameters,
         "gradients": memory.gradients,
-        "momentum": memory.optimizer_state,
+        state: memory.optimizer_state,
         "activations": memory.activations,
     }
     return " + ".join(f"{name} {human_bytes(count)}" for name, count in parts.items() if count != 0)

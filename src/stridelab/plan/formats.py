@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TextIO
 from .columns import sums
 from .json_csv import write_csv, write_json
 from .table import write_rows
-from .variant_row import Row
+from .variant_row import VariantRow
 
 if TYPE_CHECKING:
     from stridelab.geometry.drawing import Panel
 
 
-def write_markdown(rows: Iterable[Row], out: TextIO) -> None:
+def write_markdown(rows: Iterable[VariantRow], out: TextIO) -> None:
     from .markdown import write
 
     write(rows, out)
@@ -27,7 +27,7 @@ MOST_IN_PAGE = 200
 """Variants to choose from in one page."""
 
 
-def write_svg(rows: Iterable[Row], out: TextIO) -> None:
+def write_svg(rows: Iterable[VariantRow], out: TextIO) -> None:
     """ValueError for more variants than a person can take in."""
     from stridelab.geometry.drawing import draw
 
@@ -40,7 +40,7 @@ def write_svg(rows: Iterable[Row], out: TextIO) -> None:
     out.write(draw([panel_of(row) for row in shown]))
 
 
-def panel_of(row: Row) -> Panel:
+def panel_of(row: VariantRow) -> Panel:
     from stridelab.geometry.drawing import Panel
 
     if row.figures is None:
@@ -54,7 +54,7 @@ def panel_of(row: Row) -> Panel:
     )
 
 
-def write_html(rows: Iterable[Row], out: TextIO) -> None:
+def write_html(rows: Iterable[VariantRow], out: TextIO) -> None:
     """The explorer's page without weights; ValueError where no variant is possible."""
     from stridelab.explorer.page import PageNetwork, explorer_page
 
@@ -70,7 +70,7 @@ def write_html(rows: Iterable[Row], out: TextIO) -> None:
     out.write(explorer_page(possible, title="Stride explorer", subtitle="Networks before training"))
 
 
-FORMATS: Mapping[str, Callable[[Iterable[Row], TextIO], None]] = {
+FORMATS: Mapping[str, Callable[[Iterable[VariantRow], TextIO], None]] = {
     "table": write_rows,
     "json": write_json,
     "csv": write_csv,

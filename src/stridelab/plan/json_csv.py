@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
+from stridelab.geometry import spell_fraction
 from stridelab.text import maps
 
-from .variant_row import Figures, Row
+from .variant_row import Figures, VariantRow
 
 LAYER_FIELDS = (
     "name",
@@ -46,16 +47,16 @@ LAST_MAP_FIELDS = (
 )
 
 
-def write_json(rows: Iterable[Row], out: TextIO) -> None:
+def write_json(rows: Iterable[VariantRow], out: TextIO) -> None:
     """A list, one variant a line: `{variant, ok, error, layers, totals}`; `totals` as in `totals_of`."""
     start = "["
     for row in rows:
-        out.write(f"{start}\n{json.dumps(as_object(row))}")
+        out.write(f"{start}\n{json.dumps(as_object(row), default=spell_fraction)}")
         start = ","
     out.write("\n]\n" if start == "," else "[]\n")
 
 
-def as_object(row: Row) -> dict[str, Any]:
+def as_object(row: VariantRow) -> dict[str, Any]:
     figures = row.figures
     return {
         "variant": row.name,
@@ -122,7 +123,7 @@ CSV_COLUMNS: Mapping[str, Callable[[Figures], object]] = {
 """After variant, ok and error; an impossible variant leaves them empty."""
 
 
-def write_csv(rows: Iterable[Row], out: TextIO) -> None:
+def write_csv(rows: Iterable[VariantRow], out: TextIO) -> None:
     """One line a variant, always with the same columns."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["variant", "ok", "error", *CSV_COLUMNS])

@@ -10,10 +10,10 @@ from stridelab.text import markdown_text
 
 from .columns import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, field_words, layer_cells, memory_words, variant_cells
 from .table import Seen, keys_of, labels_of, reason
-from .variant_row import Row
+from .variant_row import VariantRow
 
 
-def write(rows: Iterable[Row], out: TextIO) -> None:
+def write(rows: Iterable[VariantRow], out: TextIO) -> None:
     """One line a variant; the layers when there is one variant."""
     stream = iter(rows)
     sample = list(islice(stream, 2))
@@ -25,7 +25,7 @@ def write(rows: Iterable[Row], out: TextIO) -> None:
     out.writelines(f"- **{name}**: {meaning}\n" for name, meaning in seen.sentences().items())
 
 
-def variant_lines(rows: Iterable[Row], keys: list[str]) -> Iterator[str]:
+def variant_lines(rows: Iterable[VariantRow], keys: list[str]) -> Iterator[str]:
     headings = [*keys, *VARIANT_COLUMNS]
     yield from head(headings, left={*keys, *LEFT})
     for row in rows:
@@ -37,7 +37,7 @@ def variant_lines(rows: Iterable[Row], keys: list[str]) -> Iterator[str]:
             yield line([*labels, *blank, f"impossible: {reason(row, keys)}"])
 
 
-def layer_lines(row: Row) -> Iterator[str]:
+def layer_lines(row: VariantRow) -> Iterator[str]:
     yield f"**{markdown_text(row.name)}**\n"
     if row.figures is None:
         yield f"impossible: {markdown_text(row.error or '')}"

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
+from stridelab.tables import Columns, hanging
 from stridelab.text import printable
 
 from .columns import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, field_words, layer_cells, memory_words, variant_cells
-from .text_table import Layout, hanging
 from .variant import notes_of
-from .variant_row import Figures, Row
+from .variant_row import Figures, VariantRow
 from .warnings import WARNINGS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Line = tuple[str, str]
 """Text and style."""
 
 
-def write_rows(rows: Iterable[Row], out: TextIO) -> None:
+def write_rows(rows: Iterable[VariantRow], out: TextIO) -> None:
     """For people at a terminal, or as plain lines of any length."""
     if out.isatty():
         from rich.console import Console
@@ -36,7 +36,7 @@ def write_rows(rows: Iterable[Row], out: TextIO) -> None:
         out.writelines(text + "\n" for text, _ in lines_of(rows, width=None, layers=True))
 
 
-def print_rows(rows: Iterable[Row], console: Console, *, layers: bool = True) -> None:
+def print_rows(rows: Iterable[VariantRow], console: Console, *, layers: bool = True) -> None:
     """`layers`: show a single variant's. Nothing is wrapped where there is no terminal."""
     from rich.text import Text
 
@@ -45,7 +45,7 @@ def print_rows(rows: Iterable[Row], console: Console, *, layers: bool = True) ->
         console.print(Text(text, style), soft_wrap=True)
 
 
-def lines_of(rows: Iterable[Row], *, width: int | None, layers: bool) -> Iterator[Line]:
+def lines_of(rows: Iterable[VariantRow], *, width: int | None, layers: bool) -> Iterator[Line]:
     stream = iter(rows)
     sample = list(islice(stream, SAMPLE))
     seen = Seen()
@@ -66,7 +66,7 @@ class Seen:
         self.notes: dict[str, None] = {}
         self.batch_sizes: set[int] = set()
 
-    def note(self, row: Row) -> Row:
+    def note(self, row: VariantRow) -> VariantRow:
         if row.figures:
             self.warnings.update(row.figures.warnings)
             self.notes |= dict.fromkeys(notes_of(row.figures.config))
@@ -92,48 +92,48 @@ class Seen:
             yield hanging(f"{name.ljust(longest)}  ", meaning, min(width or PAGE, PAGE)), "dim"
 
 
-def variant_lines(rows: Iterable[Row], *, sample: list[Row], width: int | None) -> Iterator[Line]:
+def variant_lines(rows: Iterable[VariantRow], *, sample: list[VariantRow], width: int | None) -> Iterator[Line]:
     keys = keys_of(sample)
     cells = [variant_cells(row.figures, labels_of(row, keys)) for row in sample if row.figures]
     cells += [labels_of(row, keys) + [""] * len(VARIANT_COLUMNS) for row in sample if not row.figures]
-    layout = Layout.of([*keys, *VARIANT_COLUMNS], cells, width=width, left={*keys, *LEFT})
-    yield layout.head(), "bold"
+    columns = Columns.of([*keys, *VARIANT_COLUMNS], cells, width=width, left={*keys, *LEFT})
+    yield columns.head(), "bold"
     for row in rows:
         labels = labels_of(row, keys)
         if row.figures:
-            yield layout.line(variant_cells(row.figures, labels)), ""
+            yield columns.line(variant_cells(row.figures, labels)), ""
         else:
-            yield layout.note(labels, f"impossible: {reason(row, keys)}"), "red"
+            yield columns.note(labels, f"impossible: {reason(row, keys)}"), "red"
 
 
-def keys_of(sample: Sequence[Row]) -> list[str]:
+def keys_of(sample: Sequence[VariantRow]) -> list[str]:
     """What the columns before the figures are called."""
     model = next((row for row in sample if row.figures), sample[0])
     return [key for key, _ in model.labels]
 
 
-def labels_of(row: Row, keys: list[str]) -> list[str]:
+def labels_of(row: VariantRow, keys: list[str]) -> list[str]:
     given = dict(row.labels)
     return [printable(given.get(key, "")) for key in keys]
 
 
-def reason(row: Row, keys: list[str]) -> str:
+def reason(row: VariantRow, keys: list[str]) -> str:
     """With the labels that no column shows."""
     elsewhere = [f"{key}={value}: " for key, value in row.labels if key not in keys]
     return printable("".join([*elsewhere, row.error or ""]))
 
 
-def layer_lines(row: Row, *, width: int | None) -> Iterator[Line]:
+def layer_lines(row: VariantRow, *, width: int | None) -> Iterator[Line]:
     yield printable(row.name), "bold"
     if row.figures is None:
         yield hanging("impossible: ", printable(row.error or ""), width), "red"
         return
     cells = layer_cells(row.figures)
-    layout = Layout.of(list(LAYER_COLUMNS), cells, width=width, left=LEFT)
-    yield layout.head(), "bold"
+    columns = Columns.of(list(LAYER_COLUMNS), cells, width=width, left=LEFT)
+    yield columns.head(), "bold"
     for line in cells[:-1]:
-        yield layout.line(line), ""
-    yield layout.line(cells[-1]), "bold"
+        yield columns.line(line), ""
+    yield columns.line(cells[-1]), "bold"
     yield "", ""
     yield from summary_lines(row.figures, width=width)
 

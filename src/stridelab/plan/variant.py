@@ -11,6 +11,7 @@ from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
 from stridelab.models.module_plan import ModuleConfig, ModulePlan
+from stridelab.training.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,10 @@ def notes_of(config: Config) -> tuple[str, ...]:
 def layer_plan_of(config: Config) -> LayerPlan:
     """The plan of `config`'s network on `config`'s data set, from its published facts alone."""
     facts = contents_of(config.data).facts
-    return layer_plan(
+    plan = layer_plan(
         config.model,
         input_channels=facts.input_channels,
         input_size=facts.input_size,
         num_classes=facts.num_classes,
     )
+    return TASKS[config.task].head(plan, facts.num_classes)

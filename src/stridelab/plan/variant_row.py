@@ -14,9 +14,10 @@ from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, tota
 from stridelab.geometry.axis import Step
 from stridelab.geometry.drawing.maps import MANY_MAPS
 from stridelab.geometry.totals import windowed
+from stridelab.training.optimizers import OPTIMIZERS
 
 from .variant import Variant, layers_of
-from .warnings import Found, warnings_of
+from .warnings import LayerNames, warnings_of
 
 Labels = tuple[tuple[str, str], ...]
 """(("strides", "1-2-2"), ("padding", "same")): a variant's name, taken apart."""
@@ -55,11 +56,14 @@ class Figures:
 
     @cached_property
     def memory(self) -> TrainingMemory:
-        optimizer = "sgd_momentum" if self.config.trainer.momentum > 0 else "sgd"
-        return training_memory(self.layers, batch_size=self.batch_size, optimizer=optimizer)
+        trainer = self.config.trainer
+        optimizer = OPTIMIZERS[trainer.optimizer].memory
+        if optimizer == "sgd_momentum" and not trainer.momentum:
+            optimizer = "sgd"
+        return training_memory(self.layers, batch_size=self.batch_size, optimizer=optimizer, averaged=trainer.ema > 0)
 
     @cached_property
-    def warnings(self) -> dict[str, Found]:
+    def warnings(self) -> dict[str, LayerNames]:
         return warnings_of(self.config, self.layers)
 
     @property
@@ -72,7 +76,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantRow:
     """`figures`, or the `error` that there are none for."""
 
     labels: Labels
@@ -84,24 +88,24 @@ class Row:
         return " ".join(f"{key}={value}" for key, value in self.labels)
 
 
-def rows_of(grid: Grid) -> Iterator[Row]:
+def rows_of(grid: Grid) -> Iterator[VariantRow]:
     """One by one: what is behind is forgotten."""
     for point, job in grid:
         if job.config is None:
-            yield Row(grid.labels(point), None, job.error)
+            yield VariantRow(grid.labels(point), None, job.error)
         else:
             yield row_of(job.config, grid.keys)
 
 
-def row_of(config: Config, keys: Sequence[str]) -> Row:
+def row_of(config: Config, keys: Sequence[str]) -> VariantRow:
     labels = tuple((short(key), spelled(config, key)) for key in named_by(config, keys))
     try:
-        return Row(labels, Figures(config, layers_of(config)))
+        return VariantRow(labels, Figures(config, layers_of(config)))
     except ValueError as error:
-        return Row(labels, None, str(error))
+        return VariantRow(labels, None, str(error))
 
 
-def distinct(variants: Sequence[Variant]) -> list[Row]:
+def distinct(variants: Sequence[Variant]) -> list[VariantRow]:
     """One row a variant, however many seeds it is trained with."""
     once = {variant.name: variant for variant in variants}
     return [row_of(variant.config, variant.keys) for variant in once.values()]

@@ -10,17 +10,17 @@ from stridelab.geometry import LayerGeometry
 
 from .variant import notes_of
 
-Found = tuple[str, ...]
+LayerNames = tuple[str, ...]
 """The layers that a warning is about; none, where it is about the whole network."""
 
 
 @dataclass(frozen=True)
-class Rule:
-    find: Callable[[Config, Sequence[LayerGeometry]], Found | None]
+class PlanWarning:
+    find: Callable[[Config, Sequence[LayerGeometry]], LayerNames | None]
     meaning: str
 
 
-def where(test: Callable[[LayerGeometry], object]) -> Callable[[Config, Sequence[LayerGeometry]], Found | None]:
+def where(test: Callable[[LayerGeometry], object]) -> Callable[[Config, Sequence[LayerGeometry]], LayerNames | None]:
     return lambda config, layers: tuple(layer.name for layer in layers if test(layer)) or None
 
 
@@ -29,61 +29,61 @@ NO_DETERMINISTIC_CUDA = {"reflect": "ReflectionPad2d", "adaptive_avg_pool": "Ada
 CUDA (PyTorch 2.14), and what PyTorch calls them. Named whatever the accelerator: a plan may be trained elsewhere."""
 
 
-def followed(config: Config, layers: Sequence[LayerGeometry]) -> Found | None:
+def followed(config: Config, layers: Sequence[LayerGeometry]) -> LayerNames | None:
     return tuple(note.partition(":")[0].removesuffix(".stride") for note in notes_of(config)) or None
 
 
-def not_32_bit(config: Config, layers: Sequence[LayerGeometry]) -> Found | None:
+def not_32_bit(config: Config, layers: Sequence[LayerGeometry]) -> LayerNames | None:
     return None if config.trainer.precision == "32-true" else ()
 
 
-WARNINGS: Mapping[str, Rule] = {
-    "uneven": Rule(
+WARNINGS: Mapping[str, PlanWarning] = {
+    "uneven": PlanWarning(
         where(lambda layer: any(layer.uneven)),
         "windows reach past the map on one side only, so that the two edges are treated differently; "
         "3x3, stride 2, padding 1 does so on every even size",
     ),
-    "changed": Rule(
+    "changed": PlanWarning(
         followed,
         "beside what was set, so that the branches of a block end on one grid, or the weights of a file fit",
     ),
-    "unread": Rule(
+    "unread": PlanWarning(
         where(lambda layer: any(layer.unread_pixels)),
         "the last rows or columns of a map are read by no window; their information is lost",
     ),
-    "skipped": Rule(
+    "skipped": PlanWarning(
         where(lambda layer: any(layer.skipped_pixels)),
         "the stride exceeds the kernel, so that pixels between two windows are never read",
     ),
-    "holes": Rule(
+    "holes": PlanWarning(
         where(lambda layer: any(layer.hole_pixels)),
         "pixels that windows span but that no tap reads, because of dilation",
     ),
-    "unproductive": Rule(
+    "unproductive": PlanWarning(
         where(lambda layer: layer.unproductive),
         "a layer whose input sees more than the whole image already: it adds no context (Richter et al. 2021)",
     ),
-    "misaligned": Rule(
+    "misaligned": PlanWarning(
         where(lambda layer: layer.misaligned),
         "branches are joined that see the image at different places or steps (Araujo et al. 2019)",
     ),
-    "flatten": Rule(
+    "flatten": PlanWarning(
         where(lambda layer: layer.kind == "flatten" and max(layer.input_size) > 1),
         "the flatten head has parameters for each pixel of the last map: strides then change the size of "
         "the network too, and a comparison cannot tell which of the two made the difference; "
         "model.head=gap keeps it equal",
     ),
-    "reflect": Rule(
+    "reflect": PlanWarning(
         where(lambda layer: layer.padding_mode == "reflect" and any(map(any, layer.pad))),
         "PyTorch's reflect padding has no deterministic backward pass on CUDA; there, unless "
         "trainer.deterministic=false, the map is padded with flipped strips of itself instead, which has one",
     ),
-    "nondeterministic": Rule(
+    "nondeterministic": PlanWarning(
         where(lambda layer: layer.kind == "adaptive_avg_pool" and max(layer.output_size) > 1),  # else it is a mean
         "adaptive pooling has no deterministic backward pass on CUDA: training fails there unless "
         "trainer.deterministic=false; a global mean has one",
     ),
-    "not-32-bit": Rule(
+    "not-32-bit": PlanWarning(
         not_32_bit,
         "memory is predicted for 32-bit numbers, whatever trainer.precision says",
     ),
@@ -91,7 +91,7 @@ WARNINGS: Mapping[str, Rule] = {
 """Its short name -> how it is found, and what it means."""
 
 
-def warnings_of(config: Config, layers: Sequence[LayerGeometry]) -> dict[str, Found]:
+def warnings_of(config: Config, layers: Sequence[LayerGeometry]) -> dict[str, LayerNames]:
     """Short name -> layers, for those that apply."""
     found = {name: rule.find(config, layers) for name, rule in WARNINGS.items()}
     return {name: names for name, names in found.items() if names is not None}

@@ -19,7 +19,7 @@ from stridelab.training.runtime import autocast, device_of, dtype_of, layout_of,
 from stridelab.training.settings import TrainerConfig
 
 BATCH_SIZE = 500
-NETWORK = "network."
+NETWORK, AVERAGE = "network.", "average.network."
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,5 @@ def final_weights(folder: Path) -> dict[str, Tensor]:
     if not newest:
         raise ValueError(f"{folder} has no checkpoint, so that its final weights are not on this machine.")
     state = AtomicCheckpointIO().load_checkpoint(newest[0], map_location="cpu")["state_dict"]
-    return {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}
+    prefix = AVERAGE if any(name.startswith(AVERAGE) for name in state) else NETWORK
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

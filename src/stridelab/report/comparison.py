@@ -24,13 +24,11 @@ from stridelab.report.differences import differences
 from stridelab.report.provenance import read_json
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
 from stridelab.text import plural
+from stridelab.training.tasks import primary_metrics
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
     from stridelab.tracking.mlflow_reader import RunRecord
-
-ACCURACIES = ("test/acc", "final/val_acc", "val/acc")
-"""What variants are compared by, unless asked for another: the first of these that a finished run has."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ def _metric(runs: pd.DataFrame, wanted: str | None) -> str:
     done = runs[runs["status"] == "finished"]
     known = [str(name) for name in done.select_dtypes("number") if "/" in str(name) and done[name].notna().any()]
     if wanted is None:
-        return next((name for name in ACCURACIES if name in known), ACCURACIES[0])
+        return next((name for name in primary_metrics() if name in known), primary_metrics()[0])
     choices = [name for name in known if not (name in METRICS and METRICS[name].per_variant)]
     if wanted not in choices:
         raise ValueError(

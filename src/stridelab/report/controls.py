@@ -9,6 +9,7 @@ import pandas as pd
 
 from stridelab import names
 from stridelab.config.variants import affects_results
+from stridelab.models.families import is_geometry
 from stridelab.report.provenance import settings
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 DIGESTS = {tag: names.DIGESTS[tag] for tag in (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.DATA_DIGEST)}
 """Tags that every run of one seed must share, and what they stand for."""
-COMPARED = ("model.strides", "model.padding", "model.padding_mode")
-"""Settings whose effect a sweep is about."""
+WAYS = ("model.downsample", "model.stem_downsample", "model.stem_pool", "model.reduction")
+"""Settings that say what makes a map smaller."""
 SHAPES = "(the networks differ in their number of parameters)"
 
 
@@ -98,17 +99,18 @@ def _sentence(violations: pd.DataFrame, *, compared: int) -> str:
     )
 
 
-def is_compared(key: str) -> bool:
-    return key in COMPARED or (key.startswith("model.set.") and key.endswith((".stride", ".padding")))
-
-
 def _also_varied(sweep: SweepRecord) -> list[str]:
     varied = [
-        key
-        for key, values in settings(sweep).items()
-        if len(values) > 1 and not is_compared(key) and key != "seed" and affects_results(key)
+        key for key, values in settings(sweep).items() if len(values) > 1 and key != "seed" and affects_results(key)
     ]
-    return [f"The variants differ in {', '.join(varied)}, not in stride and padding alone."] if varied else []
+    others = [key for key in varied if not is_geometry(key)]
+    said = [f"The variants differ in {', '.join(others)}, not in stride and padding alone."] if others else []
+    if ways := [key for key in varied if key in WAYS]:
+        said.append(
+            f"The variants differ in how they down-sample ({', '.join(ways)}): ahead of a pool or a filter, "
+            "convolutions run at stride 1, so that MACs, memory and receptive fields differ at equal strides."
+        )
+    return said
 
 
 def _caveats(runs: pd.DataFrame) -> tuple[str, ...]:
@@ -119,7 +121,8 @@ def _caveats(runs: pd.DataFrame) -> tuple[str, ...]:
     if params.nunique() > 1:
         found.append(
             f"The variants differ in their number of parameters ({params.min():,.0f} to {params.max():,.0f}), "
-            "as a flatten head does: stride and size of the network are confounded."
+            "as with a flatten head, space_to_depth, or other kernels and layers: stride and size of the network are "
+            "confounded."
         )
     repeated = done[done["seed"].notna()].duplicated(["variant", "seed"]).sum()
     if repeated:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stridelab import names
-from stridelab.explorer.network_file import images_of, plan_of, weights_of
+from stridelab.explorer.network_file import images_of, plan_of, tensor_data, weights_of
 from stridelab.explorer.page import MOST_BYTES, PageImages, PageNetwork, Weights, explorer_page
 from stridelab.geometry import LayerPlan
-from stridelab.report.comparison import Comparison
+from stridelab.report.comparison import Comparison, feature_maps
 from stridelab.report.display import quantity
 from stridelab.report.provenance import read_json
 
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from stridelab.tracking.mlflow_reader import RunRecord
 
 EXPLORER = "explorer.html"
+MOST_RECORDED_BYTES = 256 << 10
+"""Of the maps of a network whose weights are too large for the page."""
 SETTINGS = {
     "strides": "stride",
     "padding": "padding",
     "padding_mode": "padding_mode",
     "kernel_sizes": "kernel_size",
     "dilations": "dilation",
+    "downsample": "downsample",
 }
 """Keys of `model.*` that say something of each convolution, and what."""
 
@@ -77,6 +80,7 @@ def page_network(comparison: Comparison, name: str, run: RunRecord, arrays: Mapp
         name=name,
         plan=plan,
         weights=weights_of(arrays, stage="trained"),
+        recorded=recorded_maps(run),
         score=score,
         score_label=label,
         command=command if swept else (),
@@ -137,12 +141,21 @@ def is_swept(word: str) -> bool:
 
 
 def limited(networks: Sequence[PageNetwork]) -> list[PageNetwork]:
-    """With weights as long as they fit into the page; behind that, geometry alone."""
+    """With weights as long as they fit into the page; behind that, with the maps that were recorded."""
     sizes = accumulate(size_of(network.weights) for network in networks)
     return [
-        network if size <= MOST_BYTES else replace(network, weights=None)
+        replace(network, recorded=None) if network.weights and size <= MOST_BYTES else replace(network, weights=None)
         for network, size in zip(networks, sizes, strict=True)
     ]
+
+
+def recorded_maps(run: RunRecord) -> dict[str, Any]:
+    """Of the last epoch, by layer; as many layers, from the first on, as fit into a fair share of the page."""
+    arrays = feature_maps(run)
+    steps = [int(name.partition("/")[0]) for name in arrays if "/" in name]
+    last = {name: values for name, values in arrays.items() if steps and name.startswith(f"{max(steps)}/")}
+    kept = zip(last, accumulate(values.nbytes for values in last.values()), strict=True)
+    return {name.partition("/")[2]: tensor_data(last[name]) for name, size in kept if size <= MOST_RECORDED_BYTES}
 
 
 def size_of(weights: Weights | None) -> int:

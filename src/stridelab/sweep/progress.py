@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -30,6 +30,12 @@ def screen() -> Console:
     return console if console.is_terminal else Console(width=PIPED_WIDTH)
 
 
+def bars(console: Console, *columns: ProgressColumn) -> Progress:
+    """On a terminal; nowhere else."""
+    first = (TextColumn("{task.description}"), BarColumn(bar_width=24))
+    return Progress(*first, *columns, console=console, disable=not console.is_terminal, transient=True)
+
+
 class Board:
     """Live bars on a terminal; elsewhere one line when a run starts and one when it ends."""
 
@@ -40,15 +46,7 @@ class Board:
         self.began: dict[int, float] = {}
         self.bars: dict[int, TaskID] = {}
         self.start = monotonic()
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[said]}"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self.progress = bars(console, TextColumn("{task.fields[said]}"), TimeElapsedColumn())
 
     def __enter__(self) -> Board:
         self.progress.start()
@@ -56,9 +54,7 @@ class Board:
         self._total()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.progress.stop()
 
     def started(self, index: int) -> None:
@@ -82,8 +78,9 @@ class Board:
         done = event["epoch"] - 1 + event["step"] / event["steps"]
         self.done[index] = done
         said = f"epoch {event['epoch']}/{event['epochs']}"
-        if "val_acc" in event:
-            said += f"  val acc {event['val_acc']:.3f}"
+        for name, value in event.items():
+            if name.startswith("final/val_"):
+                said += f"  val {name.removeprefix('final/val_').replace('_', ' ')} {value:.3f}"
         self.progress.update(self.bars[index], completed=done, said=said)
         self._total()
 
@@ -120,22 +117,12 @@ class Decoding:
         self.console = console
         self.began = 0.0
         self.bar: TaskID | None = None
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self.progress = bars(console, MofNCompleteColumn(), TimeRemainingColumn())
 
     def __enter__(self) -> Decoding:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.progress.stop()
 
     def event(self, event: Mapping[str, Any]) -> None:

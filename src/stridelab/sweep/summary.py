@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from stridelab.config import Config
-from stridelab.names import NOTE
+from stridelab.names import METRICS, NOTE
 from stridelab.tracking.find import read_sweep
 from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
 from stridelab.tracking.run import Run
 from stridelab.tracking.status import FINISHED, read_result
 from stridelab.tracking.store import analyze
 from stridelab.tracking.sync import Mirror
+from stridelab.training.tasks import TASKS
 
 from .agenda import Agenda
 from .task import Outcome
@@ -24,8 +25,11 @@ from .task import Outcome
 FLUSH_S = 120.0
 """Waited for a store that answers; one that fails gets seconds (tracking/sync.py)."""
 SAID = {
-    "test/acc": "test accuracy {:.4f}",
-    "final/val_acc": "validation {:.4f}",
+    **{
+        f"{of}{task.primary}": f"{METRICS[f'{of}{task.primary}'].label} {{:.4f}}"
+        for task in TASKS.values()
+        for of in ("test/", "final/val_")
+    },
     "throughput/train_images_per_s": "{:,.0f} training images/s",
 }
 """What is said of a run that stands alone."""

@@ -25,6 +25,7 @@ from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, put_asi
 from stridelab.tracking.status import settle as settle_run
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
+from stridelab.training.tasks import primary_metrics
 
 from .agenda import Agenda, make_agenda
 from .external_runs import ExternalRuns
@@ -237,7 +238,9 @@ def task_of(spec: RunSpec) -> Task:
 
 def in_words(outcome: Outcome) -> str:
     if outcome.status == FINISHED:
-        return f"test acc {outcome.value.metrics.get('test/acc', float('nan')):.4f}"
+        metrics = outcome.value.metrics
+        name = next((name for name in primary_metrics() if name in metrics), "test/acc")
+        return f"{name.replace('/', ' ').replace('_', ' ')} {metrics.get(name, float('nan')):.4f}"
     return f"[red]{escape(outcome.told)}[/]"
 
 

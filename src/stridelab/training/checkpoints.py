@@ -18,6 +18,7 @@ from stridelab.system.files import PARTIAL, replacement
 from stridelab.system.points import point
 
 from .checksummed import read_sealed, seal
+from .module import Classifier
 from .progress import epochs_without_gain
 from .settings import TrainerConfig
 
@@ -77,7 +78,9 @@ class EpochCheckpoints(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint[OWNER] = {"owner": self.owner, "epoch": trainer.current_epoch + 1}
+        assert isinstance(pl_module, Classifier)
+        recipe = recipe_of(pl_module.config, pl_module.steps.in_all)
+        checkpoint[OWNER] = {"owner": self.owner, "epoch": trainer.current_epoch + 1, "recipe": recipe}
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def refuse_unfit_checkpoint(path: Path, config: TrainerConfig, *, count: int) ->
             f"trainer.early_stopping={config.early_stopping}: nothing is left to train."
         )
     num_steps = math.ceil(count / config.images_a_step) * config.max_epochs
-    wanted, known = schedule_of(config, num_steps), stored_schedule(content)
+    wanted, known = recipe_of(config, num_steps), content[OWNER]["recipe"]
     if wanted != known:
         raise ValueError(
             f"ckpt_path={path} was trained with {known}; this run has {wanted}. A run goes on with the schedule and "
@@ -141,25 +144,13 @@ def refuse_unfit_checkpoint(path: Path, config: TrainerConfig, *, count: int) ->
         )
 
 
-def schedule_of(config: TrainerConfig, num_steps: int) -> str:
-    over = "" if config.schedule == "constant" else f" over {num_steps:,} steps"
-    return recipe(f"{config.schedule}{over}", config.momentum, config.weight_decay, config.lr)
-
-
-def recipe(schedule: str, momentum: float, weight_decay: float, lr: float) -> str:
+def recipe_of(config: TrainerConfig, num_steps: int) -> str:
     """What PyTorch would take from the checkpoint, whatever the configuration says."""
-    decay = f"trainer.momentum={momentum:g}, trainer.weight_decay={weight_decay:g}"
-    return f"trainer.schedule={schedule}, {decay}, trainer.lr={lr:g}"
-
-
-def stored_schedule(content: Mapping[str, Any]) -> str:
-    """As `schedule_of`, from the states of PyTorch's scheduler and optimizer."""
-    state, weights = content["lr_schedulers"][0], content["optimizer_states"][0]["param_groups"][0]
-    if "total_steps" in state:
-        schedule, lr = f"one_cycle over {state['total_steps'] - 1:,} steps", weights["max_lr"]
-    else:
-        schedule, lr = f"cosine over {state['T_max']:,} steps" if "T_max" in state else "constant", state["base_lrs"][0]
-    return recipe(schedule, weights["momentum"], weights["weight_decay"], lr)
+    over = "" if config.schedule == "constant" else f" over {num_steps:,} steps"
+    said = {"schedule": f"{config.schedule}{over}"}
+    said |= {name: f"{getattr(config, name):g}" for name in ("momentum", "weight_decay", "lr", "warmup", "ema")}
+    said |= {"optimizer": config.optimizer}
+    return ", ".join(f"trainer.{name}={value}" for name, value in said.items() if value != "0" or name == "momentum")
 
 
 def name_of(epoch: int) -> str:
@@ -181,6 +172,6 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         content = torch.load(archive, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a checkpoint that can be read safely: {error}") from None
-    if not isinstance(content, dict) or set(content.get(OWNER, ())) != {"owner", "epoch"}:
+    if not isinstance(content, dict) or set(content.get(OWNER, ())) != {"owner", "epoch", "recipe"}:
         raise ValueError(f"{path} is not a checkpoint of Stridelab.")
     return content

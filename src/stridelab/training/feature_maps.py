@@ -52,7 +52,7 @@ class FeatureMaps(pl.Callback):
 
     @torch.no_grad()
     def take(self, module: pl.LightningModule, *, step: int) -> None:
-        network: Any = module.network
+        network: Any = module.evaluated
         training = network.training
         network.eval()
         weight = next(network.parameters())

@@ -17,7 +17,7 @@ from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 from stridelab import names
 from stridelab.data.batches import Batches
 from stridelab.data.splits import Data, probe_images
-from stridelab.geometry import LayerPlan
+from stridelab.geometry import LayerPlan, measure
 from stridelab.models.build import build, load_weights
 from stridelab.system.memory import MIB
 from stridelab.system.points import point
@@ -35,6 +35,7 @@ from .resume import Attempts
 from .runtime import device_of, layout_of, prepare_process
 from .settings import TrainerConfig
 from .step_grouping import Steps, refuse_less_than_one, steps_of
+from .tasks import TASKS, Task
 from .throughput import Throughput, batch1_latency_ms
 
 EVAL_BATCH_SIZE = 500
@@ -52,6 +53,7 @@ def fit(
     ckpt_path: str | None = None,
     owner: str = "",
     callbacks: Sequence[pl.Callback] = (),
+    task: str = "classify",
 ) -> Result:
     """Train, evaluate once on the test split, and record everything on the way. Goes on from the newest sound
     checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`.
@@ -74,12 +76,12 @@ def fit(
         network = network.to(memory_format=torch.channels_last)
 
     order = BatchOrder(seed, count=len(data.train.labels), batch_size=config.batch_size)
-    steps = steps_of(config, count=len(data.train), image_shape=data.train.image_shape)
-    batches = batches_of(data, config, order, steps)
+    steps = steps_of(config, count=len(data.train), image_shape=data.train.image_shape, outputs=outputs_of(plan))
+    batches = batches_of(data, config, order, steps, task=TASKS[task])
     for stage, what in (("val", "validation batches"), ("test", "test batches")):
         refuse_less_than_one("limit_val_batches", config.limit_val_batches, count=len(batches[stage]), batches=what)
-    module = Classifier(network, config, steps=steps)
-    throughput, epochs = Throughput(), EpochMetrics(recorder)
+    module = Classifier(network, config, steps=steps, task=task)
+    throughput, epochs = Throughput(), EpochMetrics(recorder, TASKS[task])
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
     events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
@@ -94,9 +96,12 @@ def fit(
             snapshots.record_again()
     point("fit.ended")
     trainer.test(module, batches["test"], verbose=False)
+    trained_network = module.evaluated
 
     metrics = epochs.final | module.take_metrics("test") | attempts.peaks()
-    metrics |= measured(network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1))))
+    metrics |= measured(
+        trained_network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1)))
+    )
     metrics |= {"time/fit_s": fit_s, "time/total_s": attempts.earlier_s + perf_counter() - began}
     trained = max(epochs.history)
     for epoch in range(trained, config.max_epochs):
@@ -105,12 +110,13 @@ def fit(
     recorder.metrics(metrics, step=trained)
     for snapshots in maps:
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
-    recorder.artifact(save_network(network, plan, data, recorder.folder, seed=seed))
+    if task == "classify":  # the page knows no other heads
+        recorder.artifact(save_network(trained_network, plan, data, recorder.folder, seed=seed))
     return Result(
         metrics=metrics,
         init_digest=init_digest,
         batch_order_digest=order.digest(),
-        weights_digest=weights_digest(network),
+        weights_digest=weights_digest(trained_network),
         train_images_timed=throughput.train.images,
         train_seconds_timed=throughput.train.seconds,
     )
@@ -135,7 +141,14 @@ def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], 
         raise
 
 
-def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps) -> dict[str, Batches]:
+def outputs_of(plan: LayerPlan) -> int:
+    """Numbers that the network makes of one image."""
+    return measure(plan)[-1].output_elements
+
+
+def batches_of(
+    data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps, *, task: Task = TASKS["classify"]
+) -> dict[str, Batches]:
     batches = partial(
         Batches,
         mean=data.spec.mean,
@@ -147,12 +160,13 @@ def batches_of(data: Data, config: TrainerConfig, order: BatchOrder, steps: Step
     return {
         "train": batches(
             data.train,
+            targets=task.targets(data.train),
             batch_size=config.images_a_step * steps.at_once,
             order=order,
             augment=augment if config.crop or config.flip else None,
         ),
-        "val": batches(data.val, batch_size=EVAL_BATCH_SIZE),
-        "test": batches(data.test, batch_size=EVAL_BATCH_SIZE),
+        "val": batches(data.val, targets=task.targets(data.val), batch_size=EVAL_BATCH_SIZE),
+        "test": batches(data.test, targets=task.targets(data.test), batch_size=EVAL_BATCH_SIZE),
     }
 
 

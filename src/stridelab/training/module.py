@@ -1,4 +1,4 @@
-"""The one LightningModule: classification by cross-entropy. What varies is passed in."""
+"""The one LightningModule. What varies is passed in: the network, the task, the settings."""
 
 from __future__ import annotations
 
@@ -7,51 +7,58 @@ from typing import Any, final
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stridelab.system.points import point
 
+from .average import average_of
 from .settings import TrainerConfig
 from .step import Batch, TrainingStep
 from .step_grouping import Steps
+from .tasks import TASKS, Task
 
 
 class Mean:
-    """Loss and accuracy over the images of a pass, summed where the tensors live: no synchronisation a step."""
+    """Loss and the task's metrics over the images of a pass, summed where the tensors live: no synchronisation a
+    step."""
 
-    def __init__(self) -> None:
-        self.images, self.loss, self.correct = 0, torch.zeros(()), torch.zeros((), dtype=torch.int64)
+    def __init__(self, task: Task) -> None:
+        self.task, self.images, self.sums = task, 0, dict[str, Tensor]()
 
-    def add(self, *, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def add(self, *, loss: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """`loss` is summed over the images."""
-        self.images += len(labels)
-        self.loss = loss.detach() + self.loss.to(loss.device)
-        self.correct = (logits.detach().argmax(1) == labels).sum() + self.correct.to(loss.device)
+        self.images += len(targets)
+        for name, value in {"loss": loss.detach(), **self.task.tally(outputs.detach(), targets)}.items():
+            self.sums[name] = value + self.sums[name] if name in self.sums else value
 
     def metrics(self, stage: str) -> dict[str, float]:
         if not self.images:
             return {}
-        return {
-            f"{stage}/loss": self.loss.item() / self.images,
-            f"{stage}/acc": self.correct.item() / self.images,
-        }
+        found = {"loss": self.sums["loss"].item() / self.images, **self.task.metrics(self.sums, self.images)}
+        return {f"{stage}/{name}": value for name, value in found.items()}
 
 
 @final
 class Classifier(pl.LightningModule):
-    """Trains `network` with SGD on (images, labels); per-pass means are in `means[stage]`.
+    """Trains `network` on (images, targets); per-pass means are in `means[stage]`.
 
     Optimizes by itself, `steps.at_once` steps for each batch that Lightning hands over: its loop and hooks cost
     tenths of a millisecond a batch (docs/speed.md), which counts where a step takes two or three.
     """
 
-    def __init__(self, network: nn.Module, config: TrainerConfig, *, steps: Steps) -> None:
+    def __init__(self, network: nn.Module, config: TrainerConfig, *, steps: Steps, task: str = "classify") -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network = network
         self.config = config
         self.steps = steps
-        self.means = {stage: Mean() for stage in ("train", "val", "test")}
+        self.average = average_of(network, config)
+        self.task = TASKS[task]
+        self.means = {stage: Mean(self.task) for stage in ("train", "val", "test")}
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is validated, tested and kept: the network, or the average of its weights."""
+        return self.network if self.average is None else self.average.network
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)  # type: ignore[no-any-return]
@@ -61,13 +68,13 @@ class Classifier(pl.LightningModule):
         size = self.config.images_a_step
         parts = list(zip(*(torch.split(values, size) for values in batch), strict=True))
         made = []
-        for images, labels in parts:
-            made.append(self.step(images, labels))
+        for images, targets in parts:
+            made.append(self.step(images, targets))
             point("step")
         losses = torch.stack([loss for loss, _ in made]).float()
-        counts = torch.tensor([len(labels) for _, labels in parts], dtype=torch.float32).to(losses.device)
-        logits = torch.cat([logits for _, logits in made])
-        self.means["train"].add(loss=losses.dot(counts), logits=logits, labels=batch[1])
+        counts = torch.tensor([len(targets) for _, targets in parts], dtype=torch.float32).to(losses.device)
+        outputs = torch.cat([outputs for _, outputs in made])
+        self.means["train"].add(loss=losses.dot(counts), outputs=outputs, targets=batch[1])
         return {"losses": losses}
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -77,17 +84,19 @@ class Classifier(pl.LightningModule):
         self._evaluate("test", batch)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
-        images, labels = batch
-        logits = self.network(images)
-        loss = F.cross_entropy(logits, labels, reduction="sum").float()
-        self.means[stage].add(loss=loss, logits=logits, labels=labels)
+        images, targets = batch
+        outputs = self.evaluated(images)
+        loss = self.task.loss(outputs, targets, reduction="sum").float()
+        self.means[stage].add(loss=loss, outputs=outputs, targets=targets)
 
     def take_metrics(self, stage: str) -> dict[str, float]:
         """The means of the pass that just ended, which starts the next one afresh."""
-        metrics, self.means[stage] = self.means[stage].metrics(stage), Mean()
+        metrics, self.means[stage] = self.means[stage].metrics(stage), Mean(self.task)
         return metrics
 
     def configure_optimizers(self) -> Any:
-        self.step = TrainingStep(self.network, self.config, num_steps=self.steps.in_all)
+        self.step = TrainingStep(
+            self.network, self.config, num_steps=self.steps.in_all, loss=self.task.loss, average=self.average
+        )
         self.step.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return [self.step.optimizer], [self.step.schedule]

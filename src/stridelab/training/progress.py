@@ -15,6 +15,7 @@ from stridelab.system.points import point
 
 from .module import Classifier
 from .recorder import Progress, Recorder
+from .tasks import Task
 
 EVENT_EVERY_S = 0.2
 
@@ -22,8 +23,8 @@ EVENT_EVERY_S = 0.2
 class EpochMetrics(pl.Callback):
     """Records each epoch's means; `final/*` is the last epoch's, `best/*` the best validation's so far."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
+    def __init__(self, recorder: Recorder, task: Task) -> None:
+        self.recorder, self.task = recorder, task
         self.final: dict[str, float] = {}
         self.history: dict[int, dict[str, float]] = {}
 
@@ -39,8 +40,9 @@ class EpochMetrics(pl.Callback):
         point("epoch.recorded")
         self.history[trainer.current_epoch + 1] = metrics
         self.final |= {f"final/{name.replace('/', '_')}": value for name, value in metrics.items()}
-        if "val/acc" in metrics:
-            self.final["best/val_acc"] = max(self.final.get("best/val_acc", 0.0), metrics["val/acc"])
+        name, better = self.task.primary, max if self.task.measure.sign > 0 else min
+        if (value := metrics.get(f"val/{name}")) is not None:
+            self.final[f"best/val_{name}"] = better(self.final.get(f"best/val_{name}", value), value)
 
     def state_dict(self) -> dict[str, Any]:
         return {"final": dict(self.final), "history": dict(self.history)}
@@ -136,5 +138,5 @@ class ProgressEvents(pl.Callback):
                     "step": min((batch_idx + 1) * module.steps.at_once, steps),
                     "steps": steps,
                 }
-                | ({"val_acc": known["final/val_acc"]} if "final/val_acc" in known else {})
+                | {name: known[name] for name in [f"final/val_{self.epochs.task.primary}"] if name in known}
             )

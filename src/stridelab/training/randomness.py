@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stridelab.data.augment import Moves
+from stridelab.models.head_modules import Readout
 
 
 def keyed_generator(seed: int, *purpose: object) -> torch.Generator:
@@ -50,20 +51,26 @@ def _shifted(bits: Tensor, by: int) -> Tensor:
 def initialise(module: nn.Module, *, seed: int) -> None:
     """Give every parameter the values that its name and the seed determine, whatever else the network holds.
 
-    Convolutions, and all of more than two dimensions: He et al. 2015, normal, fan out. Linear: uniform within
-    1/sqrt(fan in). Norms: one and zero. What a network's maker gave one value throughout keeps it (the scale of a
-    residual branch, the slope of a PReLU).
+    Convolutions, and all of more than two dimensions: He et al. 2015, normal, fan out. Linear and `Readout`: uniform
+    within 1/sqrt(fan in). Norms: one and zero. Scales of residual branches (`layer_scale`): 1e-6, as ConvNeXt (Liu et
+    al. 2022). What a network's maker gave one value throughout keeps it (the slope of a PReLU).
     """
+    convolutions = {f"{name}.weight": part for name, part in module.named_modules() if isinstance(part, nn.Conv2d)}
     for name, parameter in module.named_parameters():
         generator = keyed_generator(seed, "init", name)
-        if is_one_value(parameter):
+        conv = convolutions.get(name)
+        is_scale, is_readout = "layer_scale" in name, isinstance(conv, Readout)
+        if is_one_value(parameter) and not is_scale:
             continue
-        if parameter.ndim > 2:
-            fan_out = parameter.shape[0] * math.prod(parameter.shape[2:])
+        if parameter.ndim > 2 and not is_readout and not is_scale:
+            groups = 1 if conv is None else conv.groups
+            fan_out = parameter.shape[0] // groups * math.prod(parameter.shape[2:])
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * math.sqrt(2 / fan_out))
-        elif parameter.ndim == 2:
+        elif parameter.ndim == 2 or is_readout:
             bound = 1 / math.sqrt(parameter.shape[1])
             parameter.copy_(torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound)
+        elif is_scale:
+            parameter.fill_(1e-6)
         elif name.endswith("weight"):
             parameter.fill_(1)
         else:

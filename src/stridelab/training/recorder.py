@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stridelab.data.cache import Progress
+
+__all__ = ["Progress", "Recorder"]
 
 
 class Recorder(Protocol):
@@ -23,7 +27,3 @@ class Recorder(Protocol):
     def artifact(self, path: Path, *, to: str = "") -> None: ...
 
     def tags(self, values: Mapping[str, str]) -> None: ...
-
-
-Progress = Callable[[Mapping[str, Any]], None]
-"""Called a few times a second with epoch, epochs, step, steps and the latest metrics."""

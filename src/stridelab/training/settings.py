@@ -8,6 +8,8 @@ from typing import Any
 
 from stridelab.names import NO_EFFECT
 
+from .optimizers import OPTIMIZERS
+
 SCHEDULES = ("one_cycle", "cosine", "constant")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 ACCELERATORS = ("cpu", "gpu", "mps", "auto")
@@ -18,7 +20,7 @@ MOST = {"threads": 1024, "feature_map_images": 4096}
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """SGD with momentum for `max_epochs`, through pytorch_lightning.Trainer."""
+    """`optimizer` for `max_epochs`, through pytorch_lightning.Trainer."""
 
     max_epochs: int = 5
     """Passes over the training split."""
@@ -30,14 +32,23 @@ class TrainerConfig:
     accumulate: int = 1
     """Batches whose gradients are averaged, over their images, for one step; all else that counts batches counts
     steps. Batch norm sees one batch at a time."""
-    lr: float = 0.3
-    """Peak learning rate of the schedule."""
+    optimizer: str = field(default="sgd", metadata={"choices": OPTIMIZERS})
+    """What takes the steps."""
+    lr: Any = None
+    """Peak learning rate of the schedule; null: 0.3 with sgd, 0.003 with adamw."""
     momentum: float = 0.9
-    """SGD's momentum (Nesterov)."""
+    """SGD's momentum (Nesterov); of adamw the first of its betas, whose second is 0.999."""
     weight_decay: float = 1e-4
-    """L2 penalty on convolution and linear weights; none on biases and batch norm."""
+    """On convolution and linear weights, none on biases and norms: with sgd an L2 penalty, with adamw a share of the
+    weight, times the rate, taken off each step (0.05 is usual there)."""
     schedule: str = "one_cycle"
     """Learning rate a step: one_cycle, cosine or constant."""
+    warmup: Any = 0
+    """Share (float) or number (int) of all steps in which the rate of cosine or constant first rises, in equal parts;
+    one_cycle rises by itself."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, such as 0.999; that average is then what is validated, tested and kept
+    as the trained network. 0: none. After few steps it decays faster: by (1 + t) / (10 + t) at step t."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes, at training only."""
     crop: int = 0
@@ -84,12 +95,10 @@ class TrainerConfig:
             require(name, getattr(self, name), at_least=1)
         if self.early_stopping is not None:
             require("early_stopping", self.early_stopping, at_least=1)
-        for name in ("momentum", "weight_decay", "label_smoothing", "crop", "feature_map_images"):
+        for name in ("momentum", "weight_decay", "label_smoothing", "ema", "crop", "feature_map_images"):
             require(name, getattr(self, name), at_least=0)
         require("feature_map_channels", self.feature_map_channels, at_least=1)
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"trainer.lr={self.lr} must be greater than 0 and finite.")
-        for name in ("momentum", "label_smoothing"):
+        for name in ("momentum", "label_smoothing", "ema"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)} must be less than 1.")
         for name, choices in CHOICES.items():
@@ -97,6 +106,16 @@ class TrainerConfig:
             if value not in choices:
                 offered = ", ".join(str(choice) for choice in choices)
                 raise ValueError(f"trainer.{name}={value!r} is not one of its choices; choose one of {offered}.")
+        lr = OPTIMIZERS[self.optimizer].lr if self.lr is None else self.lr
+        if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
+            raise ValueError(f"trainer.lr={lr} must be a number greater than 0 and finite.")
+        object.__setattr__(self, "lr", float(lr))
+        require_share("warmup", self.warmup, of="steps")
+        if self.warmup and self.schedule == "one_cycle":
+            raise ValueError(
+                f"trainer.warmup={self.warmup} with trainer.schedule=one_cycle: it rises by itself, for a quarter of "
+                "the steps; choose trainer.schedule=cosine or constant, or trainer.warmup=0."
+            )
         if self.timeout_min is not None and not self.timeout_min > 0:
             raise ValueError(f"trainer.timeout_min={self.timeout_min} must be greater than 0, or null.")
         for name in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
@@ -116,6 +135,7 @@ class TrainerConfig:
 
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
+    "optimizer": tuple(OPTIMIZERS),
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
     "accelerator": ACCELERATORS,
@@ -130,8 +150,8 @@ def require(name: str, value: float, *, at_least: int) -> None:
         raise ValueError(f"trainer.{name}={value} must be at most {most:,}.")
 
 
-def require_share(name: str, value: object) -> None:
+def require_share(name: str, value: object, *, of: str = "batches") -> None:
     share = isinstance(value, float) and 0 <= value <= 1
     count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
     if not (share or count):
-        raise ValueError(f"trainer.{name}={value!r} must be a share (0.0 to 1.0) or a number of batches.")
+        raise ValueError(f"trainer.{name}={value!r} must be a share (0.0 to 1.0) or a number of {of}.")

@@ -12,7 +12,7 @@ MOST_AT_ONCE = 8
 FEWEST_TURNS = 8
 """Turns an epoch, where it has as many steps: what is told and timed once a turn stays fine enough."""
 MOST_BYTES = 2**24
-"""Of float images at once."""
+"""Of float images, or of what the network makes of them, at once."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Steps:
         return self.an_epoch * self.epochs
 
 
-def steps_of(config: TrainerConfig, *, count: int, image_shape: Sequence[int]) -> Steps:
-    """Of a fit on `count` images. One at a time where the batches of an epoch are limited: those limits count
-    batches as Lightning sees them."""
+def steps_of(config: TrainerConfig, *, count: int, image_shape: Sequence[int], outputs: int = 0) -> Steps:
+    """Of a fit on `count` images, of which the network makes `outputs` numbers each. One at a time where the batches
+    of an epoch are limited: those limits count batches as Lightning sees them."""
     an_epoch = math.ceil(count / config.images_a_step)
     for name in ("limit_train_batches", "overfit_batches"):
         refuse_less_than_one(name, getattr(config, name), count=an_epoch, batches="training batches")
     limited = config.overfit_batches or config.limit_train_batches != 1.0 or isinstance(config.limit_train_batches, int)
-    room = MOST_BYTES // (4 * config.images_a_step * math.prod(image_shape))
+    room = MOST_BYTES // (4 * config.images_a_step * max(math.prod(image_shape), outputs))
     at_once = 1 if limited else max(1, min(MOST_AT_ONCE, an_epoch // FEWEST_TURNS, room))
     return Steps(at_once, an_epoch, config.max_epochs)
 

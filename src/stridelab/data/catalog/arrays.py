@@ -35,7 +35,7 @@ _FASHION_FILES = Files(
 )
 
 # Written by scripts/make_fashion_mnist_mini.py, which prints these lines.
-_FASHION_MINI_FILES = Files(
+FASHION_MINI_FILES = Files(
     reader="idx",
     digests={
         _TRAIN_IMAGES: "sha256:47b955d2b6c035e32773a3f940e1635d4390e5b0568c44690311dd009ec0f8ac",
@@ -140,7 +140,7 @@ ARRAY_SETS: dict[str, DatasetFacts] = {
         num_test=2_000,
         source=f"10,000 of the 70,000 images of {_FASHION_SOURCE}",
         licence=_FASHION_LICENCE,
-        files=_FASHION_MINI_FILES,
+        files=FASHION_MINI_FILES,
     ),
     "fashion_mnist": DatasetFacts(
         input_channels=1,

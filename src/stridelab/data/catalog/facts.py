@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +49,9 @@ class ImageFiles:
 class ArrayFunction:
     """A data set that a function gives, of the user's own say: nothing is looked for or downloaded."""
 
-    read: Callable[[], tuple[NDArray[np.uint8], NDArray[np.integer], NDArray[np.uint8], NDArray[np.integer]]]
-    """Training images uint8 [n, height, width, channels], training labels [n] from 0, test images, test labels."""
+    read: Callable[[], Sequence[Any]]
+    """Training images uint8 [n, height, width, channels], training labels [n] from 0, test images, test labels; and
+    of a set with `DatasetFacts.targets`, those of the training and of the test images, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +70,10 @@ class DatasetFacts:
     files: Files | ImageFiles | ArrayFunction
     num_val: int | None = None
     """Images in the published validation split; None: there is none, it is taken from the train split."""
+    targets: tuple[str, ...] = ()
+    """What is known of each image besides its class, for tasks that need it. box: int64 [n, 4], top, left, bottom and
+    right in pixels of the one object, the last two just outside it, all zero where there is none. mask: uint8
+    [n, height, width], the class of each pixel."""
 
     @property
     def num_classes(self) -> int:

@@ -9,9 +9,8 @@ from itertools import zip_longest
 from stridelab.geometry.layer_geometry import LayerGeometry
 from stridelab.geometry.layer_plan import IMAGE
 from stridelab.geometry.padding import Pair
-from stridelab.geometry.text import pads, policy
 from stridelab.geometry.totals import totals, windowed
-from stridelab.text import side
+from stridelab.text import pads, policy, side
 
 Region = tuple[Pair, Pair]
 """((first row, last row), (first column, last column)); may reach outside its map, into padding."""

@@ -22,9 +22,8 @@ from stridelab.geometry.drawing.placed_map import (
     side_by_side,
 )
 from stridelab.geometry.layer_geometry import LayerGeometry
-from stridelab.geometry.text import field
 from stridelab.geometry.totals import totals
-from stridelab.text import at_least, human, side
+from stridelab.text import at_least, field, human, side
 
 WIDTH, MARGIN, GAP, CAPTION = 1120, 24, 104, 72
 """GAP is between two maps, for the layer's name; CAPTION, what is left for a map, however small."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from .resnet import ResnetConfig, resnet
 from .torchvision import TorchvisionConfig, torchvision
 from .vgg import VggConfig, vgg
 
-__all__ = ["FAMILIES", "CnnConfig", "Family", "layer_plan", "settings_of"]
+__all__ = ["FAMILIES", "CnnConfig", "Family", "is_geometry", "layer_plan", "settings_of"]
 
 
 class Family(NamedTuple):
@@ -44,6 +45,15 @@ FAMILIES: dict[str, Family] = {
 def find_family(name: object) -> bool:
     """Whether there is such a family, in this process or offered by an installed package."""
     return name in FAMILIES or (isinstance(name, str) and load_entry_point("family", name) and name in FAMILIES)
+
+
+def is_geometry(key: str) -> bool:
+    """Whether `model.NAME` says, in some family, where and how maps are padded and made smaller: what a sweep is
+    about. So does a stride or padding that is set by a layer's name."""
+    if key.startswith("model.set."):
+        return key.endswith((".stride", ".padding"))
+    known = [one for family in FAMILIES.values() for one in fields(family.settings) if f"model.{one.name}" == key]
+    return any(one.metadata.get("geometry") for one in known)
 
 
 def settings_of(family: object) -> type[ModelConfig]:

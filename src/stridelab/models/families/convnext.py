@@ -8,7 +8,7 @@ from typing import Any
 from stridelab.geometry import IMAGE, Layer, LayerPlan, parse_padding
 
 from ..heads import head
-from ..settings import ConvNetConfig, Pair, each_layer, pair, per_layer, positive
+from ..settings import PAIR, ConvNetConfig, Pair, each_layer, pair, per_layer, positive
 
 ONE_GRID = "choose model.padding and model.kernel_size that leave a map as large as it was: half and an odd number"
 
@@ -22,7 +22,7 @@ class ConvNextConfig(ConvNetConfig):
     """Blocks of each stage; its length is the number of stages. 3-3-9-3 in ConvNeXt-T."""
     width: int = 24
     """Feature maps of the first stage, doubled with each stage; 96 in ConvNeXt-T."""
-    kernel_size: Any = 7
+    kernel_size: Any = field(default=7, metadata=PAIR)
     """Pixels of the depthwise convolutions: an int, or [height, width]."""
     strides: Any = field(default=(2, 2), metadata=each_layer("stride", geometry=True))
     """One a stage, of its patches; 4-2-2-2 in ConvNeXt-T."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stridelab.geometry import IMAGE, Layer, LayerPlan, parse_padding
 
 from ..downsampling import DOWNSAMPLING
 from ..heads import head
-from ..settings import GEOMETRY, ConvNetConfig, Pair, down_sampling, pair, positive, require_choice
+from ..settings import GEOMETRY, PAIR, ConvNetConfig, Pair, down_sampling, pair, positive, require_choice
 
 IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Depth -> blocks of each of four stages."""
@@ -19,7 +19,8 @@ ONE_GRID = "choose a model.padding that keeps both branches on one grid: half, s
 
 @dataclass(frozen=True)
 class ResnetConfig(ConvNetConfig):
-    """Stages of residual blocks; the first block of a stage has its stride, and so has its shortcut."""
+    """Stages of residual blocks; the first block of a stage has its stride, and so has its shortcut. The number of
+    parameters does not depend on the strides."""
 
     depth: int = 8
     """Layers with weights. 18, 34 and 50 (of bottlenecks): four stages, as for ImageNet. 6n + 2 (8, 14, 20, 32, 44, 56,
@@ -30,7 +31,7 @@ class ResnetConfig(ConvNetConfig):
     """One a stage, of its first block; null: 1, then 2. `1-2-2` is short for [1, 2, 2]."""
     stem_kernel: int = 3
     """Pixels of the first convolution: 7 in torchvision's."""
-    stem_stride: Any = field(default=1, metadata=GEOMETRY)
+    stem_stride: Any = field(default=1, metadata=GEOMETRY | PAIR)
     """Of the first convolution: 2 in torchvision's."""
     stem_pool: str = field(default="none", metadata=GEOMETRY)
     """max_pool: 3x3 windows in steps of 2 behind the first convolution, as in torchvision's. none: no pooling."""
@@ -107,19 +108,25 @@ def block(config: ResnetConfig, name: str, *, source: str, channels: int, width:
         after = norm_relu(f"{name}.bn2", f"{name}.relu2")
         main += config.smaller([strided, *after], how=how, name=f"{name}.down")
         main += [conv(config, f"{name}.conv3", out, kernel=1), Layer(f"{name}.bn3", "norm")]
-    short = shortcut(config, f"{name}.downsample", out, source=source, stride=stride, how=how)
-    if stride == (1, 1) and channels == out:
-        short = []
+    short = shortcut(config, f"{name}.downsample", channels, out, source=source, stride=stride, how=how)
     joined = (main[-1].name, short[-1].name if short else source)
     last = f"{name}.relu{2 if config.expansion == 1 else 3}"
     return [*main, *short, Layer(f"{name}.add", "add", joined, remedy=ONE_GRID), Layer(last, "activation")]
 
 
-def shortcut(config: ResnetConfig, name: str, out: int, *, source: str, stride: Pair, how: str) -> list[Layer]:
-    """A 1x1 convolution and its norm; what makes the map smaller comes ahead of it, as it mixes no pixels."""
-    project = conv(config, f"{name}.0", out, kernel=1, stride=stride, source=source)
-    made = config.smaller([project], how=how, name=f"{name}.down", ahead=True)
-    return [*made, Layer(f"{name}.1", "norm")]
+def shortcut(
+    config: ResnetConfig, name: str, channels: int, out: int, *, source: str, stride: Pair, how: str
+) -> list[Layer]:
+    """A 1x1 convolution and its norm where the number of maps changes; what makes them smaller comes ahead of it, as it
+    mixes no pixels. Else no parameters, whatever the stride, so that strides can be compared."""
+    if channels != out or (how == "space_to_depth" and stride != (1, 1)):
+        project = conv(config, f"{name}.0", out, kernel=1, stride=stride, source=source)
+        made = config.smaller([project], how=how, name=f"{name}.down", ahead=True)
+        return [*made, Layer(f"{name}.1", "norm")]
+    if stride == (1, 1):
+        return []
+    every = Layer(f"{name}.down", "avg_pool", (source,), stride=stride)  # of one pixel: every s-th as it is
+    return [replace(config.smaller([every], how=how, name=every.name)[-1], inputs=(source,))]
 
 
 def conv(

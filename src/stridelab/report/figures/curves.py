@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from stridelab.names import METRICS
 from stridelab.report.figures.labels import Label, label_ends
 from stridelab.report.figures.style import (
     OTHER,
@@ -21,6 +22,7 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
+from stridelab.training.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -32,7 +34,6 @@ class Panel(NamedTuple):
     factor: float
 
 
-PANELS = (Panel("val/acc", "Validation accuracy (%)", 100.0), Panel("train/loss", "Training loss (nats)", 1.0))
 NAME_LIMIT = 32
 MOST_LINES = 12
 """More runs of a variant become a band: lines would cover the other variants."""
@@ -40,9 +41,16 @@ BAND = (0.1, 0.9)
 """Its quantiles."""
 
 
+def panel_of(task: Task) -> Panel:
+    measure = METRICS[f"final/val_{task.primary}"]
+    label = measure.label if measure.label.isupper() else measure.label[0].upper() + measure.label[1:]
+    return Panel(f"val/{task.primary}", f"{label} ({measure.shown_unit})", measure.factor)
+
+
 def learning_curves(comparison: Comparison) -> Figure:
-    """Validation accuracy and training loss by epoch; names at the right, in the colours of both panels."""
-    curves = {panel: comparison.curves(panel.metric) for panel in PANELS}
+    """The task's validation metric and training loss by epoch; names at the right, in the colours of both panels."""
+    panels = (*(panel_of(task) for task in TASKS.values()), Panel("train/loss", "Training loss (nats)", 1.0))
+    curves = {panel: comparison.curves(panel.metric) for panel in panels}
     curves = {panel: table for panel, table in curves.items() if len(table)}
     if not curves:
         raise NothingToDraw("No finished run logged val/acc or train/loss by epoch.")

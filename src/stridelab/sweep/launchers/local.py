@@ -71,7 +71,7 @@ class LocalLauncher:
         warm_up(self.context)
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
-        return Batch(self, tasks, listener).run()
+        return TaskQueue(self, tasks, listener).run()
 
     def start(self, task: Task) -> Child:
         receive, send = self.context.Pipe(duplex=False)
@@ -88,7 +88,7 @@ class LocalLauncher:
         return Child(process, receive, task.timeout_s, oom_kills=oom_kills())
 
 
-class Batch:
+class TaskQueue:
     """One call of `LocalLauncher.run`."""
 
     def __init__(self, launcher: LocalLauncher, tasks: Sequence[Task], listener: Listener) -> None:

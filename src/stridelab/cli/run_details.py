@@ -1,0 +1,158 @@
+"""`stridelab runs show|diff|delete`: single runs of a store."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stridelab import names
+from stridelab.names import METRICS
+from stridelab.text import duration, plural, printable, three_digits
+
+from .arguments import split
+from .program import command
+from .run_list import opened, print_table, started
+
+if TYPE_CHECKING:
+    from stridelab.tracking.mlflow_reader import RunRecord
+    from stridelab.tracking.store import Store
+
+
+def run_of(store: Store, wanted: str, results: Path) -> RunRecord:
+    """By id (its first characters will do), name or signature, or latest. ValueError lists the recent ones."""
+    from stridelab.tracking.find import find_run
+    from stridelab.tracking.mlflow_reader import Reader
+
+    if re.fullmatch(r"[0-9a-f]{6,31}", wanted):
+        near = [run for run in Reader(store).having({names.ROLE: "run"}) if run.run_id.startswith(wanted)]
+        if len(near) == 1:
+            return near[0]
+        if near:
+            raise ValueError(f"run={wanted} is the beginning of {len(near)} ids; give more of it.")
+    return find_run(store, wanted, results=results)
+
+
+def show_run(arguments: Sequence[str]) -> None:
+    given, overrides = split(arguments, {"run": "latest"})
+    config, store = opened(overrides)
+    run = run_of(store, given["run"], Path(config.paths.results_dir))
+    took = "" if run.end_ms is None else f", took {duration((run.end_ms - run.start_ms) / 1000)}"
+    print(f"{printable(run.name)}\n  id        {run.run_id}\n  started   {started(run)}{took}")
+    print(f"  status    {run.status.lower()}{': ' + printable(run.reason) if run.reason else ''}")
+    for label, tag in {"sweep": names.SWEEP, "commit": names.COMMIT, "signature": names.SIGNATURE}.items():
+        if run.tags.get(tag):
+            print(f"  {label:<9} {printable(run.tags[tag])}")
+    meaning = {key: METRICS[key].meaning if key in METRICS else "" for key in run.metrics}
+    rows = [[key, three(value, key), meaning[key]] for key, value in run.metrics.items()]
+    print()
+    print_table(["metric", "value", "meaning"], rows, words={"metric", "meaning"})
+    files = run.artifacts()
+    others = [printable(path) for path in files if not path.startswith("images/")]
+    pictures = plural(len(files) - len(others), "picture")
+    print(f"\nFiles: {', '.join([*others, *([pictures] if len(others) < len(files) else [])]) or 'none'}")
+    print(f"Again: {command('reproduce')} run={run.run_id}")
+
+
+def three(value: float, key: str) -> str:
+    metric = METRICS.get(key)
+    unit = f" {metric.shown_unit}" if metric and metric.shown_unit else ""
+    return f"{three_digits(value * (metric.factor if metric else 1))}{unit}"
+
+
+def diff_runs(arguments: Sequence[str]) -> int:
+    """What differs between two runs: configuration, figures, code, packages. 0 where nothing does, as `diff`."""
+    wanted = [word for word in arguments if "=" not in word]
+    config, store = opened([word for word in arguments if "=" in word])
+    if len(wanted) != 2:
+        raise ValueError(
+            f"two runs are compared, not {len(wanted)}: stridelab runs diff RUN RUN, each an id or a name."
+        )
+    one, other = (run_of(store, word, Path(config.paths.results_dir)) for word in wanted)
+    sections = {
+        "configuration": [settings_of(run) for run in (one, other)],
+        "figures": [{key: f"{value:.9g}" for key, value in run.metrics.items()} for run in (one, other)],
+        "code and digests": [code_of(run) for run in (one, other)],
+        "packages": [packages_of(run) for run in (one, other)],
+    }
+    differs = False
+    for title, (left, right) in sections.items():
+        rows = [[key, left.get(key, ""), right.get(key, "")] for key in dict.fromkeys([*left, *right])]
+        rows = [row for row in rows if row[1] != row[2]]
+        print("" if rows else f"\n{title}: equal")
+        if rows:
+            headings = [title, f"{one.run_id[:8]} {printable(one.name)}", f"{other.run_id[:8]} {printable(other.name)}"]
+            print_table(headings, rows, words=set(headings))
+        differs = differs or bool(rows)
+    return int(differs)
+
+
+def settings_of(run: RunRecord) -> dict[str, str]:
+    return {key: printable(value, limit=80) for key, value in flattened(content(run, names.CONFIG_FILE))}
+
+
+def flattened(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def code_of(run: RunRecord) -> dict[str, str]:
+    tags = {"commit": names.COMMIT, "uncommitted changes": names.DIRTY, "code": names.CODE, **labelled_digests()}
+    return {label: run.tags[tag][:16] for label, tag in tags.items() if tag in run.tags}
+
+
+def labelled_digests() -> dict[str, str]:
+    return {label: tag for tag, label in names.DIGESTS.items()}
+
+
+def packages_of(run: RunRecord) -> dict[str, str]:
+    try:
+        lines = run.artifact(names.REQUIREMENTS_FILE).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    return {name: version for name, _, version in (line.partition("==") for line in lines) if version}
+
+
+def content(run: RunRecord, path: str) -> Any:
+    try:
+        return json.loads(run.artifact(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def delete_run(arguments: Sequence[str]) -> int:
+    """Into MLflow's trash, and its folder into results/trash; asks first."""
+    from stridelab.tracking.find import Finder
+    from stridelab.tracking.store import connect
+
+    given, overrides = split(arguments, {"run": "", "yes": "false"})
+    if not given["run"]:
+        raise ValueError("run= must name the run to delete, by id or name.")
+    config, store = opened(overrides)
+    results = Path(config.paths.results_dir)
+    run = run_of(store, given["run"], results)
+    folder = Finder(store, results).folders.get(run.tags.get(names.UID, ""))
+    print(f"{printable(run.name)}, {run.status.lower()}, of {started(run)}; id {run.run_id}")
+    if given["yes"] != "true" and not agreed():
+        print("Nothing is deleted.")
+        return 1
+    connect(store, create=False).delete_run(run.run_id)
+    if folder is not None:
+        target = results / "trash" / folder.name
+        target.parent.mkdir(exist_ok=True)
+        folder.rename(target if not target.exists() else target.with_name(f"{target.name}-{run.run_id[:8]}"))
+        print(f"Its folder is in {target.parent}.")
+    print("It is in MLflow's trash; a sweep that lists it trains it again.")
+    return 0
+
+
+def agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise ValueError("nobody can be asked here; say yes=true.")
+    return input("Delete it? [y/N] ").strip().lower() in ("y", "yes")

@@ -1,0 +1,243 @@
+"""`stridelab runs list|best`: the runs of a store as a table."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import operator
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stridelab import names
+from stridelab.config import Config, load
+from stridelab.names import METRICS
+from stridelab.tables import as_text, fitted
+from stridelab.text import printable
+
+from .arguments import split
+
+if TYPE_CHECKING:
+    from stridelab.tracking.mlflow_reader import RunRecord
+    from stridelab.tracking.store import Store
+
+SHOWN = ("test/acc", "test/error_px", "test/miou", "final/val_acc", "cost/macs", "throughput/train_images_per_s")
+"""Metrics that a list has a column for, where a run has them; `columns=` chooses others."""
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+    "~": lambda value, part: str(part) in str(value),
+}
+CONDITION = re.compile(r"\s*([\w/.\- ]+?)\s*(<=|>=|!=|=|<|>|~)\s*(.+?)\s*")
+FORMATS = ("table", "json", "markdown", "csv")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run as one row of named values."""
+
+    record: RunRecord
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        run = self.record
+        seconds = None if run.end_ms is None else (run.end_ms - run.start_ms) / 1000
+        facts = {
+            "id": run.run_id,
+            "name": run.name,
+            "status": run.status.lower(),
+            "variant": run.tags.get(names.VARIANT, ""),
+            "seed": number(run.tags.get(names.SEED, "")),
+            "sweep": run.tags.get(names.SWEEP, ""),
+            "started": started(run),
+            "seconds": seconds,
+            "reason": run.reason,
+        }
+        return {**{key: number(word) for key, word in run.params.items()}, **run.metrics, **facts}
+
+
+def number(word: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
+def started(run: RunRecord) -> str:
+    return f"{datetime.fromtimestamp(run.start_ms / 1000):%Y-%m-%d %H:%M}"
+
+
+def records_of(store: Store, sweep: str, results: Path) -> list[RunRecord]:
+    """Of one sweep, in its order; of all, the newest first. ValueError where there is none."""
+    from stridelab.tracking.find import find_sweep
+    from stridelab.tracking.mlflow_reader import Reader
+
+    if sweep:
+        return list(find_sweep(store, sweep, results=results).runs)
+    found = Reader(store).having({names.ROLE: "run"})
+    if not found:
+        raise ValueError(f"there is no run yet in {store.uri}, experiment {store.experiment}.")
+    return found
+
+
+def list_runs(arguments: Sequence[str]) -> None:
+    own = {"sweep": "", "where": "", "sort": "", "columns": "", "limit": "", "format": "table"}
+    given, overrides = split(arguments, own)
+    if given["format"] not in FORMATS:
+        raise ValueError(f"format={given['format']} is not one of its choices; choose one of {', '.join(FORMATS)}.")
+    config, store = opened(overrides)
+    rows = [Listed(run) for run in records_of(store, given["sweep"], Path(config.paths.results_dir))]
+    known = dict.fromkeys(key for row in rows for key in row.values)
+    rows = list(kept(rows, given["where"], known))
+    if not rows:
+        raise ValueError(f"where={given['where']}: none of the runs is so; runs list without it shows all.")
+    rows = ordered(rows, given["sort"], known)
+    shown = rows[: limit_of(given["limit"])] if given["limit"] else rows
+    columns = columns_of(shown, given["columns"], known)
+    write(columns, shown, form=given["format"])
+    if given["format"] == "table" and len(shown) < len(rows):
+        print(f"{len(rows) - len(shown)} more; limit= shows them.")
+
+
+def best_runs(arguments: Sequence[str]) -> None:
+    """The first of a list sorted by a metric, the better ones first."""
+    given, overrides = split(arguments, {"metric": "test/acc", "limit": "5", "where": ""})
+    metric = given["metric"]
+    where = f"{given['where']}, status=finished".removeprefix(", ")
+    falling = METRICS[metric].sign > 0 if metric in METRICS else True
+    list_runs([*overrides, f"sort={'-' if falling else ''}{metric}", f"where={where}", f"limit={given['limit']}"])
+
+
+def limit_of(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise ValueError(f"limit={word} must be a whole number of at least 1.")
+    return int(word)
+
+
+def kept(rows: Iterable[Listed], where: str, known: Iterable[str]) -> Iterator[Listed]:
+    """Those that meet every condition, such as `test/acc>0.8, seed=0`; `~` is: contains."""
+    conditions = [condition(word, known) for word in where.split(",") if word.strip()]
+    for row in rows:
+        if all(row.values.get(key) is not None and holds(row.values[key], wanted) for key, holds, wanted in conditions):
+            yield row
+
+
+def condition(word: str, known: Iterable[str]) -> tuple[str, Callable[[Any, Any], bool], Any]:
+    found = CONDITION.fullmatch(word)
+    if not found:
+        signs = ", ".join(COMPARISONS)
+        raise ValueError(f"where={word.strip()} is not a condition; write key, one of {signs}, and a value: seed=0.")
+    key, sign, wanted = found.groups()
+    require_known(key, known, of="where")
+    compare = COMPARISONS[sign]
+
+    def holds(value: Any, wanted: Any) -> bool:
+        both = isinstance(value, int | float) and isinstance(wanted, int | float)
+        return compare(value, wanted) if both else compare(str(value), str(wanted))
+
+    return key, holds, number(wanted)
+
+
+def ordered(rows: list[Listed], sort: str, known: Iterable[str]) -> list[Listed]:
+    """By a column; `-column`: the largest first. Rows without it come last."""
+    key = sort.removeprefix("-")
+    if not key:
+        return rows
+    require_known(key, known, of="sort")
+    having = [row for row in rows if row.values.get(key) is not None]
+
+    def rank(row: Listed) -> tuple[bool, Any]:
+        value = row.values[key]
+        return (isinstance(value, str), value)
+
+    found = sorted(having, key=rank, reverse=sort.startswith("-"))
+    return found + [row for row in rows if row.values.get(key) is None]
+
+
+def require_known(key: str, known: Iterable[str], *, of: str) -> None:
+    known = list(known)
+    if key not in known:
+        close = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or known[:12]
+        raise ValueError(f"{of}={key}: no run has it; near it: {', '.join(close)}.")
+
+
+def columns_of(rows: Sequence[Listed], asked: str, known: Iterable[str]) -> list[str]:
+    """Those asked for; else the id, what differs between the runs, and the main metrics."""
+    if asked:
+        columns = [word.strip() for word in asked.split(",")]
+        for column in columns:
+            require_known(column, known, of="columns")
+        return ["id", *(column for column in columns if column != "id")]
+    params = dict.fromkeys(key for row in rows for key in row.record.params)
+    differing = [key for key in params if len({row.record.params.get(key) for row in rows}) > 1]
+    metrics = [key for key in SHOWN if any(key in row.record.metrics for row in rows)]
+    facts = [key for key in ("status", "reason") if len({row.values[key] for row in rows}) > 1]
+    return ["id", "name", *facts, *metrics, *(key for key in differing if key != "seed"), "sweep", "started"]
+
+
+def write(columns: Sequence[str], rows: Sequence[Listed], *, form: str) -> None:
+    if form == "json":
+        print(json.dumps([{key: row.values.get(key) for key in columns} for row in rows], indent=1))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(columns)
+        writer.writerows([printable(row.values.get(key, "")) for key in columns] for row in rows)
+    elif form == "markdown":
+        table: list[Sequence[str]] = [columns, ["---"] * len(columns)]
+        table += [[shown(row, key) for key in columns] for row in rows]
+        for cells in table:
+            print("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    else:
+        lines = [[shown(row, key) for key in columns] for row in rows]
+        words = {key for key in columns if any(isinstance(row.values.get(key), str) for row in rows)}
+        print_table([heading(key) for key in columns], lines, words={heading(key) for key in words})
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, words: set[str]) -> None:
+    """As wide as the terminal; columns that do not fit are named. Piped, all of them."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    found, dropped = fitted(headings, rows, words=words, width=width)
+    print(as_text(found, width=width))
+    if dropped:
+        print(f"Not shown, for the width: {', '.join(dropped)}. format=csv has all.")
+
+
+def heading(key: str) -> str:
+    metric = METRICS.get(key)
+    unit = metric.shown_unit if metric else ""
+    return f"{key} {unit}" if unit and not key.endswith(unit) and unit != "images/s" else key
+
+
+def shown(row: Listed, key: str) -> str:
+    value, metric = row.values.get(key), METRICS.get(key)
+    if value is None:
+        return ""
+    if key == "id":
+        return str(value)[:8]
+    if metric and metric.is_share:
+        return f"{100 * value:.2f}"
+    return (
+        f"{value:,.4g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else printable(f"{value:,.0f}" if isinstance(value, float) else value, limit=60)
+    )
+
+
+def opened(overrides: Sequence[str]) -> tuple[Config, Store]:
+    from stridelab.tracking.store import resolve_store
+
+    config = load(overrides)
+    return config, resolve_store(config.tracking, results_dir=Path(config.paths.results_dir))
