@@ -1,6 +1,8 @@
 """What do stride and padding do to a CNN, what do they cost, and how sure are we?"""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,3 +33,20 @@ def __getattr__(name: str) -> Any:
     if name in WHERE:
         return getattr(import_module(f".{WHERE[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Room(ModuleType):
+    """The package `stridelab.sweep` or `stridelab.plan`, which is also the function of that name."""
+
+    def __call__(self, **keys: Any) -> Any:
+        return getattr(import_module(".api", __name__), self.__name__.rpartition(".")[2])(**keys)
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("sweep", "plan") and isinstance(value, ModuleType):  # by the import of that package
+            value.__class__ = _Room
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

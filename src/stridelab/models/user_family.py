@@ -22,6 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 GIVEN = ("in_channels", "num_classes", "input_size")
 TYPES = (int, float, bool, str)
 USER_FAMILIES: dict[str, UserFamily] = {}
+USER_SETTINGS: set[type] = set()
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def settings_of_function(name: str, function: Callable[..., Any]) -> type[Module
             )
         columns.append(column(name, function, one))
     made = make_dataclass(f"{name.title()}Config", columns, bases=(ModuleConfig,), frozen=True)
+    USER_SETTINGS.add(made)
     made.__reduce__ = reduce  # type: ignore[method-assign, assignment]
     return made
 

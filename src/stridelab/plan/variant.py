@@ -80,4 +80,8 @@ def layer_plan_of(config: Config) -> LayerPlan:
         input_size=facts.input_size,
         num_classes=facts.num_classes,
     )
+    if isinstance(plan, ModulePlan) and config.task != "classify":
+        raise ValueError(
+            f"task={config.task} gives a network another head, which model.family={config.model.family} has not"
+        )
     return TASKS[config.task].head(plan, facts.num_classes)

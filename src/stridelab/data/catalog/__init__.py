@@ -6,7 +6,7 @@ from .arrays import ARRAY_SETS
 from .composed import COMPOSED_SETS
 from .facts import DatasetFacts
 from .images import IMAGE_SETS
-from .user import USER_DATASETS, facts_of_user, find_dataset
+from .user import USER_DATASETS, find_dataset
 
 DATASETS: dict[str, DatasetFacts] = {**ARRAY_SETS, **COMPOSED_SETS, **IMAGE_SETS}
 """What `data.name` may be: a new data set is a row here, and conf/data/<name>.yaml.
@@ -18,6 +18,8 @@ Where its images come from is `DatasetFacts.files`: files of arrays, files of im
 def facts_of(name: str) -> DatasetFacts:
     """Of a published set, or of the user's own. ValueError names the sets that there are."""
     if name not in DATASETS and find_dataset(name):
+        from .user_arrays import facts_of_user  # with numpy
+
         DATASETS[name] = facts_of_user(name)
     if name not in DATASETS:
         choices = ", ".join([*DATASETS, *USER_DATASETS])
