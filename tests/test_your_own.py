@@ -299,7 +299,6 @@ def test_the_document_takes_a_module_in_a_file_to_a_report(tmp_path: Path) -> No
             capture_output=True,
             text=True,
             check=False,
-            env=os.environ,
         )
         assert done.returncode == 0, done.stderr + done.stdout
     assert "identical" in done.stdout
