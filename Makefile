@@ -24,11 +24,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-sweep: $(READY) ## the main job: three stride plans, two seeds, on real images; then the comparison
-	$(BIN)/python train.py -m 'model.strides=[1,1,1],[1,2,2],[2,2,1]' seed=0,1
+sweep: $(READY) ## the main job: where to put two strides of 2: three plans, seven seeds, real images; then the comparison
+	$(BIN)/python train.py -m 'model.strides=[1,2,2],[2,1,2],[2,2,1]' seed=0,1,2,3,4,5,6 sweep.margin=1
 
 plan: $(READY) ## geometry and cost of the same three plans, without training
-	$(BIN)/python scripts/plan.py 'model.strides=[1,1,1],[1,2,2],[2,2,1]'
+	$(BIN)/python scripts/plan.py 'model.strides=[1,2,2],[2,1,2],[2,2,1]'
 
 TESTERS ?= 2
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,6 +32,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if item.get_closest_marker("faults")]
     items[:] = [item for item in items if item not in slow]
     config.hook.pytest_deselected(items=slow)
+
+
+@pytest.fixture
+def senders(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the threads that have sent something to a store."""
+    from stridelab.tracking.journal_cursor import Cursor
+
+    found, pump = set[str](), Cursor.pump
+
+    def told(*given: Any, **named: Any) -> bool:
+        found.add(threading.current_thread().name)
+        return pump(*given, **named)
+
+    monkeypatch.setattr(Cursor, "pump", told)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import atexit
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from stridelab import report
 from stridelab.geometry import LayerGeometry, measure
 from stridelab.models import CnnConfig, layer_plan
 from stridelab.run import cost
-from stridelab.tracking.find import SweepRecord, find_sweep
+from stridelab.tracking.find import SweepRecord, find_sweep, read_sweep
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.store import Store, analyze, resolve_store
@@ -37,6 +37,7 @@ class Fake:
     seed: int
     acc: float
     padding: str = "half"
+    downsample: str = "stride"
     head: str = "gap"
     name: str = ""
     """Of the variant; empty: made from strides."""
@@ -54,7 +55,7 @@ class Fake:
 
     @property
     def model(self) -> CnnConfig:
-        return CnnConfig(strides=self.strides, padding=self.padding, head=self.head)
+        return CnnConfig(strides=self.strides, padding=self.padding, downsample=self.downsample, head=self.head)
 
     @property
     def geometry(self) -> tuple[LayerGeometry, ...]:
@@ -84,9 +85,9 @@ def shared_store() -> Store:
     return resolve_store(TrackingConfig(), results_dir=shared_results())
 
 
-def sweep_of(runs: Sequence[Fake], *, maps: bool = False) -> SweepRecord:
-    """A sweep of its own in the shared store."""
-    return record_sweep(shared_results(), runs, name=f"strides-{next(_numbers)}", maps=maps)[1]
+def sweep_of(runs: Sequence[Fake], *, maps: bool = False, mirrored: bool = False) -> SweepRecord:
+    """A sweep of its own in the shared results folder; in its store, too, if it is to be mirrored."""
+    return record_sweep(shared_results(), runs, name=f"strides-{next(_numbers)}", maps=maps, mirrored=mirrored)[1]
 
 
 _numbers = itertools.count(1)
@@ -100,24 +101,29 @@ def record_sweep(
     maps: bool = False,
     argv: Sequence[str] = (),
     reused: Sequence[str] = (),
+    mirrored: bool = True,
 ) -> tuple[Store, SweepRecord]:
-    """Write the runs as training would, mirror them into SQLite, read the sweep back. `reused`: the signatures of
-    runs that another sweep trained, in the place of the first of these."""
+    """Write the runs as training would, mirror them into SQLite (which takes seconds), read the sweep back. `reused`:
+    the signatures of runs that another sweep trained, in the place of the first of these."""
     store = resolve_store(TrackingConfig(), results_dir=results)
     signatures = [*reused, *(f"{name}-{index}" for index in range(len(reused), len(runs)))]
-    with Mirror(store) as mirror:
+    with Mirror(store) if mirrored else nullcontext() as mirror:
         parent = RunIdentity(f"{name}-sweep", name, role="sweep", sweep=name)
         folder = results / "sweeps" / name
-        mirror.watch(folder)
+        if mirror:
+            mirror.watch(folder)
         with open_run(folder, parent) as record:
             record.members(signatures)
             for file, content in {**_provenance(argv or ARGV), **_variants(signatures, runs)}.items():
                 (folder / file).write_text(content)
                 record.artifact(folder / file)
         for signature, fake in list(zip(signatures, runs, strict=True))[len(reused) :]:
-            mirror.watch(results / "runs" / signature)
+            if mirror:
+                mirror.watch(results / "runs" / signature)
             with suppress(FakeFailure):
                 _record_run(results / "runs" / signature, signature, fake, sweep=name, maps=maps)
+        if mirror is None:
+            return store, read_sweep(folder, store)
         assert mirror.flush(60)
     analyze(store)
     return store, find_sweep(store, name)
@@ -151,6 +157,7 @@ def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: b
         for step, values in _history(fake):
             run.metrics(values, step=step)
         run.metrics(_finals(fake, macs) | dict(fake.metrics), step=fake.epochs)
+        run.artifact(_predictions(folder, fake))
         if maps:
             run.artifact(_feature_maps(folder, fake), to="feature_maps")
         digests = {"stridelab.init_digest": f"w{fake.seed}", "stridelab.batch_order_digest": f"b{fake.seed}"}
@@ -163,10 +170,12 @@ def _files(fake: Fake, layers: Sequence[LayerGeometry]) -> dict[str, str]:
         "data": {"name": "fashion_mnist_mini", "train_size": None} | fake.config.get("data", {}),
         "trainer": {"max_epochs": fake.epochs, "batch_size": 64, "lr": 0.1, "precision": "32-true"}
         | fake.config.get("trainer", {}),
+        "sweep": fake.config.get("sweep", {}),
     }
     return {
         "geometry.json": json.dumps([asdict(layer) for layer in layers]),
         "config.json": json.dumps(config),
+        "data.json": json.dumps({"num_test": 2000, "class_names": CLASSES}),
         **_provenance(ARGV),
     }
 
@@ -178,7 +187,11 @@ def _provenance(argv: Sequence[str]) -> dict[str, str]:
 
 def _variants(signatures: Sequence[str], runs: Sequence[Fake]) -> dict[str, str]:
     own = {
-        signature: {"name": f"{fake.variant} seed={fake.seed}", "variant": fake.variant, "params": params_of(fake)}
+        signature: {
+            "name": f"{fake.variant} seed={fake.seed}",
+            "variant": fake.variant,
+            "params": params_of(fake) | dict(fake.params),
+        }
         for signature, fake in zip(signatures, runs, strict=True)
     }
     return {"variants.json": json.dumps(own)}
@@ -221,6 +234,20 @@ def _finals(fake: Fake, macs: int) -> dict[str, float]:
     }
 
 
+CLASSES = [f"class {number}" for number in range(10)]
+LABELS = np.arange(2000) % 10
+
+
+def _predictions(folder: Path, fake: Fake) -> Path:
+    """As many wrong as the accuracy says: the first of an order that is the seed's, each taken for the next class."""
+    wrong = np.random.default_rng(fake.seed).permutation(2000)[: round(2000 * (1 - fake.acc))]
+    predicted = LABELS.copy()
+    predicted[wrong] = (LABELS[wrong] + 1) % 10
+    path = folder / "predictions.npz"
+    np.savez_compressed(path, labels=LABELS.astype(np.uint8), predicted=predicted.astype(np.uint8))
+    return path
+
+
 def _feature_maps(folder: Path, fake: Fake) -> Path:
     """Of a network as it is before training, and of one with other weights, on real test images."""
     import torch
@@ -258,5 +285,5 @@ def hostile_report() -> report.ReportPaths:
     """A whole report of a sweep whose names and reasons try to be more than text."""
     runs = [replace(fake, name=HOSTILE[fake.strides]) for fake in grid()]
     runs[-1] = replace(runs[-1], failure=REASON)
-    sweep = sweep_of(runs, maps=True)
+    sweep = sweep_of(runs, maps=True, mirrored=True)
     return report.write_report(sweep, shared_results() / "reports" / sweep.name, store=shared_store())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -10,11 +11,14 @@ import math
 import random
 import re
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -471,10 +475,11 @@ def test_a_header_that_leads_back_does_not_loop(tmp_path: Path) -> None:
     refused(path, tmp_path, match="Nothing was imported|damaged")
 
 
-def contents_of(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def contents_of(path: Path) -> tuple[dict[str, Any], set[str], dict[str, bytes]]:
     records: dict[str, Any] = {}
-    sizes = read(path, limits=Limits(), take=records.__setitem__).sizes
-    return records, sizes
+    with TemporaryDirectory() as place:
+        names = read(path, limits=Limits(), into=Path(place), take=records.__setitem__)
+        return records, names, {one.name: one.read_bytes() for one in Path(place, "files").iterdir()}
 
 
 @pytest.mark.parametrize("suffix", KINDS)
@@ -487,7 +492,7 @@ def test_a_damaged_file_is_refused_or_holds_the_very_same(tmp_path: Path, suffix
     for length in range(0, len(whole), max(1, len(whole) // 60)):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="damaged"):
-            read(path, limits=Limits())
+            contents_of(path)
     chance, kept, said = random.Random(0), 0, list[str]()
     for _ in range(300):
         changed = bytearray(whole)
@@ -598,8 +603,24 @@ def test_a_power_cut_while_writing_leaves_no_half_archive(tmp_path: Path, monkey
     page.write_bytes(PAGE)
     monkeypatch.setattr("os.link", fail)
     with pytest.raises(OSError, match="no space left"):
-        write(tmp_path / "a.zip", {}, {SHA: page}, limits=Limits())
+        write(tmp_path / "a.zip", {}, {SHA: page}, limits=Limits(), place=tmp_path)
     assert list(tmp_path.iterdir()) == [page]
+
+
+def test_where_there_are_no_hard_links_an_archive_is_written_all_the_same(
+    swept: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    (tmp_path / ".import-dead").mkdir()
+    (tmp_path / ".import-dead" / "half of an archive").write_text("left by an export that was killed")
+    export_sweep(store_of(swept.results), "ours", tmp_path / "a.zip", results=swept.results)
+    assert (tmp_path / "a.zip").read_bytes() == swept.archives[".zip"].read_bytes()
+    with pytest.raises(ValueError, match=r"a\.zip exists already"):
+        export_sweep(store_of(swept.results), "ours", tmp_path / "a.zip", results=swept.results)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
 def test_nothing_of_an_archive_says_whose_a_run_is(tmp_path: Path, there: Path) -> None:
@@ -640,6 +661,39 @@ def test_an_archive_with_a_uid_of_ours_brings_nothing_in(tmp_path: Path, there: 
     done = import_sweep(tar_of(tmp_path / "a.tar.gz", members(listing(evil), evil)), store_of(there), there)
     assert (len(done.new), done.num_known) == (1, 1)
     assert find_run(store_of(there)).history("test/acc") == [(1, 0.586)]
+
+
+def png(width: int, height: int) -> bytes:
+    """Whose pixels would take width x height / 8 bytes, were they there."""
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(4000))), (b"IEND", b"")):
+        parts.append(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+    return b"".join(parts)
+
+
+IMAGES = {
+    "a bomb that Pillow refuses": png(40_000, 40_000),
+    "a bomb that Pillow takes": png(13_000, 13_000),
+    "wider than WebP can be": png(20_000, 1),
+    "cut off": png(64, 64)[:45],
+    "a program": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) run\n",
+    "nothing": b"",
+}
+
+
+def test_hostile_images_are_not_shown_and_hold_up_nothing(tmp_path: Path, there: Path, caplog: Any) -> None:
+    entries = [
+        ("image", {"key": "map", "step": step, "file": f"images/map+step+{step}.png"}) for step in range(len(IMAGES))
+    ]
+    shas = {hashlib.sha256(content).hexdigest(): content for content in IMAGES.values()}
+    paths = {f"images/map+step+{step}.png": sha for step, sha in enumerate(shas)}
+    run = replace(RUN, records=journal(*entries), files=paths)
+    path = tar_of(tmp_path / "a.tar.gz", members(listing(run), run, files=shas))
+    done = import_sweep(path, store_of(there), there)
+    assert done.sent.complete
+    assert caplog.text.count("cannot be shown in MLflow") == len(IMAGES)
+    assert find_run(store_of(there)).artifacts("images") == []
 
 
 def test_two_exports_to_one_file_leave_one_sound_file(swept: Swept, tmp_path: Path) -> None:

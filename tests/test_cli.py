@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from report_sweeps import Fake, record_sweep
 from stridelab import __version__
 from stridelab.cli import main as cli
+from stridelab.cli import open_page
 from stridelab.cli.program import command, for_reader
 from stridelab.sweep.launchers import LAUNCHERS
 
@@ -76,7 +78,7 @@ REFUSED = {
     "a lonely last image":
         (["train", "model.strides=4", "data.train_size=257", "trainer.batch_size=64"], "one of the 257"),
     "a folder that cannot be": (["train", "paths.results_dir=/dev/null/x"], "results_dir=/dev/null/x cannot be made"),
-    "an unknown action": (["runs", "list"], "'list' is not one of ui, sync, export, import; see stridelab runs --help"),
+    "an unknown action": (["runs", "lits"], "'lits' is not one of list, best, show, diff, delete, ui, sync, export"),
     "a key of reproduce's": (["reproduce", "seed=1"], "what decides the result comes from the run itself"),
 }  # fmt: skip
 
@@ -179,3 +181,26 @@ def test_the_pages_of_a_server_are_its_own(capsys: pytest.CaptureFixture[str]) -
     out = capsys.readouterr().out
     assert "http://127.0.0.1:5001" in out
     assert "secret" not in out
+
+
+def test_the_pages_open_at_the_newest_sweep_once_the_server_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server and the browser are programs of others: what they are called with is what is tested."""
+    _, sweep = record_sweep(tmp_path / "results", [Fake("1-1-1", 0, acc=0.8)], name="newest")
+    called: list[list[str]] = []
+    monkeypatch.setattr("stridelab.cli.runs.os.execvpe", lambda program, words, settings: called.append(words))
+    monkeypatch.setattr("stridelab.cli.runs.subprocess.Popen", called.append)
+    monkeypatch.setenv("DISPLAY", ":0")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert run("ui", f"tracking.port={port}") == 0
+    browser, server = called
+    assert "ui" in server
+    assert sweep.run_id in browser[-2]
+    assert browser[-2] in capsys.readouterr().out
+    opened: list[str] = []
+    monkeypatch.setattr("stridelab.cli.open_page.webbrowser.open", opened.append)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        open_page.main("http://127.0.0.1/#/there", listening.getsockname()[1])
+    assert opened == ["http://127.0.0.1/#/there"]

@@ -49,7 +49,7 @@ def overrides_in_readme() -> list[str]:
 @pytest.mark.parametrize("text", overrides_in_readme())
 def test_every_override_that_the_readme_shows_composes(text: str) -> None:
     jobs = list(expand(shlex.split(text) if " " in text else [text]))
-    wrong_length = "give one entry a layer"  # `model.channels=` needs strides to match, as the README says
+    wrong_length = "give one entry for each"  # `model.channels=` needs strides to match, as the README says
     assert [job.error for job in jobs if job.error and wrong_length not in job.error] == []
 
 

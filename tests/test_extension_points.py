@@ -352,3 +352,20 @@ def test_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         f"head={head} momentum={momentum}" for head in ("gap", "flatten") for momentum in (0.5, 0.9)
     ]
     assert len(variant_table(run_table(sweep))) == 4
+
+
+def test_a_tracking_store(tmp_path: Path, template: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One YAML with an address, in a folder of the user's own: training, the comparison and `runs` go there."""
+    (tmp_path / "tracking").mkdir()
+    (tmp_path / "lab").mkdir()
+    shutil.copyfile(template, tmp_path / "lab" / "ours.db")
+    uri = f"sqlite:///{tmp_path}/lab/ours.db"
+    (tmp_path / "tracking" / "lab.yaml").write_text(f"uri: {uri}\nexperiment: ours\n")
+    asked = ["--config-dir", str(tmp_path), "-m", "tracking=lab", "sweep.name=there", "seed=0"]
+    with pytest.raises(SystemExit, match="0"):
+        train_command.main([*asked, *SMALL, "model.strides=2", f"paths.results_dir={tmp_path}/results"])
+    assert uri in capsys.readouterr().out, "how to open its pages"
+    store = resolve_store(TrackingConfig(uri, "ours"), results_dir=tmp_path / "results")
+    (run,) = find_sweep(store, "there").runs
+    assert run.artifact("config.json").is_relative_to(tmp_path / "lab" / "artifacts")
+    assert not (tmp_path / "results" / "mlflow.db").exists()

@@ -15,7 +15,6 @@ from stridelab.config import load
 from stridelab.geometry import PADDING_MODES
 from stridelab.models.build import BUILDERS, build, reflected
 from stridelab.plan import layer_plan_of
-from stridelab.plan.warnings import NO_DETERMINISTIC_CUDA
 
 CALLED = {
     "zeros": "ZeroPad2d", "reflect": "ReflectionPad2d", "replicate": "ReplicationPad2d", "circular": "CircularPad2d",
@@ -35,9 +34,11 @@ def refused() -> set[str]:
     return {name.rpartition(".")[2] for name in listed}
 
 
-def test_the_plan_names_exactly_what_pytorch_refuses() -> None:
+def test_pytorch_refuses_exactly_what_the_plan_warns_of() -> None:
+    """The rules `reflect` and `nondeterministic` of plan/warnings.py, whatever the accelerator: a plan may be trained
+    elsewhere."""
     assert set(CALLED) == {*PADDING_MODES, *BUILDERS}
-    assert {ours: name for ours, name in CALLED.items() if name in refused()} == NO_DETERMINISTIC_CUDA
+    assert [ours for ours, name in CALLED.items() if name in refused()] == ["reflect", "adaptive_avg_pool"]
 
 
 @pytest.mark.parametrize("pads", [(1, 1, 1, 1), (0, 3, 2, 0), (3, 1, 0, 0), (-1, 2, 3, -2), (0, 0, -1, 0)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import asdict
+from fractions import Fraction
 from itertools import product
 from xml.etree import ElementTree
 
@@ -21,7 +22,7 @@ from stridelab.geometry import IMAGE, compose, layer
 from stridelab.geometry.drawing import Panel, draw
 from stridelab.geometry.drawing.maps import MANY_MAPS, maps_of, middle, seen_by
 from stridelab.geometry.drawing.placed_map import PHOTOGRAPH
-from stridelab.geometry.layer_geometry import parse_layers
+from stridelab.geometry.layer_geometry import parse_layers, spell_fraction
 from stridelab.plan.formats import MOST, write_svg
 from stridelab.plan.variant_row import Figures, VariantRow, rows_of
 
@@ -212,6 +213,11 @@ def test_a_network_without_configuration_is_drawn_too() -> None:
     )
     stored = json.loads(json.dumps([asdict(one) for one in layers]))
     assert parse_layers(stored) == tuple(layers)
+    larger = [*layers, *compose([layer("interpolate", output_size=(30, 60), function="bilinear")], input_size=20)]
+    assert larger[-1].effective_stride == (Fraction(2, 3), Fraction(1, 3))
+    assert parse_layers(json.loads(json.dumps([asdict(one) for one in larger], default=spell_fraction))) == tuple(
+        larger
+    )
     svg = ElementTree.fromstring(draw([Panel("residual", parse_layers(stored), remarks=["Trained."])]))
     assert "A unit of the last map sees 5 of 20 px; its neighbour, 1 px further. 26 parameters" in " ".join(texts(svg))
     assert any(line.endswith("Trained.") for line in texts(svg))

@@ -39,14 +39,18 @@ def many() -> Comparison:
     return compare(sweep_of(grid(strides, seeds=(0,))))
 
 
-@pytest.mark.parametrize("name", FIGURES)
+NO_GRID = [name for name in FIGURES if name != "factor_effects"]
+
+
+@pytest.mark.parametrize("name", NO_GRID)
 def test_every_figure_is_a_sharp_picture_and_the_same_each_time(comparison: Comparison, name: str) -> None:
     figure = draw(comparison, name)
-    png = render(figure)
-    assert png == render(draw(comparison, name))
+    files = render(figure)
+    assert files == render(draw(comparison, name))
+    assert ElementTree.fromstring(files["svg"]).tag.endswith("svg")
     if isinstance(figure, str):
-        assert ElementTree.fromstring(figure).tag.endswith("svg")
         return
+    png = files["png"]
     width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
     assert [width, height] == [round(2 * style.DPI * inches) for inches in figure.get_size_inches()]
     assert inside(figure) == []
@@ -85,10 +89,10 @@ def hostile() -> Comparison:
     return compare(sweep_of(named, maps=True))
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", NO_GRID)
 def test_a_name_is_drawn_as_text_whatever_it_holds(hostile: Comparison, name: str) -> None:
     figure = draw(hostile, name)
-    assert len(render(figure)) > 10_000
+    assert len(render(figure)["svg"]) > 10_000
     assert "$\\nonsense{1$" in "\n".join(texts(figure))
     assert not any("x" * 60 in text for text in texts(figure))
     assert inside(figure) == []
@@ -97,9 +101,11 @@ def test_a_name_is_drawn_as_text_whatever_it_holds(hostile: Comparison, name: st
 @pytest.mark.parametrize("name", FIGURES)
 def test_one_run_alone_is_drawn_or_said_to_be_too_little(name: str) -> None:
     alone = compare(sweep_of([Fake("2-2-2", 0, 0.88, epochs=1)]))
-    undrawable = {"accuracy_differences", "feature_maps_first", "feature_maps_last"}
+    undrawable = {"accuracy_differences", "class_accuracy", "factor_effects", "feature_maps_first", "feature_maps_last"}
     if name in undrawable:
-        with pytest.raises(NothingToDraw, match=r"^No (variant shares|finished run kept)"):
+        with pytest.raises(
+            NothingToDraw, match=r"^(No (variant shares|finished run kept)|Only the baseline|The variants are no grid)"
+        ):
             draw(alone, name)
     else:
         assert inside(draw(alone, name)) == []
@@ -132,7 +138,7 @@ def test_accuracy_against_macs_shows_every_seed_and_every_mean(comparison: Compa
              if len(line.get_xdata()) == 1}  # fmt: skip
     for row in comparison.by_variant.values():
         assert (row["cost/macs"], round(100 * row["test/acc_mean"], 6)) in marks
-    assert set(comparison.names) <= set(texts(figure))
+    assert set(map(comparison.short, comparison.names)) <= set(texts(figure))
 
 
 def test_learning_curves_are_the_histories(comparison: Comparison) -> None:
@@ -312,3 +318,17 @@ def test_names_become_one_short_printable_line(text: str) -> None:
 )
 def test_examples_in_docstrings(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
+
+
+def test_on_a_dark_screen_ink_is_light_and_nothing_else_changes(comparison: Comparison) -> None:
+    figure = draw(comparison, "accuracy_vs_macs")
+    svg = render(figure)["svg"].decode()
+    assert "@media (prefers-color-scheme: dark)" in svg
+    assert f'[style*="fill: {style.INK}"]{{fill:{style.DARK[style.INK]} !important}}' in svg
+    assert f"fill: {style.INK}" in svg.partition("</style>")[2]
+    assert "<script" not in svg
+
+
+def test_letters_are_nine_pixels_or_more() -> None:
+    """Points at 100 pixels an inch, where a figure is shown at its own width."""
+    assert min(style.NOTE_PT, style.RC["xtick.labelsize"], style.RC["font.size"]) * style.DPI / 72 >= 9

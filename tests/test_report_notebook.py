@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from nbclient import NotebookClient
 
 from report_sweeps import HOSTILE, REASON, Fake, grid, hostile_report, shared_results, shared_store, sweep_of
 from stridelab import report
+from stridelab.report.html import SCRIPT
 from stridelab.report.kernel import execute
 from stridelab.report.notebook import build, store_expression
 from stridelab.tracking.find import find_sweep
@@ -47,9 +49,13 @@ def outputs(notebook: Any) -> list[Any]:
 
 def test_a_report_is_complete(written: report.ReportPaths) -> None:
     assert written.problems == ()
-    assert [path.stem for path in written.figures] == list(report.FIGURES)
-    assert [path.name for path in written.figures if path.suffix != ".png"] == ["geometry.svg"]
-    assert {path.name for path in written.all} >= {"comparison.ipynb", "comparison.html", "runs.csv", "variants.csv"}
+    drawn = [name for name in report.FIGURES if name != "factor_effects"]  # three plans are no grid
+    assert list(dict.fromkeys(path.stem for path in written.figures)) == drawn
+    kinds = {name: {path.suffix for path in written.figures if path.stem == name} for name in drawn}
+    assert all(found >= ({".svg"} if name == "geometry" else {".svg", ".pdf", ".png"}) for name, found in kinds.items())
+    assert all(".csv" in found for name, found in kinds.items() if not name.startswith("feature_maps"))
+    others = {"comparison.ipynb", "comparison.html", "runs.csv", "variants.csv", "table.md", "table.tex", "methods.md"}
+    assert {path.name for path in written.all} >= others
     assert all(path.stat().st_size > 100 for path in written.all)
     with written.runs.open(encoding="utf-8") as file:
         assert len(list(csv.reader(file))) == 1 + 6
@@ -65,12 +71,12 @@ def test_the_notebook_ran_from_top_to_bottom_without_a_word_of_trouble(notebook:
 
 def test_the_notebook_shows_the_very_pictures_that_lie_beside_it(written: report.ReportPaths, notebook: Any) -> None:
     pictures = [output for output in outputs(notebook) if "image/png" in output.data]
-    files = {path.read_bytes() for path in written.figures if path.suffix == ".png"}
-    drawing = next(path for path in written.figures if path.suffix == ".svg")
-    assert b64encode(drawing.read_bytes()).decode() in "".join(
-        output.data.get("text/html", "") for output in outputs(notebook)
-    )
-    assert {b64decode(picture.data["image/png"]) for picture in pictures} == files
+    files = {kind: {path.read_bytes() for path in written.figures if path.suffix == kind} for kind in (".png", ".svg")}
+    drawings = [output.data["image/svg+xml"] for output in outputs(notebook) if "image/svg+xml" in output.data]
+    assert {drawing.encode() for drawing in drawings} == files[".svg"]
+    page = written.html.read_text(encoding="utf-8")
+    assert all(b64encode(drawing.encode()).decode() in page for drawing in drawings)
+    assert {b64decode(picture.data["image/png"]) for picture in pictures} == files[".png"]
     for picture in pictures:
         size = picture.metadata["image/png"]
         assert 2 * size["width"] == int.from_bytes(b64decode(picture.data["image/png"])[16:20], "big")
@@ -111,13 +117,17 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_loads_nothing_and_runs_nothing(written: report.ReportPaths) -> None:
-    page = Page(written.html)
-    assert not page.tags & {"script", "link", "iframe", "object", "embed", "form", "base", "svg"}
+def test_the_page_loads_nothing_and_runs_one_script_of_ours(written: report.ReportPaths) -> None:
+    page, text = Page(written.html), written.html.read_text(encoding="utf-8")
+    assert not page.tags & {"link", "iframe", "object", "embed", "form", "base", "svg"}
     assert page.handlers == []
-    assert len(page.addresses) == len(report.FIGURES)
-    assert all(re.match(r"data:image/(png|svg\+xml);base64,", address) for address in page.addresses)
-    assert "default-src 'none'" in written.html.read_text(encoding="utf-8")
+    assert len(page.addresses) == len({path.stem for path in written.figures})
+    assert all(re.match(r"data:image/svg\+xml;base64,", address) for address in page.addresses)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.S)
+    assert script == SCRIPT
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert f'content="{policy}"' in text
 
 
 def test_names_and_reasons_are_shown_as_they_are(written: report.ReportPaths) -> None:
@@ -138,7 +148,7 @@ def test_the_page_says_what_differs_the_command_and_the_commit(written: report.R
 
 
 def test_anyone_can_run_the_notebook_again_in_its_folder(written: report.ReportPaths) -> None:
-    before = {path: path.read_bytes() for path in written.figures}
+    before = {path: path.read_bytes() for path in written.figures if path.suffix != ".pdf"}
     written.figures[0].unlink()
     again = nbformat.read(written.notebook, as_version=4)
     for cell in again.cells:
@@ -147,19 +157,20 @@ def test_anyone_can_run_the_notebook_again_in_its_folder(written: report.ReportP
     NotebookClient(again, timeout=120, kernel_name="python3", resources=folder).execute()
     shown = [output.data for output in outputs(again)]
     assert shown == [output.data for output in outputs(nbformat.read(written.notebook, as_version=4))]
-    assert {path: path.read_bytes() for path in written.figures} == before
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_sweep_whose_runs_all_failed_gets_its_report(tmp_path: Path) -> None:
-    sweep = sweep_of([Fake("1-1-1", seed, 0.9, failure=f"no memory for seed {seed}") for seed in (0, 1)])
+    runs = [Fake("1-1-1", seed, 0.9, failure=f"no memory for seed {seed}") for seed in (0, 1)]
+    sweep = sweep_of(runs, mirrored=True)
     steps: list[tuple[int, int]] = []
     paths = report.write_report(
         sweep, tmp_path, store=shared_store(), progress=lambda done, total: steps.append((done, total))
     )
     assert paths.problems == ()
-    assert [path.name for path in paths.figures] == ["costs.png", "geometry.svg"]  # known before training
+    assert {path.stem for path in paths.figures} == {"costs", "geometry"}  # known before training
     text = Page(paths.html).text
-    assert "No run finished with an accuracy, so there is nothing to compare." in text
+    assert "No run finished with test accuracy: nothing to compare." in text
     assert "FakeFailure: no memory for seed 1" in text
     assert steps == [(done, steps[0][1]) for done in range(steps[0][1] + 1)]
 

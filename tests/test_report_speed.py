@@ -83,7 +83,7 @@ def test_figures_of_the_phase_stand_for_those_of_training_where_all_runs_have_th
 def test_the_table_of_speed_has_ratios_rounds_spread_and_mark(measured: Comparison) -> None:
     page = report.show_speed(measured)
     first, second, *_ = [re.split("  +", line) for line in page.text.partition("\u2500\n")[2].splitlines()]
-    assert "<th class='n' style='text-align:right'>spread, %</th>" in page.html
+    assert "<th scope='col' class='n' style='text-align:right'>spread, %</th>" in page.html
     assert first == ["strides=1-1-1", "1.00", "1.00x", "1.00", "1,000", "1.00x", "1,000", "1.00x", "12", "0.0", "yes"]
     assert second == ["strides=1-2-2", "0.250", "0.25x", "0.250", "4,000", "4.0x", "4,000", "4.0x", "12", "0.0", "yes"]
     assert "On: A processor, 1 thread." in page.html

@@ -16,6 +16,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -25,6 +26,7 @@ import pytest
 from PIL import Image
 
 from stridelab.tracking.find import find_run, find_sweep
+from stridelab.tracking.mlflow_writer import Writer
 from stridelab.tracking.run import Run, RunIdentity, clean, open_run
 from stridelab.tracking.status import settle
 from stridelab.tracking.store import Store, analyze, connect
@@ -115,23 +117,28 @@ def test_all_of_a_run_arrives(store: Store, runs: Path) -> None:
     assert len(digest) == 36
 
 
-def test_the_caller_is_not_held_up_and_mlflow_comes_in_the_background(tmp_path: Path) -> None:
+def test_the_caller_is_not_held_up_and_mlflow_comes_in_the_background(store: Store, tmp_path: Path) -> None:
+    """Nothing is sent, and no MLflow imported, before the caller has recorded its run: who waited would wait on."""
     code = f"""
-import sys, time
+import sys, threading
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from tracking_stores import identity, mirror_of
 from stridelab.tracking.run import open_run
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.store import resolve_store
-results = Path({str(tmp_path)!r})
-start = time.perf_counter()
+from stridelab.tracking.sync import Mirror
+recorded, work = threading.Event(), Mirror._work
+Mirror._work = lambda self: (recorded.wait(60), work(self))
+results = Path({str(tmp_path / "results")!r})
 mirror = mirror_of(resolve_store(TrackingConfig(), results_dir=results))
 mirror.watch(results / "runs" / "a")
 with open_run(results / "runs" / "a", identity()) as run:
     run.metrics({{"a": 1.0}}, step=0)
-assert time.perf_counter() - start < 0.5, time.perf_counter() - start
-assert mirror.close(60)
+assert "mlflow" not in sys.modules
+recorded.set()
+assert mirror.flush(600)
+mirror.close()
 print("mlflow" in sys.modules, "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
@@ -250,8 +257,9 @@ def test_a_run_that_goes_on_stays_one_run(store: Store, runs: Path) -> None:
 
 
 def test_metrics_are_stored_once_through_a_chain_of_kills(store: Store, runs: Path, warm: ForkServerContext) -> None:
-    for position in (1, 8_000, 16_000):  # bytes of the journal that are known to be in the store
-        child = warm.Process(target=mirror_slowly, args=(store, runs / "a", 400))
+    steps, positions = (400, (1, 8_000, 16_000)) if "STRIDELAB_FAULTS" in os.environ else (250, (1, 8_000))
+    for position in positions:  # bytes of the journal that are known to be in the store
+        child = warm.Process(target=mirror_slowly, args=(store, runs / "a", steps))
         child.start()
         while child.is_alive() and sent(runs / "a") <= position:
             time.sleep(0.002)
@@ -259,13 +267,13 @@ def test_metrics_are_stored_once_through_a_chain_of_kills(store: Store, runs: Pa
         child.join()
         assert child.exitcode == -signal.SIGKILL, "it ended before it could be killed"
     assert find_run(store).status == "RUNNING"
-    child = warm.Process(target=mirror_slowly, args=(store, runs / "a", 400))
+    child = warm.Process(target=mirror_slowly, args=(store, runs / "a", steps))
     child.start()
     child.join()
     assert child.exitcode == 0
     assert len(rows(store, "SELECT run_uuid FROM runs")) == 1
     assert find_run(store).status == "FINISHED"
-    assert stored_points(store, find_run(store).run_id) == expected(400)
+    assert stored_points(store, find_run(store).run_id) == expected(steps)
 
 
 def sent(folder: Path) -> int:
@@ -371,7 +379,7 @@ def test_a_deleted_experiment_comes_back(store: Store, runs: Path, caplog: pytes
     assert find_run(store, "a").name == "a"
 
 
-def test_a_locked_database_holds_nobody_up(store: Store, runs: Path) -> None:
+def test_a_locked_database_holds_nobody_up(store: Store, runs: Path, senders: set[str]) -> None:
     assert store.database is not None
     with mirror_of(store) as mirror, open_run(runs / "a", identity()) as run:
         mirror.watch(runs / "a")
@@ -379,12 +387,11 @@ def test_a_locked_database_holds_nobody_up(store: Store, runs: Path) -> None:
         assert mirror.flush(FLUSH_S)
         with closing(sqlite3.connect(store.database, isolation_level=None)) as database:
             database.execute("BEGIN EXCLUSIVE")
-            start = time.perf_counter()
             train(run)
-            assert time.perf_counter() - start < 1
             assert not mirror.flush(0.5)
             database.execute("ROLLBACK")
         assert mirror.flush(FLUSH_S)
+    assert senders == {"mlflow-mirror"}, "who trains never touches the store"
     assert stored_points(store, find_run(store).run_id) == expected()
 
 
@@ -688,15 +695,20 @@ def test_a_journal_with_a_flipped_bit_is_put_aside_and_the_rest_goes_on(
     ],
 )
 def test_what_waiting_does_not_mend_is_said_at_once(
-    tmp_path: Path, uri: str, content: bytes, advice: str, caplog: pytest.LogCaptureFixture
-) -> None:
+    tmp_path: Path, uri: str, content: bytes, advice: str, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    tries = list[Store]()
+    monkeypatch.setattr("stridelab.tracking.sync.Writer", lambda store: (tries.append(store), Writer(store))[1])
+    driver = uri.partition("://")[0].partition("+")[2]
+    if driver and find_spec(driver):
+        pytest.skip(f"the driver {driver} is here")
     if content:
         (tmp_path / "bad.db").write_bytes(content)
     with open_run(tmp_path / "runs" / "a", identity()):
         pass
-    began = time.monotonic()
     done = sync(Store(uri.format(tmp_path), str(tmp_path / "artifacts"), "x"), tmp_path, timeout_s=600)
-    assert time.monotonic() - began < 120, "it did not wait"
+    assert len(tries) <= 2, "it did not wait"
     assert not done.complete
     assert advice in " ".join(done.said)
     assert "Nothing is training" in caplog.text

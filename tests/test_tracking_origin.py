@@ -157,6 +157,33 @@ def test_the_diff_brings_a_clone_to_the_same_state(tree: Path, tmp_path: Path) -
     }
 
 
+@pytest.mark.parametrize("password", ["plain-Words", "pa/ss", "pa ss", "p@ss:w", "it''s", "#x {y}"])
+def test_passwords_are_in_no_diff(tree: Path, password: str) -> None:
+    """Of addresses that this process was never given: in files that changed, in new ones of the package, in code; and
+    new files elsewhere are not in it at all."""
+    top, uri = tree.parents[1], f"postgresql+psycopg2://me:{password}@h/db"
+    texts = {
+        "plain.yaml": f"uri: {uri}",
+        "nested.yaml": f"tracking:\n  - uri: '{uri}'  # ours\n  db_password: {password}",
+        "data.json": f'{{"seed": 1, "uri": "{uri}", "apiToken": "{password}"}}',
+        "some.toml": f'uri = "{uri}"',
+        "code.py": f'URI, SEED = "{uri}", 1',
+    }
+    for name in texts:
+        (top / name).write_text("seed: 0\n")
+    git(top, "add", ".")
+    git(top, "commit", "-m", "y")
+    for name, text in texts.items():
+        (top / name).write_text(f"{text}\n")
+        (tree / f"new_{name}").write_text(f"{text}\n")
+        (top / f"elsewhere_{name.removesuffix('.py')}").write_text(f"{text}\n")
+    diff = git_diff(tree)
+    assert password not in diff
+    assert diff.count("postgresql+psycopg2://me:***@h/db") == 2 * len(texts) - 1, "JSON is of no suffix that is taken"
+    assert "new_plain.yaml" in diff
+    assert "elsewhere" not in diff
+
+
 def test_a_long_diff_is_cut_and_says_so(tree: Path) -> None:
     for number in range(12):
         (tree / f"new{number}.py").write_text("x = 1\n" * 30_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from stridelab.tracking.find import find_run, find_sweep, read_sweep
 from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
-from stridelab.tracking.mlflow_reader import Reader, RunRecord
+from stridelab.tracking.mlflow_reader import Reader
 from stridelab.tracking.relocate import follow_move
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig, redact, redact_values, redact_word
@@ -44,6 +45,11 @@ def store(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Store:
                     (run.folder / "maps").mkdir()
                     (run.folder / "maps" / "x.npz").write_text(f"{number}{seed}")
                     run.artifact(run.folder / "maps")
+            if number == 1:
+                known = [json.loads((folder / "run.json").read_text()) for folder in folders]
+                parent.members(
+                    [one["signature"] for one in known], uids={one["signature"]: one["uid"] for one in known}
+                )
         send(store, sweep, *folders)
     return store
 
@@ -83,51 +89,40 @@ def test_no_store_yet_is_said_and_none_is_made(tmp_path: Path) -> None:
         find_sweep(resolve_store(TrackingConfig(), results_dir=tmp_path))
 
 
-def test_histories_are_the_same_by_sql_and_by_mlflow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    queries = []
-    real = Reader._histories_by_sql
-    monkeypatch.setattr(Reader, "_histories_by_sql", lambda *args: (queries.append(args), real(*args))[1])
-    by_sql = [run.history("val/acc") for run in find_sweep(store, "s1").runs]
-    assert len(queries) == 1, "one query for a whole sweep"
-    monkeypatch.setattr(Reader, "_histories_by_sql", lambda *args: None)
-    by_mlflow = [run.history("val/acc") for run in find_sweep(store, "s1").runs]
-    assert by_sql == by_mlflow
-    assert by_sql[1] == [(step, 1 + 1 / 10 + (4 - step) / 100) for step in range(5)]
+def test_histories_come_in_order_of_steps(store: Store) -> None:
+    runs = find_sweep(store, "s1").runs
+    assert runs[1].history("val/acc") == [(step, 1 + 1 / 10 + (4 - step) / 100) for step in range(5)]
     assert find_run(store).history("no such metric") == []
 
 
-def test_runs_are_the_same_from_the_tables_and_by_mlflow(store: Store, tmp_path: Path) -> None:
+def test_odd_values_and_texts_come_back(store: Store, tmp_path: Path) -> None:
     apart = Store(store.uri, store.artifact_root, "apart")
     with suppress(RuntimeError), open_run(tmp_path / "odd", identity(99)) as run:
         run.metrics({"train/loss": float("nan"), "b": float("inf"), "a": float("-inf")}, step=2)
         run.metrics({"train/loss": 1.0, "val/acc": 0.25}, step=1)
-        run.tags({"quote": "it's"})
         raise RuntimeError("no such luck")
     send(apart, tmp_path / "odd")
-    sweep = {"stridelab.role": "run", "stridelab.sweep": "s1"}
-    for place, tags, count in [(store, {}, 9), (store, sweep, 2), (store, {"quote": ""}, 0), (apart, {}, 1)]:
-        tables, client = Reader(place), Reader(place)
-        client._tables = None
-        found = tables.having(tags)
-        assert spelled(found) == spelled(client.having(tags))
-        assert len(found) == count
-        assert spelled(tables.having(tags, limit=1)) == spelled(found[:1])
-    (odd,) = tables.having({"quote": "it's"})
-    assert spelled(tables.having({}, run_id=odd.run_id)) == spelled([odd])
+    (odd,) = Reader(apart).having({})
+    assert {key: str(value) for key, value in odd.metrics.items()} == {
+        "a": "-inf", "b": "inf", "train/loss": "nan", "val/acc": "0.25",
+    }  # fmt: skip
+    assert str(odd.history("train/loss")) == "[(1, 1.0), (2, nan)]"
     assert odd.reason == "RuntimeError: no such luck"
-    client.client.delete_run(odd.run_id)
-    assert tables.having({}) == []
+    assert [len(Reader(store).having(tags)) for tags in ({}, {"stridelab.sweep": "s1", "stridelab.role": "run"})] == [
+        9,
+        2,
+    ]
+    connect(store).delete_run(odd.run_id)
+    assert Reader(apart).having({}) == []
 
 
-def spelled(runs: list[RunRecord]) -> list[RunRecord]:
-    """NaN is not equal to itself."""
-    return [replace(run, metrics={key: str(value) for key, value in run.metrics.items()}) for run in runs]
-
-
-def test_a_sweep_is_read_from_its_file_without_mlflow(store: Store) -> None:
+def test_what_the_folders_have_is_read_without_mlflow(store: Store) -> None:
+    assert store.database is not None
     code = (
-        "import sys; from stridelab.tracking.find import find_sweep; from stridelab.tracking.store import Store; "
-        f"print(len(find_sweep({store!r}, 's1').runs[1].history('val/acc')), 'mlflow' in sys.modules)"
+        "import sys; from pathlib import Path; from stridelab.tracking.find import find_sweep; "
+        "from stridelab.tracking.store import Store; "
+        f"found = find_sweep({store!r}, 's1', results=Path({str(store.database.parent)!r})); "
+        "print(len(found.runs[1].history('val/acc')), 'mlflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["5", "False"]
@@ -347,7 +342,9 @@ def test_a_store_that_is_away_or_another_does_not_hide_what_the_folders_have(
             found = find_sweep(store, wanted, results=tmp_path)
             assert [run.history("test/acc") for run in found.runs] == [[(1, 0.5)]]
         assert read_sweep(tmp_path / "sweeps" / "s", store).name == "s"
-    assert "from the run folders" in caplog.text
+        with pytest.raises(ValueError, match=r"sweep=other is not in .*\n .* s$"):
+            find_sweep(store, "other", results=tmp_path)
+    assert caplog.text.count("from the run folders") == 2
 
 
 def test_only_our_own_runs_follow_a_results_folder_that_was_moved(tmp_path: Path, template: Path) -> None:
@@ -372,3 +369,28 @@ def test_only_our_own_runs_follow_a_results_folder_that_was_moved(tmp_path: Path
     before = rows(moved, "SELECT name, artifact_location FROM experiments ORDER BY name")
     follow_move(moved)
     assert rows(moved, "SELECT name, artifact_location FROM experiments ORDER BY name") == before
+
+
+def test_in_an_experiment_of_ours_and_others_only_our_runs_follow(tmp_path: Path, template: Path) -> None:
+    """Also where somebody has chosen another place for the artifacts of ours, and it is there: they stay."""
+    old, chosen = tmp_path / "old", tmp_path / "chosen" / "artifacts"
+    store = local_store(old, template)
+    chosen.mkdir(parents=True)
+    client = connect(store)
+    client.create_experiment("chosen", artifact_location=chosen.as_uri())
+    for number, place in ((1, store), (2, replace(store, experiment="chosen"))):
+        record(old / "runs" / str(number), identity(number), 0.5)
+        send(place, old / "runs" / str(number))
+    theirs = client.create_run(client.get_experiment_by_name("stridelab").experiment_id).info.artifact_uri
+    (old / "artifacts").mkdir(exist_ok=True)
+    shutil.copytree(old, tmp_path / "copy")
+    copied = resolve_store(TrackingConfig(), results_dir=tmp_path / "copy")
+    follow_move(copied)
+    query = "SELECT t.value, r.artifact_uri FROM runs r LEFT JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = ?"
+    found = dict(rows(copied, query, "stridelab.signature"))
+    assert found[identity(1).signature].startswith((tmp_path / "copy" / "artifacts").as_uri())
+    assert found[identity(2).signature].startswith(chosen.as_uri())
+    assert found[None] == theirs
+    location = dict(rows(copied, "SELECT name, artifact_location FROM experiments"))
+    assert location["stridelab"] == (old / "artifacts").as_uri(), "it is not ours alone"
+    assert dict(rows(store, query, "stridelab.signature"))[identity(1).signature].startswith(old.as_uri())

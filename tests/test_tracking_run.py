@@ -230,14 +230,14 @@ os._exit(9)
 
 
 def test_recording_is_cheap(tmp_path: Path) -> None:
-    """50 us was the aim and 13 to 40 us are usual; the bound leaves room for a busy machine."""
+    """Of this thread's own time, which other load does not lengthen: 13 to 40 us are usual."""
     values = {"train/loss": 0.1, "train/acc": 0.2, "val/loss": 0.3, "val/acc": 0.4}
     with open_run(tmp_path, identity()) as run:
         costs = []
         for step in range(1000):
-            start = time.perf_counter()
+            start = time.thread_time()
             run.metrics(values, step=step)
-            costs.append(time.perf_counter() - start)
+            costs.append(time.thread_time() - start)
     assert sorted(costs)[500] < 500e-6
 
 

@@ -79,7 +79,7 @@ def test_a_sweep_goes_to_a_server_and_comes_back(server: Server, tmp_path: Path)
 
 
 def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(
-    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, senders: set[str]
 ) -> None:
     folder = tmp_path / "runs" / "a"
     with mirror_of(server.store("killed")) as mirror, open_run(folder, identity(90)) as run:
@@ -88,20 +88,21 @@ def test_a_server_killed_in_the_middle_loses_and_doubles_nothing(
         assert mirror.flush(FLUSH_S)
         train(run, first=100, last=200)
         server.kill()
-        start = time.perf_counter()
         train(run, first=200)
-        assert time.perf_counter() - start < 2, "training does not wait for a dead server"
         assert not mirror.flush(1.5)
         server.start()
         server.wait_until_up()
         assert mirror.flush(FLUSH_S)
+    assert senders == {"mlflow-mirror"}, "training does not wait for a dead server"
     assert caplog.text.count("does not take runs") == 1
     record = find_run(server.store("killed"))
     assert record.status == "FINISHED"
     assert stored_points(server.database(), record.run_id) == expected()
 
 
-def test_a_server_that_hangs_holds_nobody_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_holds_nobody_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, senders: set[str]
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     folder = tmp_path / "runs" / "a"
     with mirror_of(server.store("hung")) as mirror, open_run(folder, identity(91)) as run:
@@ -110,15 +111,12 @@ def test_a_server_that_hangs_holds_nobody_up(server: Server, tmp_path: Path, mon
         assert mirror.flush(FLUSH_S)
         server.signal(signal.SIGSTOP)
         try:
-            start = time.perf_counter()
             train(run)
-            assert time.perf_counter() - start < 2
-            start = time.perf_counter()
-            assert not mirror.flush(1.5)
-            assert time.perf_counter() - start < 2.5, "a flush keeps to its time"
+            assert not mirror.flush(1.5), "a flush ends, though the server does not answer"
         finally:
             server.signal(signal.SIGCONT)
         assert mirror.flush(FLUSH_S)
+    assert senders == {"mlflow-mirror"}
     record = find_run(server.store("hung"))
     assert stored_points(server.database(), record.run_id) == expected()
 
@@ -132,9 +130,7 @@ def test_a_server_that_was_never_there_is_told_later(
     with open_run(folder, identity(92)) as run:
         mirror.watch(folder)
         train(run)
-    start = time.perf_counter()
     assert not mirror.close(2)
-    assert time.perf_counter() - start < 4
     assert "does not take runs" in caplog.text
     assert "pa55word" not in caplog.text
     assert sync(server.store("late"), tmp_path, timeout_s=FLUSH_S).complete
@@ -186,9 +182,11 @@ def test_nonsense_from_a_server_is_neither_believed_nor_fatal(
         with open_run(tmp_path / "runs" / "a", identity()) as run:
             mirror.watch(tmp_path / "runs" / "a")
             train(run)
-            assert not mirror.flush(0.3)
+            while not mirror._pause.length_s:
+                time.sleep(0.01)
+            assert not mirror.flush(0.0)
         assert not mirror.close(0)
-        assert caplog.text.count("does not take runs") == 1
+        assert caplog.text.count(f"{uri} does not take runs") == 1
         with pytest.raises(ValueError, match="cannot be read"):
             find_run(Store(uri, "", "x"))
     assert not (tmp_path / "runs" / "a" / "mirror.json").exists()
@@ -248,10 +246,11 @@ def test_a_server_that_drips_is_given_up_after_seconds(tmp_path: Path, monkeypat
             train(run)
         while not asked:
             time.sleep(0.01)
-        began = time.monotonic()
+        waits, wait = list[float](), mirror._changed.wait
+        mirror._changed.wait = lambda timeout: (waits.append(timeout), wait(timeout))[1]  # type: ignore[method-assign]
         assert not mirror.flush(600, patient=False)
         assert not mirror.close(600)
-        assert time.monotonic() - began < 120, "neither waited for what it was given"
+        assert len(waits) < 120, "of half a second: neither waited for what it was given"
     assert len(asked) < 10
 
 
@@ -283,6 +282,9 @@ def test_finished_runs_are_fetched_in_a_few_requests(
             result = {field.name: {} if field.name == "metrics" else None for field in fields(Result)} | digests
             (folder / "result.json").write_text(json.dumps(result))
             run.artifact(folder / "result.json")
+            (folder / "maps").mkdir()
+            (folder / "maps" / "large.npz").write_bytes(np.random.default_rng(number).bytes(200_000))
+            run.artifact(folder / "maps", to="kept")
         send(store, folder)
     asked, real = list[str](), rest_utils.http_request
     monkeypatch.setattr(
@@ -290,8 +292,11 @@ def test_finished_runs_are_fetched_in_a_few_requests(
     )
     for number in (1, 2):
         record = find_run(store, identity(number).signature)
+        assert record.artifact("folder.zip").stat().st_size < 100_000, "large files are not stored twice"
         target = there / "runs" / identity(number).signature
         assert restore(record, target, store=store)
+        large = Path("runs", target.name, "maps", "large.npz")
+        assert (there / large).read_bytes() == (here / large).read_bytes()
         assert (
             target.joinpath("journal.jsonl").read_bytes()
             == (here / "runs" / target.name / "journal.jsonl").read_bytes()

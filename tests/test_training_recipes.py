@@ -67,7 +67,7 @@ def test_adamw_warm_up_and_average_go_on_to_the_bit_and_the_average_is_what_is_k
     assert plain.init_digest == whole.init_digest
     assert plain.weights_digest != whole.weights_digest
     assert plain.metrics["final/train_loss"] == whole.metrics["final/train_loss"]  # averaging changes no step
-    with pytest.raises(ValueError, match=r"trained with .*trainer.ema=0.9.*; this run has (?!.*ema)"):
+    with pytest.raises(ValueError, match=r"trained with .*trainer.ema=0.9, .*; this run has .*trainer.ema=0, "):
         train(data, tmp_path / "other", "trainer.ema=0", f"ckpt_path='{tmp_path}/whole/checkpoints/epoch-0002.ckpt'")
 
 
@@ -126,8 +126,8 @@ REFUSED = {
     ("warmup=-1", "schedule=cosine"): r"trainer\.warmup=-1 must be a share",
     ("ema=1",): r"trainer\.ema=1\.0 must be less than 1",
     ("ema=-0.5",): r"trainer\.ema=-0\.5 must be at least 0",
-    ("lr=0",): r"trainer\.lr=0 must be a number greater than 0",
-    ("lr=fast",): r"trainer\.lr=fast must be a number greater than 0",
+    ("lr=0",): r"trainer\.lr=0\.0 must be greater than 0",
+    ("lr=fast",): r"trainer\.lr=fast: a number is expected, or null",
 }
 
 

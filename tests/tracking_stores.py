@@ -27,7 +27,8 @@ from stridelab.tracking.store import SETTINGS, Store, apply_settings, create_sql
 from stridelab.tracking.sync import Mirror
 from stridelab.training import Result
 
-FLUSH_S = 60.0
+FLUSH_S = 600.0
+"""Longer than a busy machine needs; never waited for in full."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Server:
             )
 
     def wait_until_up(self) -> None:
-        for _ in range(600):
+        for _ in range(6000):
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
                     return

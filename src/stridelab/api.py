@@ -187,7 +187,8 @@ def full(key: str) -> str:
 
     if key in {one.name for one in fields(Config)} | {"experiment", "debug"}:
         return key
-    return f"data.{key}" if key in {one.name for one in fields(DataConfig)} else f"model.{key}"
+    of_data = {one.name for one in fields(DataConfig)} - {"channels", "name"}
+    return f"data.{key}" if key in of_data else f"model.{key}"
 
 
 def typed(value: Any) -> str:

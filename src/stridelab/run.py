@@ -184,4 +184,12 @@ def probe(spec: RunSpec, *, progress: Progress) -> Mapping[str, float]:
 
     config = spec.config
     data = load(config.data, checked=bool(spec.data_digest), progress=progress)
-    return probe(config.probes, layer_plan_of(config), data, config.trainer, seed=config.seed, folder=spec.folder)
+    return probe(
+        config.probes,
+        layer_plan_of(config),
+        data,
+        config.trainer,
+        seed=config.seed,
+        folder=spec.folder,
+        task=config.task,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .arguments import run_verb, split
@@ -16,24 +16,46 @@ Write the comparison of a sweep again, from what the store holds.
                                                   differences to this variant, not to the first
   python scripts/compare.py metric=latency/batch1_ms
                                                   by this metric, not by test accuracy
+  stridelab compare budget.macs=5M budget.ms=2 budget.mib=500
+                                                  mark what fits: MACs, latency, peak memory
 
 paths.results_dir= and tracking.*= as in stridelab train. Everything goes to results/reports/<sweep>/."""
+
+
+LIMITS = ("budget.macs", "budget.ms", "budget.mib")
+UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     run_verb(USAGE, compare, arguments)
 
 
+def budget_of(values: Mapping[str, str]) -> dict[str, float]:
+    """Of the keys in LIMITS that were given: 5000000, 5e6 or 5M."""
+    found = {}
+    for key in LIMITS:
+        if text := values.get(key, ""):
+            try:
+                most = float(text.removesuffix(text[-1])) * UNITS[text[-1]] if text[-1] in UNITS else float(text)
+            except ValueError:
+                most = 0.0
+            if not 0 < most < float("inf"):
+                raise ValueError(f"{key}={text!r} must be a number above 0, such as 500, 5e6 or 5M.")
+            found[key.removeprefix("budget.")] = most
+    return found
+
+
 def compare(arguments: Sequence[str]) -> None:
     from stridelab.config import load
-    from stridelab.report.notebook import write_report
+    from stridelab.report.notebook import seeds_seen, write_report
     from stridelab.report.terminal import print_variants
     from stridelab.sweep.progress import screen
     from stridelab.text import plural
     from stridelab.tracking.find import find_sweep
     from stridelab.tracking.store import resolve_store
 
-    own, overrides = split(arguments, {"sweep": "latest", "baseline": "", "metric": ""})
+    own, overrides = split(arguments, {"sweep": "latest", "baseline": "", "metric": ""} | dict.fromkeys(LIMITS, ""))
+    budget = budget_of(own)
     config = load(overrides)
     results = Path(config.paths.results_dir)
     store = resolve_store(config.tracking, results_dir=results)
@@ -41,9 +63,11 @@ def compare(arguments: Sequence[str]) -> None:
     folder = results / "reports" / sweep.folder_name
     console = screen()
     baseline, metric = own["baseline"] or None, own["metric"] or None
-    comparison = print_variants(sweep, console, baseline=baseline, metric=metric)
+    comparison = print_variants(
+        sweep, console, baseline=baseline, metric=metric, earlier=seeds_seen(folder), budget=budget
+    )
     with console.status("writing the comparison ..."):
-        paths = write_report(sweep, folder, store=store, baseline=baseline, metric=metric)
+        paths = write_report(sweep, folder, store=store, baseline=baseline, metric=metric, budget=budget)
     console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
     if paths.problems:
         raise ValueError("the notebook did not run through: " + "; ".join(paths.problems))

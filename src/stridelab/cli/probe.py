@@ -104,4 +104,4 @@ def probed(
         if any(override.startswith(f"data.{field}=") for override in overrides)
     }
     data = load_data(replace(config.data, **places))
-    return probe(names, layer_plan_of(config), data, config.trainer, seed=config.seed, folder=folder)
+    return probe(names, layer_plan_of(config), data, config.trainer, seed=config.seed, folder=folder, task=config.task)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from .arguments import refuse_elsewhere, run_verb, split
+from .program import command
 
 USAGE = """\
 Run a stored run again, exactly, and say whether the result is the same.
@@ -59,6 +60,7 @@ def carry_out(wanted: str, overrides: Sequence[str], *, dry: bool, tolerance: fl
         dry=dry,
         data_root=here.data.root if given else "",
         console=screen(),
+        resend=f"{command('runs')} sync",
     )
 
 

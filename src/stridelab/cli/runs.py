@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stridelab import names
 from stridelab.config import Config, load
 
 from .arguments import run_verb, split
-from .program import command, for_reader
+from .program import command
 from .run_details import delete_run, diff_runs, show_run
 from .run_list import best_runs, list_runs
 
 if TYPE_CHECKING:
     from stridelab.tracking.store import Store
+    from stridelab.tracking.sync import Synced
 
 USAGE = """\
 Look after what has been run.
@@ -33,7 +36,7 @@ Look after what has been run.
   stridelab runs delete run=ID [yes=true]
                                  into MLflow's trash, and its folder into results/trash
 
-  stridelab runs ui      open the store's pages in MLflow, on 127.0.0.1:5000
+  stridelab runs ui      the store's pages in MLflow on 127.0.0.1:5000, opened at the newest sweep (tracking.port=)
   stridelab runs sync    send to the store what its absence has left in the run folders
   stridelab runs export to=sweep.tar.gz [sweep=<name or id>]
                                  a sweep as one file: configurations, metrics, artifacts, environments (the latest
@@ -62,16 +65,35 @@ def open_ui(arguments: Sequence[str]) -> None:
 
     config = load(arguments)
     store, port = store_of(config), config.tracking.port
+    page = newest_page(store, ui_base(store, port=port))
     if store.uri.startswith(("http://", "https://")):
-        print(f"The store is a server with pages of its own: {ui_base(store)}")
+        print(f"The store is a server with pages of its own: {page}")
         return
     refuse_busy(port)
     line = ui_command(store, port=port)
-    print(line, flush=True)
+    print(f"{line}\n\n  {page}\n\nCtrl-C ends it.", flush=True)
     words = shlex.split(line)
     settings = dict(word.split("=", 1) for word in words if "=" in word.split("/")[0] and not word.startswith("-"))
     program = words[len(settings) :]
+    if has_display():
+        subprocess.Popen([sys.executable, "-m", "stridelab.cli.open_page", page, str(port)])
     os.execvpe(program[0], program, os.environ | settings)
+
+
+def newest_page(store: Store, base: str) -> str:
+    """Of the newest sweep's runs; the store's first page where there is no sweep."""
+    from stridelab.tracking.links import sweep_link
+    from stridelab.tracking.mlflow_reader import Reader
+
+    try:
+        newest = Reader(store).having({names.ROLE: "sweep"}, limit=1)
+    except ValueError:  # no store yet, or a server that does not answer
+        return base
+    return sweep_link(base, experiment_id=newest[0].experiment_id, run_id=newest[0].run_id) if newest else base
+
+
+def has_display() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def refuse_busy(port: int) -> None:
@@ -88,10 +110,7 @@ def sync(arguments: Sequence[str]) -> int:
 
     config = load(arguments)
     done = send_all(store_of(config), Path(config.paths.results_dir))
-    for said in done.said:
-        print(said)
-    print("everything is in the store" if done.complete else "the store did not take everything")
-    return 0 if done.complete else 1
+    return tell(done)
 
 
 def export_sweep(arguments: Sequence[str]) -> None:
@@ -126,13 +145,19 @@ def import_sweep(arguments: Sequence[str]) -> int:
         print(
             "the sweep's own run was made here, and keeps its own list of runs; the new ones are found by their names"
         )
-    for said in done.sent.said:
-        print(for_reader(said))
-    if not done.sent.complete:
+    if tell(done.sent):
         return 1
     print(f"compare:   {command('compare')} sweep={done.run_id or done.sweep}")
     print(f"reproduce: {command('reproduce')} run=<id of a run>")
     return 0
+
+
+def tell(done: Synced) -> int:
+    for said in done.said:
+        print(said)
+    later = f"the store did not take everything; {command('runs')} sync sends the rest"
+    print("everything is in the store" if done.complete else later)
+    return 0 if done.complete else 1
 
 
 def store_of(config: Config) -> Store:

@@ -18,6 +18,8 @@ from stridelab.tracking.run import IDENTITY
 from stridelab.tracking.store import Store
 from stridelab.tracking.sync import Mirror
 
+from .program import command
+
 FLUSH_S = 60.0
 
 
@@ -66,4 +68,4 @@ def send(store: Store, folders: Iterable[Path | None], console: Console) -> None
         for folder in filter(None, folders):
             mirror.watch(folder)
         if not mirror.flush(FLUSH_S):
-            console.print("[yellow]The tracking store did not take everything[/]; stridelab runs sync sends it.")
+            console.print(f"[yellow]The tracking store did not take everything[/]; {command('runs')} sync sends it.")

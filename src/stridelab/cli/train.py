@@ -52,7 +52,8 @@ def start(configs: Sequence[Config], *, multirun: bool) -> int:
     from stridelab.sweep.launchers import launcher_for
     from stridelab.sweep.sweep import run_sweep
 
-    return run_sweep(configs, launcher_for(configs[0], num_runs=len(configs)), multirun=multirun)
+    launcher, resend = launcher_for(configs[0], num_runs=len(configs)), f"{command('runs')} sync"
+    return run_sweep(configs, launcher, multirun=multirun, resend=resend)
 
 
 def experiment_sweeps(asked: Namespace) -> bool:

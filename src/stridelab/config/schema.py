@@ -11,7 +11,7 @@ from stridelab.data.settings import DataConfig
 from stridelab.models.families import FAMILIES, CnnConfig, settings_of
 from stridelab.models.settings import ModelConfig
 from stridelab.names import NO_EFFECT
-from stridelab.probes.catalog import refuse_unknown
+from stridelab.probes.catalog import refuse_other_task, refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.tasks import TASKS
@@ -44,12 +44,17 @@ class SweepConfig:
     """Write the comparison notebook, HTML, tables and figures when the sweep ends."""
     preview: bool = False
     """Only say what is done, to continue and to do, and how long it may take; create nothing."""
+    margin: float | None = None
+    """Differences to the baseline that do not matter, up to this many points (or so much in the metric's unit): the
+    report calls variants equivalent that are within it. To be set before the runs; null: none."""
     fail_fast: bool = False
     """End the sweep at the first run that does not finish."""
 
     def __post_init__(self) -> None:
         if self.jobs is not None and not 1 <= self.jobs <= MAX_JOBS:
             raise ValueError(f"sweep.jobs={self.jobs} must be at least 1 and at most {MAX_JOBS:,}, or null.")
+        if self.margin is not None and not 0 < self.margin < float("inf"):
+            raise ValueError(f"sweep.margin={self.margin} must be above 0 (in points, or the metric's unit), or null.")
         if self.name is not None and not is_plain_name(self.name):
             raise ValueError(f"sweep.name={self.name!r} {PLAIN_NAME}.")
 
@@ -106,6 +111,7 @@ def refuse_unfit_task(config: Config) -> None:
     """ValueError when there is no such task, or the data set or the recipe is not for it."""
     if config.task not in TASKS:
         raise ValueError(f"task={config.task!r} is not a task; choose one of {', '.join(TASKS)}.")
+    refuse_other_task(config.probes, key="probes", task=config.task)
     needs = TASKS[config.task].needs
     if needs and needs not in DATASETS[config.data.name].targets:
         fit = ", ".join(name for name, facts in DATASETS.items() if needs in facts.targets)

@@ -57,7 +57,7 @@ def compose(
     pictures = backgrounds(words[:, :3], surfaces) // 2
     for number in range(NUM_DISTRACTORS):
         its = words[:, 8 + 4 * number : 12 + 4 * number]
-        paste(pictures, scrambled(items[drawn(its[:, 3], len(items))]), its)
+        paste(pictures, squares(its[:, 3], surfaces), its)
     chosen = np.arange(count) % len(items)
     present = drawn(words[:, 3], ABSENT) > 0
     masks = np.full((count, SIDE_PX, SIDE_PX), NOTHING, np.uint8)
@@ -79,9 +79,14 @@ def backgrounds(words: Words, surfaces: Pixels) -> Pixels:
     return found
 
 
-def scrambled(items: Pixels) -> Pixels:
-    """The quarters of each change places across the middle: as bright and as detailed, and no item."""
-    return np.roll(items, (FRAME_PX // 2, FRAME_PX // 2), (1, 2))
+def squares(words: Words, surfaces: Pixels) -> Pixels:
+    """[n, 28, 28] cut out of the photographs at their full brightness; never black, so that they cover."""
+    places = [words << np.uint64(8 * axis) for axis in range(3)]
+    choices = (len(surfaces), *(size - FRAME_PX + 1 for size in surfaces.shape[1:]))
+    which, top, left = (drawn(word, number) for word, number in zip(places, choices, strict=True))
+    rows, columns = (start[:, None] + np.arange(FRAME_PX) for start in (top, left))
+    found: Pixels = surfaces[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return np.maximum(found, 1)
 
 
 def paste(

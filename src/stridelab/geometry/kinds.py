@@ -212,7 +212,9 @@ def soft_argmax(layer: Layer, maps: Sequence[Grid]) -> Effect:
     """Of a map of scores and one of presence: row, column, presence and spread (models/build.py). `kernel_size`,
     `stride` and `padding` are receptive field, effective stride and padding of the map: where its units lie."""
     grid = _only(maps)
-    return Effect(4, _everything(grid), whole=True, saves=(INPUT,), image_bytes=FLOAT_BYTES * (grid.elements // 2 + 2))
+    weights = FLOAT_BYTES * (grid.size[0] * grid.size[1] + 2)
+    squares = FLOAT_BYTES * sum(grid.size)
+    return Effect(4, _everything(grid), whole=True, saves=(INPUT,), image_bytes=weights, batch_bytes=squares)
 
 
 def resample(layer: Layer, maps: Sequence[Grid]) -> Effect:

@@ -24,11 +24,6 @@ def where(test: Callable[[LayerGeometry], object]) -> Callable[[Config, Sequence
     return lambda config, layers: tuple(layer.name for layer in layers if test(layer)) or None
 
 
-NO_DETERMINISTIC_CUDA = {"reflect": "ReflectionPad2d", "adaptive_avg_pool": "AdaptiveAvgPool2d"}
-"""Of our padding modes and kinds of layer, those whose backward pass torch.use_deterministic_algorithms refuses on
-CUDA (PyTorch 2.14), and what PyTorch calls them. Named whatever the accelerator: a plan may be trained elsewhere."""
-
-
 def followed(config: Config, layers: Sequence[LayerGeometry]) -> LayerNames | None:
     return tuple(note.partition(":")[0].removesuffix(".stride") for note in notes_of(config)) or None
 

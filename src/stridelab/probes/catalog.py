@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 from stridelab.names import METRICS, Metric
 from stridelab.tracking.journal import JOURNAL, read
 
+from .aliasing import aliasing
+from .equivariance import effective_receptive_field, equivariance_error
 from .input_size import input_size_robustness
-from .shift import shift_consistency
+from .objects import accuracy_by_size, boundary_error, localisation_error
+from .saturation import saturation
+from .shift import shift_consistency, top1_change
 
 if TYPE_CHECKING:
     from .trained import Trained
@@ -30,6 +34,8 @@ class Probe:
     meaning: str
     better: str = ""
     """`higher`, `lower`, or empty where neither is."""
+    tasks: tuple[str, ...] = ()
+    """The tasks that it is defined for; (): all."""
 
     @property
     def metric(self) -> Metric:
@@ -43,6 +49,64 @@ PROBES: dict[str, Probe] = {
         "test images whose predicted class is the same after two random shifts of up to 4 px a direction (Zhang 2019); "
         "black comes in at the border, _circular: what leaves on the other side",
         "higher",
+        ("classify",),
+    ),
+    "top1_change": Probe(
+        top1_change,
+        "share",
+        "test images whose predicted class changes when the image is moved by 1 px (Azulay and Weiss 2019), the mean "
+        "of four directions; black comes in at the border, _circular: what leaves on the other side",
+        "lower",
+        ("classify",),
+    ),
+    "equivariance_error": Probe(
+        equivariance_error,
+        "",
+        "relative change of the last map when the image moves around its edges by the effective stride and the map by "
+        "one unit; _off: the mean over smaller shifts, the map moved by parts of a unit",
+        "lower",
+    ),
+    "aliasing": Probe(
+        aliasing,
+        "share",
+        "largest share, over the layers with stride s, of the energy of the layer's output at stride 1 that lies above "
+        "the frequency 1/(2s) and is folded; _<layer>: of each",
+        "lower",
+    ),
+    "effective_receptive_field": Probe(
+        effective_receptive_field,
+        "px",
+        "side of a square as large as what the centre unit of the last map sees at 4.55 % or more of the greatest "
+        "gradient (Luo et al. 2016); _theoretical: by geometry; _sigma: its deviation along one axis",
+    ),
+    "saturation": Probe(
+        saturation,
+        "share",
+        "directions that hold 99 % of the variance of a convolution's outputs, by their number (Richter et al. 2021): "
+        "the mean over the layers; _<layer>: of each",
+    ),
+    "accuracy_by_size": Probe(
+        accuracy_by_size,
+        "share",
+        "test images with an object that are right: its class, its place inside its box (task=locate), or the share of "
+        "its pixels (segment); _<from>to<to>px: of objects that long",
+        "higher",
+    ),
+    "localisation_error": Probe(
+        localisation_error,
+        "px",
+        "mean distance from the place found to the centre of the object's box; _<from>to<to>px: of objects that long; "
+        "_median",
+        "lower",
+        ("locate",),
+    ),
+    "boundary_error": Probe(
+        boundary_error,
+        "share",
+        "pixels of a wrong class, of those at most 2 px from a pixel of another class; _<n>px: at most n px; _inside: "
+        "of all farther away",
+        "lower",
+        ("segment",),
     ),
     "input_size_robustness": Probe(
         input_size_robustness,
@@ -50,6 +114,7 @@ PROBES: dict[str, Probe] = {
         "lowest test accuracy over images from 3 px smaller (cut) to 5 px larger (black around) than in training; "
         "_<n>px: the accuracy at n px",
         "higher",
+        ("classify",),
     ),
 }
 
@@ -80,6 +145,12 @@ def refuse_unknown(names: Sequence[str], *, key: str) -> None:
     for name in names:
         if name not in PROBES:
             raise ValueError(f"{key}={name} is not a probe; choose one of {', '.join(PROBES)}.")
+
+
+def refuse_other_task(names: Sequence[str], *, key: str, task: str) -> None:
+    for name in names:
+        if PROBES[name].tasks and task not in PROBES[name].tasks:
+            raise ValueError(f"{key}={name} is defined for task={', '.join(PROBES[name].tasks)}, and not for {task}.")
 
 
 def missing(names: Sequence[str], folder: Path) -> list[str]:

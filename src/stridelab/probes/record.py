@@ -13,16 +13,24 @@ from stridelab.geometry import LayerPlan
 from stridelab.tracking.run import amend
 from stridelab.training.settings import TrainerConfig
 
-from .catalog import PREFIX, PROBES, recorded
+from .catalog import PREFIX, PROBES, recorded, refuse_other_task
 from .trained import load_trained
 
 
 def probe(
-    names: Sequence[str], plan: LayerPlan, data: Data, config: TrainerConfig, *, seed: int, folder: Path
+    names: Sequence[str],
+    plan: LayerPlan,
+    data: Data,
+    config: TrainerConfig,
+    *,
+    seed: int,
+    folder: Path,
+    task: str = "classify",
 ) -> dict[str, float]:
     """The values of the probes `names` on the finished run in `folder`, by metric, which are recorded in it.
     ValueError when its data or weights are not here, or a probe cannot ask its network."""
-    trained = load_trained(plan, data, config, seed=seed, folder=folder)
+    refuse_other_task(names, key="probe", task=task)
+    trained = load_trained(plan, data, config, seed=seed, folder=folder, task=task)
     found = {}
     for name in names:
         try:

@@ -36,6 +36,23 @@ def shift_consistency(trained: Trained) -> dict[str, Any]:
     return found
 
 
+def top1_change(trained: Trained) -> dict[str, Any]:
+    """P(top-1 change) of Azulay and Weiss 2019: the share of test images whose top-1 class is another one when the
+    image is moved by one pixel; the mean of up, down, left and right. Black comes in at the border; `circular`: what
+    left on the other side. Read it beside the accuracy: a network that always says the same never changes."""
+    import torch
+
+    images = trained.data.test.images
+    before, found = trained.top1(images), {}
+    for name, circular in (("", False), ("circular", True)):
+        changes = []
+        for by in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            down, right = (torch.full((len(images),), one) for one in by)
+            changes.append((trained.top1(shifted(images, down, right, circular=circular)) != before).double().mean())
+        found[name] = (sum(changes) / len(changes)).item()  # type: ignore[union-attr]
+    return found
+
+
 def drawn(bits: Tensor, at: int) -> Tensor:
     """Whole numbers from -4 to 4, int64 [n], of 15 of 64 random bits, from bit `at` on: uniform to 1 in 3,640."""
     return (((bits >> at) & 0x7FFF) * (2 * MAX_SHIFT_PX + 1) >> 15) - MAX_SHIFT_PX

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stridelab import names
 from stridelab.data.splits import Data
-from stridelab.geometry import LayerPlan
+from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models.build import build
 from stridelab.tracking.status import read_tag
 from stridelab.training.checkpoints import AtomicCheckpointIO, by_epoch
@@ -31,11 +35,73 @@ class Trained:
     """Of the run: what a probe draws at random is a function of it, a purpose and the image."""
     config: TrainerConfig
     device: torch.device
+    task: str = "classify"
+    plan: LayerPlan | None = None
+    """Of the network: its layers are the sub-modules of these names."""
+
+    @cached_property
+    def layers(self) -> Sequence[LayerGeometry]:
+        return () if self.plan is None else measure(self.plan)
+
+    def named_layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """Those layers of the plan that are a module of the network, in its order."""
+        modules = dict(self.network.named_modules())
+        names = [layer.name for layer in self.layers] or list(modules)
+        return ((name, modules[name]) for name in names if name in modules)
+
+    @property
+    def last_map(self) -> LayerGeometry:
+        """The last layer whose output is a map, of those that are modules. ValueError where there is none."""
+        modules = {name for name, _ in self.named_layers()}
+        maps = [layer for layer in self.layers if layer.name in modules and not layer.whole]
+        if not maps:
+            raise ValueError("not defined for this network: no module of it makes a map that its geometry knows")
+        return maps[-1]
+
+    def effective_stride(self, layer: LayerGeometry) -> tuple[int, int]:
+        """ValueError where it is not known, or no whole number."""
+        steps = layer.effective_stride
+        if steps is None or not all(step == int(step) for step in steps):
+            raise ValueError(f"not defined for this network: the effective stride of {layer.name} is {steps}")
+        return int(steps[0]), int(steps[1])
+
+    @contextmanager
+    def captured(self, names: Iterable[str], *, inputs: bool = False) -> Iterator[dict[str, Tensor]]:
+        """The outputs (or else inputs) of these layers in the pass within, as they were before anything overwrote
+        them."""
+        kept: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[..., None]:
+            def hook(module: nn.Module, arguments: Any, output: Any = None) -> None:
+                kept[name] = (arguments[0] if inputs else output).clone()
+
+            return hook
+
+        modules = dict(self.network.named_modules())
+        register = "register_forward_pre_hook" if inputs else "register_forward_hook"
+        handles = [getattr(modules[name], register)(keep(name)) for name in names]
+        try:
+            yield kept
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @torch.no_grad()
+    def maps(self, pixels: Tensor, names: Iterable[str], *, inputs: bool = False) -> dict[str, Tensor]:
+        """The outputs of these layers for uint8 images, float32 [n, channels, height, width] or as the run computes;
+        `inputs`: what goes into them."""
+        found: dict[str, list[Tensor]] = {}
+        for part in torch.split(pixels, BATCH_SIZE):
+            with self.captured(names, inputs=inputs) as kept, autocast(self.config.precision, self.device):
+                self.network(self.normalised(part))
+            for name, values in kept.items():
+                found.setdefault(name, []).append(values)
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
     @torch.no_grad()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Float32 [n, classes] on the CPU, of uint8 [n, channels, height, width], normalised as in training and
-        computed in the run's precision."""
+        """The network's outputs, float32 [n, ...] on the CPU, of uint8 [n, channels, height, width], normalised as in
+        training and computed in the run's precision."""
         found = []
         for part in torch.split(pixels, BATCH_SIZE):
             with autocast(self.config.precision, self.device):
@@ -52,7 +118,9 @@ class Trained:
         return images.to(self.device, dtype_of(self.config)).contiguous(memory_format=layout_of(self.config))
 
 
-def load_trained(plan: LayerPlan, data: Data, config: TrainerConfig, *, seed: int, folder: Path) -> Trained:
+def load_trained(
+    plan: LayerPlan, data: Data, config: TrainerConfig, *, seed: int, folder: Path, task: str = "classify"
+) -> Trained:
     """ValueError when the data is not what the run trained on, or its final weights are not in its folder."""
     refuse_other_data(data, folder)
     prepare_process(config)
@@ -62,7 +130,7 @@ def load_trained(plan: LayerPlan, data: Data, config: TrainerConfig, *, seed: in
     if weights_digest(network) != read_tag(folder, names.WEIGHTS_DIGEST):
         raise ValueError(f"{folder}: the newest checkpoint does not hold the weights that the run ended with.")
     network = network.to(device).to(memory_format=layout_of(config)).eval()
-    return Trained(network, data, seed, config, device)
+    return Trained(network, data, seed, config, device, task, plan)
 
 
 def refuse_other_data(data: Data, folder: Path) -> None:

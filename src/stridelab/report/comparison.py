@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from stridelab.probes.catalog import metric_of
 from stridelab.report import statistics
 from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import differences
+from stridelab.report.mistakes import Mistakes, mistakes
 from stridelab.report.provenance import read_json
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
 from stridelab.text import plural
@@ -45,6 +47,12 @@ class Comparison:
     baseline: str
     """The variant that the others are compared with."""
     controls: Controls
+    margin: float = 0.0
+    """Differences up to it do not matter, in the metric's shown unit: `sweep.margin`; 0: not set."""
+    earlier: tuple[int, ...] = ()
+    """Seeds a variant of each earlier report that could have ended the search for a difference."""
+    budget: Mapping[str, float] | None = None
+    """Most that a variant may cost, by key of answer.BUDGETS: the report marks what fits."""
     missing: tuple[str, ...] = ()
     """The variant of each run of the sweep that could not be read."""
     warnings: tuple[str, ...] = ()
@@ -67,6 +75,15 @@ class Comparison:
     @property
     def metric_text(self) -> str:
         return self.measure.label or self.metric
+
+    def short(self, variant: str) -> str:
+        """`2-2-1 valid` for `strides=2-2-1 padding=valid`, where no two variants would be called the same."""
+        return self._short_names[variant]
+
+    @cached_property
+    def _short_names(self) -> dict[str, str]:
+        found = {name: re.sub(r"\b(strides|padding|padding_mode|downsample)=", "", name) for name in self.names}
+        return found if len(set(found.values())) == len(found) else {name: name for name in found}
 
     def shown(self, limit: int) -> list[str]:
         """At most `limit` variants, in sweep order: the baseline, the Pareto front, then the best."""
@@ -93,6 +110,17 @@ class Comparison:
         return pd.DataFrame(rows, columns=["variant", "run_id", "step", "value"])
 
     @cached_property
+    def num_test_images(self) -> int:
+        """0 where no run wrote it down."""
+        files = (read_json(run, names.DATA_FILE) for run in self.sweep.runs)
+        return next((count for file in files if isinstance(count := file.get("num_test"), int)), 0)
+
+    @cached_property
+    def mistakes(self) -> Mistakes | None:
+        """Predictions of the test images, of all finished runs that kept them."""
+        return mistakes(self.sweep)
+
+    @cached_property
     def geometries(self) -> dict[str, list[LayerGeometry]]:
         return geometries(self.sweep)
 
@@ -117,8 +145,16 @@ def feature_maps(run: RunRecord) -> Mapping[str, NDArray[Any]]:
         return {}
 
 
-def compare(sweep: SweepRecord, *, baseline: str | None = None, metric: str | None = None) -> Comparison:
-    """Read a sweep's runs; the baseline is its first variant that has a result, the metric test accuracy.
+def compare(
+    sweep: SweepRecord,
+    *,
+    baseline: str | None = None,
+    metric: str | None = None,
+    earlier: Sequence[int] = (),
+    budget: Mapping[str, float] | None = None,
+) -> Comparison:
+    """Read a sweep's runs; the baseline is its first variant that has a result, the metric test accuracy. `earlier`:
+    seeds a variant that earlier reports were written with.
 
     Raises ValueError when the sweep has no runs, `baseline` is not a variant, or no finished run has `metric`.
     """
@@ -135,16 +171,36 @@ def compare(sweep: SweepRecord, *, baseline: str | None = None, metric: str | No
     with_result = runs.loc[(runs["status"] == "finished") & runs[metric].notna(), "variant"]
     asked = next(iter([*planned.values(), *runs["variant"]]))
     chosen = baseline or next(iter([*with_result, asked]))
+    margin = margin_of(sweep)
+    looks = _decisive(runs, earlier)
+    variants = _variants(runs, metric=metric, baseline=chosen, margin=margin, looks=1 + len(looks))
     return Comparison(
         sweep=sweep,
         runs=runs,
-        variants=_variants(runs, metric=metric, baseline=chosen),
+        variants=variants,
         metric=metric,
         baseline=chosen,
         controls=check_controls(sweep, runs),
+        margin=margin,
+        earlier=looks,
+        budget=budget,
         missing=missing,
         warnings=tuple(_warnings(missing, baseline=chosen, asked=baseline or asked)),
     )
+
+
+def margin_of(sweep: SweepRecord) -> float:
+    """`sweep.margin`, as the sweep's own run has it; 0 where it was not set."""
+    config = read_json(sweep.run, names.CONFIG_FILE) or next((read_json(r, names.CONFIG_FILE) for r in sweep.runs), {})
+    found = config.get("sweep", {}).get("margin")
+    return float(found) if isinstance(found, int | float) and found > 0 else 0.0
+
+
+def _decisive(runs: pd.DataFrame, earlier: Sequence[int]) -> tuple[int, ...]:
+    """Of the earlier reports' seeds, those with which a test could reach 0.05 and to which seeds were added since."""
+    counts = per_draw(runs).groupby(level="variant").size()
+    needed = statistics.seeds_needed(len(counts) - 1)
+    return tuple(sorted({n for n in earlier if needed <= n < counts.max()})) if len(counts) else ()
 
 
 def named(sweep: SweepRecord) -> tuple[SweepRecord, dict[str, str]]:
@@ -197,6 +253,8 @@ def load(
     baseline: str | None = None,
     metric: str | None = None,
     results: str = "",
+    earlier: Sequence[int] = (),
+    budget: Mapping[str, float] | None = None,
 ) -> Comparison:
     """A sweep, by name or id, from the run folders in `results` and from the store at an address (relative paths
     count from this folder)."""
@@ -207,12 +265,14 @@ def load(
     place = resolve_store(TrackingConfig(uri=store, experiment=experiment), results_dir=Path())
     warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm in MLflow, when a notebook imports it
     found = find_sweep(place, sweep, results=Path(results) if results else None)
-    return compare(found, baseline=baseline, metric=metric)
+    return compare(found, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
 
 
-def _variants(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
+def _variants(runs: pd.DataFrame, *, metric: str, baseline: str, margin: float, looks: int) -> pd.DataFrame:
     table = variant_table(runs)
-    against = differences(runs, metric=metric, baseline=baseline).rename(columns={"n": "seeds"})
+    factor = (metric_of(metric) or Metric("", "")).factor
+    found = differences(runs, metric=metric, baseline=baseline, margin=margin / factor, looks=looks)
+    against = found.rename(columns={"n": "seeds"})
     against = against.add_prefix("difference_").rename(columns={"difference_variant": "variant"})
     macs = table["cost/macs"] if "cost/macs" in table else np.full(len(table), np.nan)
     mean, low, high = (table[f"{metric}_{name}"] for name in ("mean", "low", "high"))

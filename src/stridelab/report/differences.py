@@ -19,36 +19,46 @@ def paired(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
     return values.sub(values[baseline], axis="index")
 
 
-def differences(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
-    """One row a variant: n seeds shared with the baseline, mean, sd, 95 % interval, p, Holm's p, verdict.
+def differences(runs: pd.DataFrame, *, metric: str, baseline: str, margin: float = 0.0, looks: int = 1) -> pd.DataFrame:
+    """One row a variant: n seeds shared with the baseline, mean, sd, Student's 95 % interval, p, corrected p, p of
+    equivalence within `margin` (in the metric's own unit; 0: not asked), verdict; `sd_unpaired`, what the sd would be
+    were seeds not shared, and `correlation` over them.
 
-    Where the seeds allow a verdict, the interval is that of the test itself and agrees with it; where they do not,
-    there is no p, and the interval is Student's.
+    There is no p where the seeds are too few for any below 0.05. `looks`: reports, this one included, that could have
+    ended the search for a difference; p is multiplied by them.
     """
     columns = paired(runs, metric=metric, baseline=baseline)
+    values = per_draw(runs)[metric].unstack("variant").reindex(columns=columns.columns)
     columns[baseline] = np.nan  # its differences to itself say nothing
-    draws = [columns[name].dropna().to_numpy(dtype=float) for name in columns]
-    table = pd.DataFrame(
-        {
-            "variant": list(columns),
-            "n": [len(d) for d in draws],
-            "mean": [d.mean() if d.size else np.nan for d in draws],
-            "sd": [d.std(ddof=1) if d.size > 1 else np.nan for d in draws],
-            "p": [statistics.sign_flip_p(d) if d.size else np.nan for d in draws],
-        }
+    draws = [columns[name].dropna() for name in columns]
+    n = [len(d) for d in draws]
+    table = pd.DataFrame({"variant": list(columns), "n": n})
+    table["mean"] = [d.mean() if len(d) else np.nan for d in draws]
+    table["sd"] = [d.std(ddof=1) if len(d) > 1 else np.nan for d in draws]
+    table["sd_unpaired"] = [
+        np.hypot(*(values.loc[d.index, name].std(ddof=1) for name in (str(d.name), baseline))) if len(d) > 1 else np.nan
+        for d in draws
+    ]
+    table["correlation"] = (table["sd_unpaired"] ** 2 - table["sd"] ** 2) / (
+        2 * np.array([_product_of_sds(values.loc[d.index, [d.name, baseline]]) for d in draws])
     )
-    table["p_holm"] = statistics.holm(table["p"])
-    table["verdict"] = statistics.verdicts(table["p_holm"], n=[len(d) for d in draws])
-    table.loc[table["variant"] == baseline, "verdict"] = statistics.BASELINE
-    half = statistics.half_width(table["sd"], n=table["n"])
+    half = statistics.half_width(table["sd"], n=n)
     table["low"], table["high"] = table["mean"] - half, table["mean"] + half
-    tested = table["verdict"].isin([statistics.DIFFERS, statistics.NOISE])
-    levels = statistics.holm_levels(table["p"])
-    for row in np.flatnonzero(tested):
-        table.loc[row, ["low", "high"]] = statistics.sign_flip_interval(draws[row], level=levels[row])
-    table.loc[~tested, ["p", "p_holm"]] = np.nan
+    table["p"] = [statistics.sign_flip_p(d) if len(d) else np.nan for d in draws]
+    table["p_corrected"] = np.minimum(looks * statistics.corrected(table["p"]), 1.0)
+    equivalent = statistics.equivalence_p(table["mean"], table["sd"], n=n, margin=margin)
+    table["p_equivalent"] = statistics.corrected(equivalent)
+    table["verdict"] = statistics.verdicts(table["p_corrected"], p_equivalent=table["p_equivalent"], n=n)
+    table.loc[table["variant"] == baseline, "verdict"] = statistics.BASELINE
+    few = np.array(n) < statistics.seeds_needed(sum(count > 0 for count in n))
+    table.loc[few, ["p", "p_corrected"]] = np.nan
     known = metric_of(metric)
     bounds = known.bounds if known else (-np.inf, np.inf)
     most = bounds[1] - bounds[0]
     table[["low", "high"]] = table[["low", "high"]].clip(-most, most)
-    return table[["variant", "n", "mean", "sd", "low", "high", "p", "p_holm", "verdict"]]
+    return table
+
+
+def _product_of_sds(pair: pd.DataFrame) -> float:
+    product = float(np.prod(pair.std(ddof=1).to_numpy())) if len(pair) > 1 else 0.0
+    return product or np.nan

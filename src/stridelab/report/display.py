@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -11,18 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from stridelab.names import Metric
 from stridelab.probes.catalog import all_metrics
-from stridelab.report.figures import FIGURES, NothingToDraw, draw, file_name, render
+from stridelab.report.answer import choice, fits, next_step, order_of, verdict
+from stridelab.report.chart import chart_data
+from stridelab.report.figures import NothingToDraw, draw, render
+from stridelab.report.mistakes import disagreements
+from stridelab.report.paper import alt_text, write_numbers
 from stridelab.report.provenance import origin
 from stridelab.report.sentences import (
     Summary,
+    correction,
     interval_text,
-    p_text,
     runs_text,
     summary,
     value_text,
+    verdict_text,
 )
 from stridelab.report.speed import column_of, memory_note, speed_note
-from stridelab.report.table import IDENTITY
+from stridelab.report.table import IDENTITY, records
 from stridelab.tables import as_text, table
 from stridelab.text import human, printable
 
@@ -33,6 +40,8 @@ ROWS = 40
 """Most rows of a table on the page; the CSV files have all."""
 LISTED_FROM = 3
 """More variants than this become a list in the summary."""
+DISAGREEING = 8
+"""Images, and variants, of the table of disagreements."""
 FIGURES_FOLDER = "figures"
 STYLES = {
     ("th", "t"): "text-align:left",
@@ -61,25 +70,80 @@ class Page:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG of two pixels for one, so that it is sharp on every screen, or an SVG; as an image, it can run nothing."""
+    """An SVG, and where there is one a PNG of two pixels for one, for notebooks on hosting sites."""
 
-    content: bytes = field(repr=False)
+    files: Mapping[str, bytes] = field(repr=False)
+    """By format."""
+    name: str
     alt: str
-    path: Path
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        data = b64encode(self.content).decode()
-        if self.path.suffix == ".svg":
-            html = f"<img src='data:image/svg+xml;base64,{data}' alt='{escape(self.alt)}'>"
-            return {"text/html": html, "text/plain": self.alt}, {}
-        size = {"width": _width(self.content) // 2, "alt": self.alt}
-        return {"image/png": data, "text/plain": self.alt}, {"image/png": size}
+        data = {"image/svg+xml": self.files["svg"].decode(), "text/plain": self.alt}
+        said: dict[str, Any] = {"image/svg+xml": {"alt": self.alt, "figure": self.name}}
+        if png := self.files.get("png"):
+            data["image/png"] = b64encode(png).decode()
+            said["image/png"] = {"width": _width(png) // 2, "alt": self.alt}
+        return data, said
+
+
+def show_answer(comparison: Comparison) -> Page:
+    """The verdict in a line, what to type next, what to choose, and the variants, best first."""
+    command, takes = next_step(comparison)
+    said = [verdict(comparison), *comparison.warnings]
+    html = f"<h1>Comparison: {_safe(comparison.sweep.name)}</h1>" + "".join(
+        f"<p class='{'verdict' if i == 0 else 'note'}'>{_prose(line)}</p>" for i, line in enumerate(said)
+    )
+    if command:
+        html += f"<p class='next'>Next: <code>{_safe(command)}</code> ({_safe(takes)})</p>"
+    elif takes:
+        html += f"<p class='next'>{_prose(takes)}</p>"
+    chosen = list(choice(comparison))
+    html += "".join(f"<p>{_prose(sentence)}</p>" for sentence in chosen)
+    table = _answer_table(comparison)
+    lines = [*said, f"Next: {command} ({takes})" if command else takes, *chosen]
+    data = escape(json.dumps(chart_data(comparison), separators=(",", ":")))
+    return Page(
+        f"{html}<div class='answer' data-chart='{data}'>{table.html}</div>",
+        "\n".join([*map(printable, filter(None, lines)), table.text]),
+    )
+
+
+def _answer_table(comparison: Comparison) -> Page:
+    metric = comparison.measure
+    header = [
+        "variant",
+        _with_unit(comparison.metric_text, metric.shown_unit),
+        _with_unit("difference", "points" if metric.is_share else metric.unit),
+        "verdict",
+        "MACs",
+        *(["within budget"] if comparison.budget else []),
+    ]
+    shown = [name for name in order_of(comparison) if name in comparison.shown(ROWS)]
+    rows = []
+    for name in shown:
+        row = comparison.by_variant[name]
+        cells = _variant_cells(row, comparison, [])
+        budget = ["yes" if fits(row, comparison) else "no"] if comparison.budget else []
+        rows.append(
+            [comparison.short(name), cells[2], cells[3], cells[4], human(_whole(row.get("cost/macs"))), *budget]
+        )
+    note = _left_out(len(shown), len(comparison.variants), "variants", "variants.csv")
+    caption = (
+        f"Variants by {comparison.metric_text}, best first; differences to {comparison.short(comparison.baseline)}"
+    )
+    return table_page(header, rows, notes=[note], kinds="tnntn" + "t" * bool(comparison.budget), caption=caption)
+
+
+def _whole(value: float | None) -> float:
+    if value is None or not math.isfinite(value):
+        return math.nan
+    return int(value) if float(value).is_integer() else value
 
 
 def show_summary(comparison: Comparison) -> Page:
-    """Name, what was found in words, and where it comes from."""
+    """What was found in words, and where it comes from."""
     sweep, found, said = comparison.sweep, origin(comparison.sweep), summary(comparison)
     facts = {
         "Command": f"<code>{_safe(found.command)}</code>" if found.command else "",
@@ -89,8 +153,8 @@ def show_summary(comparison: Comparison) -> Page:
         "Sweep": f"<code>{escape(sweep.run_id)}</code>",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{html}</dd>" for name, html in facts.items() if html)
-    html = f"<h1>Comparison: {_safe(sweep.name)}</h1>{_paragraphs(said)}<dl class='origin'>{rows}</dl>"
-    lines = [f"Comparison: {sweep.name}", *said.opening, *said.variants, *said.closing]
+    html = f"{_paragraphs(said)}<dl class='origin'>{rows}</dl>"
+    lines = [*said.opening, *said.variants, *said.closing]
     return Page(html, "\n".join(map(printable, lines)))
 
 
@@ -128,13 +192,15 @@ def show_variants(comparison: Comparison) -> Page:
     shown = comparison.shown(ROWS)
     rows = [_variant_cells(comparison.by_variant[name], comparison, columns.values()) for name in shown]
     notes = [
-        f"Mean \u00b1 sd over n seeds. Difference: paired by seed, to {printable(comparison.baseline)}, with its 95 % "
-        "interval: of the sign-flip test where there is a p, else Student's.",
+        f"Mean \u00b1 sd over n seeds. Difference: paired by seed, to {printable(comparison.baseline)}, with Student's "
+        "95 % interval for that difference alone; p and verdict are of the sign-flip test"
+        f"{correction(comparison).replace(' after', ', with')}.",
         speed_note(comparison),
         memory_note(comparison),
         _left_out(len(shown), len(comparison.variants), "variants", "variants.csv"),
     ]
-    return table_page(header, rows, notes=notes, kinds="tnnntn" + "n" * len(columns))
+    caption = "Every variant, in the order of the sweep"
+    return table_page(header, rows, notes=notes, kinds="tnnntn" + "n" * len(columns), caption=caption)
 
 
 def metric_columns(comparison: Comparison) -> dict[str, tuple[Metric, str]]:
@@ -169,23 +235,32 @@ def _with_unit(name: str, unit: str) -> str:
     return f"{name}, {unit}" if unit else name
 
 
-def verdict_text(row: dict[str, Any]) -> str:
-    p = row["difference_p_holm"]
-    return f"{row['difference_verdict']} ({p_text(p)})" if p >= 0 else str(row["difference_verdict"])
-
-
 def show_figure(comparison: Comparison, name: str, *, folder: Path | str = FIGURES_FOLDER) -> Picture | Page:
-    """Draw one of FIGURES, keep it in `folder` (.png or .svg), and show it; or say why it cannot be drawn."""
-    for old in (Path(folder) / f"{name}.png", Path(folder) / f"{name}.svg"):
-        old.unlink(missing_ok=True)  # of an earlier state of the sweep
+    """Draw one of FIGURES, keep it in `folder` with the numbers in it, and show it; or say why it cannot be drawn."""
+    for old in Path(folder).glob(f"{name}.*"):
+        old.unlink()  # of an earlier state of the sweep
     try:
-        content = render(draw(comparison, name))
+        files = render(draw(comparison, name))
     except NothingToDraw as nothing:
         return Page(f"<p class='note'>{escape(str(nothing))}</p>", str(nothing))
-    path = Path(folder) / file_name(name, content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return Picture(content, FIGURES[name].alt, path)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for kind, content in files.items():
+        (Path(folder) / f"{name}.{kind}").write_bytes(content)
+    write_numbers(comparison, name, Path(folder))
+    return Picture(files, name, alt_text(comparison, name))
+
+
+def show_disagreements(comparison: Comparison) -> Page:
+    """The test images on which the variants differ most, with the share of seeds that are right."""
+    if (found := comparison.mistakes) is None or len(found.predicted) < 2:
+        return Page("<p class='note'>No predictions of two variants were kept.</p>", "No predictions were kept.")
+    names = [name for name in comparison.shown(DISAGREEING) if name in found.predicted]
+    table = disagreements(found, DISAGREEING)
+    rows = [[str(row["image"]), row["class"], *(f"{100 * row[name]:.0f}" for name in names)] for row in records(table)]
+    note = "image: its place in the test split, from 0. Numbers: of 100 seeds, how many classify it correctly."
+    caption = "The test images on which variants disagree most"
+    header = ["image", "class", *map(comparison.short, names)]
+    return table_page(header, rows, notes=[note], kinds="nt" + "n" * len(names), caption=caption)
 
 
 def show_controls(comparison: Comparison) -> Page:
@@ -195,7 +270,7 @@ def show_controls(comparison: Comparison) -> Page:
     html = "".join(f"<p>{_safe(sentence)}</p>" for sentence in sentences)
     if len(controls.violations):
         rows = [[str(cell) for cell in row] for row in controls.violations.head(ROWS).itertuples(index=False)]
-        html += table_page(list(controls.violations.columns), rows, kinds="ntpp").html
+        html += table_page(list(controls.violations.columns), rows, kinds="ntpp", caption="What was not equal").html
     return Page(html, "\n".join(map(printable, sentences)))
 
 
@@ -207,28 +282,35 @@ def show_unfinished(comparison: Comparison) -> Page:
     shown = runs.head(ROWS)
     rows = [[str(cell) for cell in row] for row in shown[["run_name", "status", "reason"]].itertuples(index=False)]
     note = _left_out(len(shown), len(runs), "runs", "runs.csv")
-    return table_page(["run", "status", "reason"], rows, notes=[note], kinds="ttp")
+    return table_page(["run", "status", "reason"], rows, notes=[note], kinds="ttp", caption="Runs that did not finish")
 
 
 def show_columns() -> Page:
     """What every column of runs.csv means: the glossary."""
     rows = [[name, "", "", meaning] for name, meaning in IDENTITY.items()]
     rows += [[name, metric.unit, metric.better, metric.meaning] for name, metric in all_metrics().items()]
-    page = table_page(["column", "unit", "better", "meaning"], rows, kinds="tttp")
+    page = table_page(["column", "unit", "better", "meaning"], rows, kinds="tttp", caption="Columns of runs.csv")
     return Page(f"<details><summary>show</summary>{page.html}</details>", page.text)
 
 
-def table_page(header: Sequence[str], rows: Sequence[Sequence[str]], *, notes: Sequence[str] = (), kinds: str) -> Page:
-    """`kinds`, a letter a column: t for a word or name, n for a number, p for prose, which alone wraps."""
+def table_page(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, notes: Sequence[str] = (), kinds: str, caption: str
+) -> Page:
+    """`kinds`, a letter a column: t for a word or name, n for a number, p for prose, which alone wraps. The first
+    column names the row."""
 
     def line(cells: Sequence[str], tag: str) -> str:
-        pairs = zip(kinds, cells, strict=True)
-        marked = (f"<{tag} class='{k}' style='{STYLES[tag, k]}'>{_safe(cell)}</{tag}>" for k, cell in pairs)
+        marked = []
+        for place, (kind, cell) in enumerate(zip(kinds, cells, strict=True)):
+            name, scope = ("th", " scope='col'") if tag == "th" else (tag, "") if place else ("th", " scope='row'")
+            marked.append(f"<{name}{scope} class='{kind}' style='{STYLES[tag, kind]}'>{_safe(cell)}</{name}>")
         return f"<tr>{''.join(marked)}</tr>"
 
     head, body = line(header, "th"), "".join(line(row, "td") for row in rows)
     said = "".join(f"<p class='note'>{_safe(note)}</p>" for note in notes if note)
-    html = f"<div class='table'><table><thead>{head}</thead><tbody>{body}</tbody></table></div>{said}"
+    box = f"<div class='table' role='region' tabindex='0' aria-label='{_safe(caption)}'>"
+    inside = f"<caption>{_safe(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody>"
+    html = f"{box}<table>{inside}</table></div>{said}"
     words = [heading for heading, kind in zip(header, kinds, strict=True) if kind != "n"]
     return Page(html, as_text(table(header, rows, words=words)))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +18,7 @@ from stridelab.report.explorer import write_explorer
 from stridelab.report.figures import FIGURES
 from stridelab.report.html import as_html
 from stridelab.report.kernel import Progress, execute
+from stridelab.report.paper import write_paper
 from stridelab.report.table import write_csv
 from stridelab.text import printable
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 600.0
 """For one cell, and for the kernel's start."""
+LOOKS_FILE = "looks.json"
 STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 
 v4: Any = nbformat.v4  # its functions have no types
@@ -35,7 +39,10 @@ it reads the store that its first cell names. `comparison.runs` and `comparison.
 with.
 """
 
-TABLES = {"Accuracy and cost": {"Speed": ("show_speed", "show_training_speed")}}
+TABLES: dict[str, dict[str, tuple[str, ...]]] = {
+    "What they get wrong": {"Where they disagree": ("show_disagreements",)},
+    "Accuracy and cost": {"Speed": ("show_speed", "show_training_speed")},
+}
 """After which section of FIGURES -> heading -> tables."""
 
 
@@ -46,6 +53,8 @@ class ReportPaths:
     runs: Path
     variants: Path
     figures: tuple[Path, ...]
+    paper: tuple[Path, ...]
+    """The table as Markdown and LaTeX, and a paragraph on methods."""
     problems: tuple[str, ...]
     """What went wrong in the notebook, one line each; the files are there all the same."""
     explorer: Path | None = None
@@ -54,7 +63,7 @@ class ReportPaths:
     @property
     def all(self) -> tuple[Path, ...]:
         pages = (self.html,) if self.explorer is None else (self.html, self.explorer)
-        return (self.notebook, *pages, self.runs, self.variants, *self.figures)
+        return (self.notebook, *pages, self.runs, self.variants, *self.figures, *self.paper)
 
 
 def write_report(
@@ -64,18 +73,23 @@ def write_report(
     store: Store,
     baseline: str | None = None,
     metric: str | None = None,
+    budget: Mapping[str, float] | None = None,
     timeout_s: float = TIMEOUT_S,
     progress: Progress = lambda done, total: None,
 ) -> ReportPaths:
-    """The report of `sweep` in `folder`: comparison.ipynb, comparison.html, runs.csv, variants.csv, figures/*.png.
+    """The report of `sweep` in `folder`: comparison.ipynb, comparison.html, runs.csv, variants.csv, figures/* (svg,
+    pdf, png, csv), table.md, table.tex, methods.md.
 
     The notebook's kernel reads the sweep from the store again, so that it can be run again later by anyone.
     Raises ValueError when `baseline` is not a variant or `metric` is in no finished run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    comparison = compare(sweep, baseline=baseline, metric=metric)
+    earlier = seeds_seen(folder)
+    comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
+    _remember(folder, {*earlier, int(comparison.variants["n"].max())})
     runs = write_csv(comparison.runs, folder / "runs.csv")
     variants = write_csv(comparison.variants, folder / "variants.csv")
+    paper = write_paper(comparison, folder)
     notebook = build(comparison, store, folder=folder, baseline=baseline, metric=metric)
     problems = execute(notebook, folder=folder.resolve(), timeout_s=timeout_s, progress=progress)
     path = folder / "comparison.ipynb"
@@ -83,10 +97,21 @@ def write_report(
     html = folder / "comparison.html"
     html.write_text(as_html(notebook, title=f"Comparison: {sweep.name}"), encoding="utf-8")
     explorer = write_explorer(comparison, folder)
-    figures = tuple(
-        file for name in FIGURES for kind in ("png", "svg") if (file := folder / "figures" / f"{name}.{kind}").exists()
-    )
-    return ReportPaths(path, html, runs, variants, figures, tuple(problems), explorer)
+    figures = tuple(file for name in FIGURES for file in sorted((folder / "figures").glob(f"{name}.*")))
+    return ReportPaths(path, html, runs, variants, figures, paper, tuple(problems), explorer)
+
+
+def seeds_seen(folder: Path) -> list[int]:
+    """Seeds a variant of each report that was written in `folder`: see Comparison.earlier."""
+    try:
+        found = json.loads((folder / LOOKS_FILE).read_text(encoding="utf-8"))
+        return sorted(int(count) for count in found["seeds_a_variant"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def _remember(folder: Path, seeds: set[int]) -> None:
+    (folder / LOOKS_FILE).write_text(json.dumps({"seeds_a_variant": sorted(seeds)}) + "\n", encoding="utf-8")
 
 
 def build(
@@ -96,11 +121,15 @@ def build(
     code, text = v4.new_code_cell, v4.new_markdown_cell
     cells = [
         code(_first_cell(comparison, store, folder=folder, baseline=baseline, metric=metric)),
+        code('report.show_figure(comparison, "accuracy_vs_macs")'),
         text(INTRODUCTION),
+        text("## In words"),
+        code("report.show_summary(comparison)"),
         text("## Variants"),
         code("report.show_variants(comparison)"),
     ]
-    for heading, figures in groupby(FIGURES, key=lambda name: FIGURES[name].heading):
+    later = [name for name in FIGURES if name != "accuracy_vs_macs"]
+    for heading, figures in groupby(later, key=lambda name: FIGURES[name].heading):
         shown = list(figures)
         said = "\n\n".join(FIGURES[name].caption for name in shown if FIGURES[name].caption)
         cells.append(text(f"## {heading}\n\n{said}".rstrip()))
@@ -127,7 +156,7 @@ def build(
 
 
 def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None) -> str:
-    asked = {"baseline": baseline, "metric": metric}
+    asked = {"baseline": baseline, "metric": metric, "earlier": list(comparison.earlier), "budget": comparison.budget}
     chosen = "".join(f"    {key}={value!r},\n" for key, value in asked.items() if value)
     address = store_expression(store, folder=folder)
     imports = "import os\n\n" if address.startswith("os.") else ""
@@ -139,7 +168,7 @@ def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline:
         f"{_results(folder)}"
         f"    sweep={comparison.sweep.run_id!r},  # {printable(comparison.sweep.name, limit=60)}\n"
         f"{chosen})\n"
-        "report.show_summary(comparison)"
+        "report.show_answer(comparison)"
     )
 
 

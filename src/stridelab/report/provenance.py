@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,10 @@ RECIPE = {
 """Configuration keys that a reader needs beside every number, and their names in the report."""
 
 
+SOFTWARE = ("stridelab", "torch", "pytorch-lightning", "numpy", "scipy")
+"""Packages whose versions the methods name."""
+
+
 @dataclass(frozen=True)
 class Origin:
     command: str
@@ -46,6 +51,8 @@ class Origin:
     commit: str
     """Git commit, and whether the code had uncommitted changes."""
     machine: str
+    versions: dict[str, str]
+    """Of Python and of the packages that were recorded."""
     recipe: dict[str, str]
     """What all runs share, by the names of RECIPE; what varies is the variants' and not here."""
 
@@ -66,8 +73,20 @@ def origin(sweep: SweepRecord) -> Origin:
         command=command_text(facts.get("argv") or []),
         commit=_commit(sweep),
         machine=", ".join(str(part) for part in parts if part),
+        versions=_versions(own, facts),
         recipe=_recipe(sweep),
     )
+
+
+def _versions(runs: Sequence[RunRecord], facts: Mapping[str, Any]) -> dict[str, str]:
+    found = {"Python": str((facts.get("python") or {}).get("version", ""))}
+    for run in runs:
+        with suppress(OSError, ValueError):
+            lines = run.artifact(names.REQUIREMENTS_FILE).read_text(encoding="utf-8").splitlines()
+            pairs = dict(line.partition("==")[::2] for line in lines)
+            found |= {name: pairs[name] for name in SOFTWARE if name in pairs}
+            break
+    return {name: version for name, version in found.items() if version}
 
 
 def command_text(argv: list[str]) -> str:

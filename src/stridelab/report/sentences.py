@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from stridelab.names import Metric
 from stridelab.report import statistics
+from stridelab.report.mistakes import image_error
 from stridelab.text import human, plural
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def p_text(p: float) -> str:
     return "p<0.001" if p < 0.001 else f"p={p:.2g}" if p < 0.1 else f"p={p:.2f}"
 
 
+def verdict_text(row: Mapping[str, Any]) -> str:
+    p = row["difference_p_corrected"]
+    return f"{row['difference_verdict']} ({p_text(p)})" if p >= 0 else str(row["difference_verdict"])
+
+
 def seeds_text(counts: Iterable[int]) -> str:
     """2, or 1 to 3."""
     known = [int(count) for count in counts if count > 0] or [0]
@@ -124,10 +130,26 @@ def certainty(row: Mapping[str, Any], comparison: Comparison) -> str:
     found += f"n = {plural(n, 'seed')}"
     if verdict == statistics.TOO_FEW:
         return f"{found}: too few to call it significant"
-    p = f"{p_text(row['difference_p_holm']).replace('=', ' = ').replace('<', ' < ')}"
-    corrected = " after Holm's correction" if num_comparisons(comparison) > 1 else ""
-    conclusion = "the difference is significant" if verdict == statistics.DIFFERS else "within noise"
-    return f"{found}, {p}{corrected}: {conclusion}"
+    if verdict == statistics.EQUIVALENT:
+        return f"{found}: {equivalent_text(comparison)}"
+    p = f"{p_text(row['difference_p_corrected']).replace('=', ' = ').replace('<', ' < ')}"
+    said = "the difference is significant" if verdict == statistics.DIFFERS else "undecided"
+    small = row["difference_p_equivalent"] < statistics.ALPHA
+    return f"{found}, {p}{correction(comparison)}: {said}{', yet below the margin' if small else ''}"
+
+
+def equivalent_text(comparison: Comparison) -> str:
+    point = "point" if comparison.margin == 1 else "points"
+    unit = point if comparison.measure.is_share else comparison.measure.unit
+    return f"equivalent within \u00b1{comparison.margin:g} {unit}".rstrip()
+
+
+def correction(comparison: Comparison) -> str:
+    """How p was corrected, after it; empty for a single look at a single comparison."""
+    count, looks = num_comparisons(comparison), len(comparison.earlier) + 1
+    how = "Benjamini and Hochberg's" if statistics.is_screening(count) else "Holm's" if count > 1 else ""
+    again = f"{looks} looks" if looks > 1 else ""
+    return f" after {' and '.join(filter(None, (how, again)))} correction" if how or again else ""
 
 
 def num_comparisons(comparison: Comparison) -> int:
@@ -202,7 +224,7 @@ def summary(comparison: Comparison) -> Summary:
     named = [name for name in comparison.shown(NAMED + 1) if name != comparison.baseline]
     if table[f"{comparison.metric}_mean"].isna().all():
         named = []
-    closing = []
+    closing = [*looks_text(comparison)]
     if (table["difference_verdict"] == statistics.TOO_FEW).any():
         closing.append(needed(num_comparisons(comparison)))
     if named and len(table) > len(named) + 1:
@@ -210,22 +232,84 @@ def summary(comparison: Comparison) -> Summary:
     return Summary(
         opening=(overview(comparison), *comparison.warnings, best(comparison)),
         variants=tuple(sentence(rows[name], comparison) for name in named),
-        closing=(*closing, comparison.controls.sentence, *comparison.controls.caveats),
+        closing=(*closing, *strength(comparison), comparison.controls.sentence, *comparison.controls.caveats),
     )
 
 
 def needed(comparisons: int) -> str:
     """How many seeds a verdict would take."""
-    family = f"With {comparisons} comparisons (Holm), a" if comparisons > 1 else "A"
+    how = "Benjamini and Hochberg" if statistics.is_screening(comparisons) else "Holm"
+    family = f"With {comparisons} comparisons ({how}), a" if comparisons > 1 else "A"
     seeds = statistics.seeds_needed(comparisons)
     return f"{family} paired sign-flip test needs at least {seeds} seeds to reach p < 0.05."
+
+
+def looks_text(comparison: Comparison) -> Iterator[str]:
+    """That seeds were added after a report could have been decisive; that this is a screening."""
+    if comparison.earlier:
+        seen = " and ".join(map(str, comparison.earlier))
+        yield (
+            f"Seeds were added after a report with {seen} seeds a variant: p is multiplied by "
+            f"{len(comparison.earlier) + 1}, the number of looks."
+        )
+    if statistics.is_screening(count := num_comparisons(comparison)):
+        yield (
+            f"{count} comparisons are a screening: of what is called different, 5 % may be false (Benjamini and "
+            "Hochberg). Confirm a finding with fresh seeds."
+        )
+
+
+def strength(comparison: Comparison) -> Iterator[str]:
+    """What the test could have found, what the test images leave open, and what pairing by seed bought."""
+    rows = comparison.variants[comparison.variants["difference_seeds"] > 1]
+    metric, n = comparison.measure, rows["difference_seeds"].max()
+    spread = math.sqrt((rows["difference_sd"] ** 2).mean()) if len(rows) else math.nan
+    if not spread > 0:
+        return
+    unit = f" {'points' if metric.is_share else metric.unit}".rstrip()
+    size = statistics.detectable(int(n), level=statistics.strictest_level(num_comparisons(comparison)))
+    if math.isfinite(size):
+        found = change(size * spread, metric).lstrip("+")
+        yield f"With {n} seeds and this spread, a difference of {found}{unit} would have been found 8 times in 10."
+    elif n >= statistics.seeds_needed(num_comparisons(comparison)):
+        yield f"With {n} seeds no difference that stands alone could have been found: only many at once."
+    yield from image_noise(comparison)
+    apart = math.sqrt((rows["difference_sd_unpaired"] ** 2).mean())
+    low, high = rows["difference_correlation"].min(), rows["difference_correlation"].max()
+    if n > 3 and math.isfinite(low):
+        r = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+        paired, unpaired = (change(sd, metric, decimals=2).lstrip("+") for sd in (spread, apart))
+        yield (
+            f"Pairing by seed: the sd of the differences is {paired}{unit}, and {unpaired} were the seeds not shared "
+            f"(correlation over seeds {r})."
+        )
+
+
+def image_noise(comparison: Comparison) -> Iterator[str]:
+    """The error of an accuracy that comes from the choice of test images, which no seed shows: binomial."""
+    count, row = comparison.num_test_images, comparison.by_variant[comparison.baseline]
+    share = row[f"{comparison.metric}_mean"]
+    if comparison.metric == "test/acc" and count and 0 < share < 1:
+        error = change(math.sqrt(share * (1 - share) / count), comparison.measure, decimals=2).lstrip("+")
+        apart = [
+            image_error(comparison.mistakes, name, comparison.baseline)
+            for name in comparison.names
+            if comparison.mistakes
+        ]
+        apart = [one for one in apart if one > 0]
+        paired = f", and every difference one of up to {100 * max(apart):.2f}" if apart else ""
+        yield (
+            f"The {count:,} test images themselves are a sample: they give every accuracy a standard error of {error} "
+            f"points{paired}, which is in no interval over seeds."
+        )
 
 
 def tally(table: pd.DataFrame, comparison: Comparison, *, said: int) -> str:
     verdicts = table.loc[table["variant"] != comparison.baseline, "difference_verdict"].value_counts()
     said_of = {
         statistics.DIFFERS: "differ significantly",
-        statistics.NOISE: "are within noise",
+        statistics.EQUIVALENT: f"are {equivalent_text(comparison)}",
+        statistics.UNDECIDED: "are undecided",
         statistics.TOO_FEW: "have too few seeds to say",
         statistics.UNPAIRED: "share no finished seed with it",
     }

@@ -38,7 +38,13 @@ def show_speed(comparison: Comparison) -> Page:
     rows = [
         _cells(comparison.by_variant[name], baseline, phase) for name in comparison.shown(ROWS) if name in phase.marks
     ]
-    return table_page(header, rows, notes=_notes(comparison, phase), kinds="tnnnnnnnnnp")
+    return table_page(
+        header,
+        rows,
+        notes=_notes(comparison, phase),
+        kinds="tnnnnnnnnnp",
+        caption="Speed, measured apart from training",
+    )
 
 
 def _cells(row: dict[str, Any], baseline: dict[str, Any], phase: Phase) -> list[str]:
@@ -93,4 +99,4 @@ def show_training_speed(comparison: Comparison) -> Page:
         )
     said, left_out = sharing_text(comparison), "warm-up, validation, snapshots and tracking left out"
     note = f"{said[0].upper()}{said[1:]}. Mean \u00b1 sd over n seeds; {left_out}."
-    return table_page(header, rows, notes=[note], kinds="tnnnn")
+    return table_page(header, rows, notes=[note], kinds="tnnnn", caption="Speed while training")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from stridelab.report import statistics
+from stridelab.report.answer import choice, next_step, verdict
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.sentences import interval_text, needed, num_comparisons, runs_text, value_text
 from stridelab.report.speed import column_of, measured_how
@@ -25,16 +26,33 @@ ROWS = 40
 
 
 def print_variants(
-    sweep: SweepRecord, console: Console, *, baseline: str | None = None, metric: str | None = None
+    sweep: SweepRecord,
+    console: Console,
+    *,
+    baseline: str | None = None,
+    metric: str | None = None,
+    earlier: Sequence[int] = (),
+    budget: Mapping[str, float] | None = None,
 ) -> Comparison:
     """Print the sweep's variants, what may be said of them, and the control check; returns what it read."""
-    comparison = compare(sweep, baseline=baseline, metric=metric)
+    comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
     console.print(variants_table(comparison), crop=False)
+    for sentence in _first(comparison):
+        console.print(Text(printable(sentence)))
     for sentence in comparison.warnings:
         console.print(Text(printable(sentence), style="yellow"))
     for sentence in _below(comparison):
         console.print(Text(printable(sentence), style="dim" if comparison.controls.passed else ""))
     return comparison
+
+
+def _first(comparison: Comparison) -> Iterator[str]:
+    """As the report's first screen: the verdict, what to type next, what to choose."""
+    yield verdict(comparison)
+    command, takes = next_step(comparison)
+    if takes:
+        yield f"Next: {command} ({takes})" if command else takes
+    yield from choice(comparison)
 
 
 def variants_table(comparison: Comparison) -> Table:

@@ -16,15 +16,14 @@ from stridelab.config import Config
 from stridelab.data import DataConfig, DataSpec
 from stridelab.plan import examine
 from stridelab.run import RunSpec
-from stridelab.sweep.agenda import make_run_specs
+from stridelab.sweep.agenda import Agenda, make_run_specs
 from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.preflight import fetch_data, read_data_specs, writable
-from stridelab.sweep.progress import Board
 from stridelab.sweep.signals import exit_code, signals_as_exceptions
-from stridelab.sweep.sweep import in_words, settle, task_of
-from stridelab.sweep.task import Listener, Outcome
+from stridelab.sweep.sweep import settle, train
+from stridelab.sweep.task import Outcome
 from stridelab.tracking.find import find_run
-from stridelab.tracking.journal import JOURNAL, read
+from stridelab.tracking.folder_reader import FolderReader
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.run import open_run
 from stridelab.tracking.status import FINISHED, KILLED
@@ -42,8 +41,9 @@ FLUSH_S = 60.0
 
 
 def reproduce(
-    record: RunRecord, store: Store, here: Config, *, tolerance: float, dry: bool, data_root: str, console: Console
-) -> int:
+    record: RunRecord, store: Store, here: Config, *, tolerance: float, dry: bool, data_root: str, console: Console,
+    resend: str,
+) -> int:  # fmt: skip
     """The exit code: see EXIT_CODES, or with `dry` what is to be expected. ValueError or FileNotFoundError when the
     run cannot be repeated. Of `here` come the places: results, store, and data when `data_root` is empty."""
     refuse_unfinished(record)
@@ -57,21 +57,18 @@ def reproduce(
     show_findings(record, findings, console, expected=expected, tolerance=tolerance)
     if dry:
         return 0 if expected else EXIT_CODES[CLOSE]
-    with (
-        signals_as_exceptions(),
-        Mirror(store) as mirror,
-    ):
+    with signals_as_exceptions(), Mirror(store, resend=resend) as mirror:
         spec = linked(spec, record, writable(Path(config.paths.results_dir)) / "runs")
         mirror.watch(spec.folder)
         try:
-            outcome = train(spec, launcher, console)
+            (outcome,) = train(lone(spec), launcher, mirror, console)
         except KeyboardInterrupt as interruption:
             settle(spec, Outcome(reason="interrupted", status=KILLED))
             console.print("Interrupted; nothing was compared.")
             return exit_code(interruption)
         if outcome.status != FINISHED:
             raise ValueError(f"run {record.name} could not be run again: {outcome.status}: {outcome.reason}.")
-        comparison = compare_runs(record, spec.folder, tolerance=tolerance)
+        comparison = compare_runs(record, FolderReader(spec.folder, store), tolerance=tolerance)
         write_down(comparison, record, spec)
         complete = mirror.flush(FLUSH_S)
         show_comparison(comparison, console, expected=expected)
@@ -205,31 +202,15 @@ def linked(spec: RunSpec, record: RunRecord, runs: Path) -> RunSpec:
     return replace(spec, identity=identity, folder=runs / signature)
 
 
-def train(spec: RunSpec, launcher: LocalLauncher, console: Console) -> Outcome:
-    board = Board([spec.identity.name], epochs=[spec.config.trainer.max_epochs], console=console)
-
-    def ended(index: int, outcome: Outcome) -> None:
-        if outcome.died:
-            settle(spec, outcome)
-        board.finished(index, in_words(outcome))
-
-    with board:
-        (outcome,) = launcher.run([task_of(spec)], Listener(event=board.event, start=board.started, end=ended))
-    return outcome
+def lone(spec: RunSpec) -> Agenda:
+    """Nothing to do but this run."""
+    return Agenda(spec.folder, None, (spec,), (), (), (), {}, (spec,))
 
 
-def compare_runs(record: RunRecord, folder: Path, *, tolerance: float) -> Comparison:
-    """The stored run as the store has it, the new one as its journal has it."""
-    metrics: dict[str, dict[int, float]] = {}
-    tags: dict[str, str] = {}
-    for entry in read(folder / JOURNAL):
-        if entry.kind == "metrics":
-            for key, value in entry.data["values"].items():
-                metrics.setdefault(key, {}).setdefault(entry.data["step"], float(value))
-        elif entry.kind == "tags":
-            tags |= entry.data
-    was = {key: dict(record.history(key)) for key in record.metrics}
-    return compare(was, metrics, tags=record.tags, new_tags=tags, tolerance=tolerance)
+def compare_runs(was: RunRecord, now: FolderReader, *, tolerance: float) -> Comparison:
+    then = {key: dict(was.history(key)) for key in was.metrics}
+    here = {key: dict(points) for key, points in now.histories.items()}
+    return compare(then, here, tags=was.tags, new_tags=now.record().tags, tolerance=tolerance)
 
 
 def write_down(comparison: Comparison, record: RunRecord, spec: RunSpec) -> None:

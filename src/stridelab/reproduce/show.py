@@ -94,7 +94,7 @@ def sentence(comparison: Comparison) -> str:
 def show_place(folder: Path, mirror: Mirror, console: Console, *, complete: bool) -> None:
     console.print(f"Folder    {folder}", highlight=False, soft_wrap=True)
     if not complete:
-        console.print("The store did not take everything in time; `stridelab runs sync` sends the rest.")
+        console.print(mirror.what_is_missing(), highlight=False, markup=False)
     if (found := mirror.locate(folder)) is not None:
         base = ui_base(mirror.store)
         url = run_link(base, experiment_id=found.experiment_id, run_id=found.run_id)

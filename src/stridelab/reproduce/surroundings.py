@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stridelab import names
 from stridelab.config import Config
-from stridelab.text import printable
-from stridelab.tracking.provenance import DECIDING
+from stridelab.text import plural, printable
+from stridelab.tracking.provenance import DECIDING, git
 from stridelab.tracking.signature import PACKAGE, TRAINING_CODE
 
 PACKAGES = ("torch", "numpy", "pytorch-lightning", "torchvision", "mkl", "intel-openmp", "triton")
 """Whose version can change bits; named before all others. Also all of NVIDIA's."""
 COMMIT = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
 LISTED = 8
-GIT_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,14 @@ class Origin:
 
     files: Mapping[str, str]
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        return _mapping(_json(self.files.get(names.PROVENANCE_FILE, "")))
-
     def part(self, name: str) -> Mapping[str, Any]:
-        return _mapping(self.facts.get(name))
+        """Of the provenance; empty where it is missing or none."""
+        try:
+            facts = json.loads(self.files.get(names.PROVENANCE_FILE, ""))
+        except (ValueError, RecursionError):
+            return {}
+        part = facts.get(name) if isinstance(facts, dict) else None
+        return part if isinstance(part, dict) else {}
 
     @property
     def packages(self) -> dict[str, str]:
@@ -58,11 +58,12 @@ def compare_surroundings(
     was: Origin, now: Origin, config: Config, *, tags: Mapping[str, str], here: Mapping[str, str]
 ) -> list[Finding]:
     """`tags` are the run's, `here` those that it would get now."""
+    threads = f"{config.trainer.threads}, set by the run's own trainer.threads"
     return [
         *code(was, now, tags=tags, here=here),
         *packages(was.packages, now.packages),
         *machine(was, now, config),
-        threads(config),
+        Finding("threads", True, threads),
     ]
 
 
@@ -88,12 +89,7 @@ def changed_files(commit: str) -> str:
     """What git says has changed in the rooms that train since `commit`; empty when it does not know that commit."""
     if not COMMIT.fullmatch(commit):
         return ""
-    command = ["git", "-C", str(PACKAGE), "diff", "--stat=100", "--no-ext-diff", "--no-color", commit, "--"]
-    try:
-        done = subprocess.run([*command, *TRAINING_CODE], capture_output=True, timeout=GIT_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    lines = done.stdout.decode(errors="replace").splitlines() if done.returncode == 0 else []
+    lines = git(PACKAGE, "diff", "--stat=100", "--no-ext-diff", "--no-color", commit, "--", *TRAINING_CODE).splitlines()
     shown = lines if len(lines) <= LISTED else [*lines[: LISTED - 1], " ...", lines[-1]]
     return "".join(f"\n{line}" for line in shown)
 
@@ -101,13 +97,11 @@ def changed_files(commit: str) -> str:
 def uncommitted(was: str, now: str) -> str:
     if was == now:
         return "the same uncommitted changes as then"
-    there = f"{touched(was)} in its artifact uncommitted.diff" if was else "none then"
-    return f"uncommitted changes differ: {there}, {touched(now) if now else 'none'} here"
-
-
-def touched(diff: str) -> str:
-    count = len(re.findall(r"^diff --git ", diff, re.M))
-    return f"{count} file{'' if count == 1 else 's'}"
+    then, here = (
+        plural(len(re.findall(r"^diff --git ", diff, re.M)), "file") if diff else "none" for diff in (was, now)
+    )
+    there = f"{then} in its artifact uncommitted.diff" if was else "none then"
+    return f"uncommitted changes differ: {there}, {here} here"
 
 
 def packages(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding]:
@@ -128,12 +122,13 @@ def packages(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding
 
 
 def machine(was: Origin, now: Origin, config: Config) -> Iterator[Finding]:
-    pairs = [("machine", "architecture"), ("machine", "cpu")]
-    for part, name in pairs:
-        yield compared("CPU" if name == "cpu" else name, was.part(part).get(name), now.part(part).get(name))
-    yield cpu_flags(was.part("machine").get("cpu_flags"), now.part("machine").get("cpu_flags"))
+    then, here = was.part("machine"), now.part("machine")
+    yield compared("architecture", then.get("architecture"), here.get("architecture"))
+    yield compared("CPU", then.get("cpu"), here.get("cpu"))
+    yield cpu_flags(then.get("cpu_flags"), here.get("cpu_flags"))
     if config.trainer.accelerator != "cpu":
-        yield compared("GPU", gpus(was), gpus(now))
+        found = [one.get("gpus") for one in (then, here)]
+        yield compared("GPU", *("; ".join(map(str, one)) if isinstance(one, list) else "" for one in found))
     yield compared("python", was.part("python").get("version"), now.part("python").get("version"), decides=False)
     then, here = was.part("environment"), now.part("environment")
     for name in sorted({*then, *here}):
@@ -160,27 +155,7 @@ def cpu_flags(was: Any, now: Any) -> Finding:
     return Finding("CPU flags", False, printable("; ".join(parts), limit=200))
 
 
-def gpus(origin: Origin) -> str:
-    found = origin.part("machine").get("gpus")
-    return "; ".join(map(str, found)) if isinstance(found, list) else ""
-
-
-def threads(config: Config) -> Finding:
-    return Finding("threads", True, f"{config.trainer.threads}, set by the run's own trainer.threads")
-
-
 def bits_expected(findings: Sequence[Finding], config: Config) -> bool:
     """Only on the same kind of CPU, in the same environment, with deterministic algorithms on."""
     on_cpu = config.trainer.accelerator == "cpu" and config.trainer.deterministic
     return on_cpu and all(finding.same for finding in findings if finding.decides)
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -50,7 +50,7 @@ def summarize(
     analyze(mirror.store)
     console.print()
     if not complete:
-        console.print(f"[yellow]incomplete[/]  {escape(mirror.what_is_missing())}", highlight=False)
+        console.print(f"[yellow]incomplete[/]  {escape(mirror.what_is_missing())}", highlight=False, soft_wrap=True)
     for said in mirror.what_is_odd():
         console.print(f"[yellow]store[/]  {escape(said)}", highlight=False, soft_wrap=True)
     if parent is not None:
@@ -103,16 +103,16 @@ def by_reason(failures: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> None:
     """The comparison in results/reports/, attached to the sweep's own run; its failure is said, never fatal."""
-    from stridelab.report.notebook import write_report
+    from stridelab.report.notebook import seeds_seen, write_report
     from stridelab.report.terminal import print_variants
 
     config: Config = agenda.specs[0].config
     record = read_sweep(agenda.folder, mirror.store)  # the folders have all of it, whatever became of the store
-    print_variants(record, console)
+    folder = Path(config.paths.results_dir) / "reports" / record.name
+    print_variants(record, console, earlier=seeds_seen(folder))
     describe_sweep(agenda, parent, mirror)
     if not config.sweep.report:
         return
-    folder = Path(config.paths.results_dir) / "reports" / record.name
     with console.status("writing the comparison ..."):
         try:
             paths = write_report(record, folder, store=mirror.store)

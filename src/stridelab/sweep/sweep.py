@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -21,6 +21,7 @@ from stridelab.system.files import read_json
 from stridelab.tracking.journal import JOURNAL, is_live, writer
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.run import IDENTITY, Run, open_run
+from stridelab.tracking.settings import redact_values
 from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, put_aside_damaged, read_status, repair
 from stridelab.tracking.status import settle as settle_run
 from stridelab.tracking.store import resolve_store
@@ -57,19 +58,20 @@ DYING_S = 2.0
 """A process that was killed is not gone at once."""
 
 
-def run_sweep(configs: Sequence[Config], launcher: Launcher, *, multirun: bool) -> int:
-    """Train every configuration; the exit code. ValueError or FileNotFoundError before anything is created."""
+def run_sweep(configs: Sequence[Config], launcher: Launcher, *, multirun: bool, resend: str = "") -> int:
+    """Train every configuration; the exit code. ValueError or FileNotFoundError before anything is created. `resend`:
+    the command that sends what the store has not taken, as the reader types it."""
     console = screen()
     with signals_as_exceptions():
         try:
-            return carry_out(configs, launcher, console, multirun=multirun)
+            return carry_out(configs, launcher, console, multirun=multirun, resend=resend)
         except KeyboardInterrupt as interruption:
             console.print("\nInterrupted. The same command continues: what is finished is not done again.")
             console.print(f"  {escape(command())}", highlight=False, soft_wrap=True)
             return exit_code(interruption)
 
 
-def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *, multirun: bool) -> int:
+def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *, multirun: bool, resend: str) -> int:
     refuse_mixed(configs)
     first, keys = configs[0], varying_keys(configs)
     variants = [examine(config, keys=keys) for config in configs]
@@ -98,7 +100,7 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     repair(results)
     if fetch(agenda, stored, store, console):
         agenda = make_agenda(variants, data_specs=data_specs, name=name)
-    return train_all(agenda, launcher, Mirror(store), console)
+    return train_all(agenda, launcher, Mirror(store, resend=resend), console)
 
 
 def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> None:
@@ -173,6 +175,7 @@ def describe(parent: Run, agenda: Agenda) -> None:
     }
     files = {
         names.PROVENANCE_FILE: agenda.specs[0].provenance[names.PROVENANCE_FILE],
+        names.CONFIG_FILE: json.dumps(redact_values(asdict(agenda.specs[0].config)), indent=1),
         names.VARIANTS_FILE: json.dumps(runs, indent=1),
     }
     for name, content in files.items():

@@ -6,6 +6,7 @@ are `runs/<16 hex digits>.json` and `files/<their own SHA-256>`: no name in an a
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -18,7 +19,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkstemp
@@ -29,6 +30,8 @@ from .members import CHUNK_BYTES, Entry, entries
 FORMAT, VERSION = "stridelab sweep", 2
 MANIFEST = "manifest.json"
 MEMBER = re.compile(r"manifest\.json|runs/[0-9a-f]{16}\.json|files/[0-9a-f]{64}", re.ASCII)
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What a file system without hard links answers: that of a memory stick."""
 Take = Callable[[str, Any], None]
 SUFFIXES = (".tar.gz", ".tgz", ".zip")
 DAMAGE = (
@@ -61,24 +64,14 @@ class Limits:
     """Values of metrics in all."""
 
 
-@dataclass
-class Contents:
-    """What `read` found: everything fits the manifest."""
-
-    sha256: str
-    """Of the archive file."""
-    sizes: dict[str, int] = field(default_factory=dict)
-    """Bytes of every member but the manifest."""
-
-
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *, limits: Limits) -> None:
+def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *, limits: Limits, place: Path) -> None:
     """`records`: member name -> content; `files`: SHA-256 -> file. The same content gives the same bytes. The file
-    is there whole or not at all."""
+    is there whole or not at all; it is made in the folder `place`, on the same disk."""
     sizes = {name: len(content) for name, content in records.items()}
     sizes |= {f"files/{sha}": source.stat().st_size for sha, source in files.items()}
     _check_sizes(path, sizes, records, limits)
@@ -86,7 +79,7 @@ def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *
     shas |= {f"files/{sha}": sha for sha in files}
     listed = {name: {"bytes": sizes[name], "sha256": shas[name]} for name in sorted(sizes)}
     manifest = json.dumps({"format": FORMAT, "version": VERSION, "files": listed}, indent=1).encode()
-    handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of its own: two may write at once
+    handle, name = mkstemp(dir=place)  # of its own: two may write at once
     new = Path(name)
     try:
         with os.fdopen(handle, "wb") as file, _writer(file, kind=kind_of(path)) as add:
@@ -97,11 +90,22 @@ def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *
                 with files[sha].open("rb") as source:
                     add(f"files/{sha}", sizes[f"files/{sha}"], source)
         new.chmod(0o644)
-        os.link(new, path)  # unlike a renaming, never over what another has written meanwhile
+        _name(new, path)
     except FileExistsError:
         raise ValueError(f"to={path} exists already; choose another name or remove it.") from None
     finally:
         new.unlink(missing_ok=True)
+
+
+def _name(new: Path, path: Path) -> None:
+    """Unlike a renaming, never over what another has written meanwhile."""
+    try:
+        os.link(new, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        path.open("x").close()
+        new.replace(path)
 
 
 def kind_of(path: Path) -> str:
@@ -151,32 +155,32 @@ def _writer(file: IO[bytes], *, kind: str) -> Iterator[Callable[[str, int, IO[by
         yield add_tar
 
 
-def read(path: Path, *, limits: Limits, into: Path | None = None, take: Take | None = None) -> Contents:
-    """Check every member against the rules and the manifest; `take` is given the name and content of each record.
-    With `into`, put the files there, in `files/`. ValueError names the member and the rule."""
+def read(path: Path, *, limits: Limits, into: Path, take: Take) -> set[str]:
+    """Check every member against the rules and the manifest; `take` is given the name and content of each record, the
+    files are put into `into`/files. Their names. ValueError names the member and the rule."""
     size = path.stat().st_size
     if size > limits.total_bytes:
         raise ValueError(f"{path}: {size:,} bytes; {limits.total_bytes:,} are the most.")
-    contents = Contents(sha256_of(path))
     try:
         with path.open("rb") as file:
-            reader = _Reader(path, limits, into, contents, take or (lambda name, content: None))
+            reader = _Reader(path, limits, into, take)
             for entry in entries(file, limit=limits.total_bytes + 2048 * limits.files):
                 reader.take(entry)
             reader.end()
     except DAMAGE as error:
         said = f"{type(error).__name__}: {error}"[:200]
         raise ValueError(f"{path} is damaged, or no archive of this kind ({said}).") from None
-    return contents
+    return reader.names
 
 
 @dataclass
 class _Reader:
     path: Path
     limits: Limits
-    into: Path | None
-    contents: Contents
+    into: Path
     record: Take
+    names: set[str] = field(default_factory=set)
+    """Of the members taken, but for the manifest."""
     manifest: Mapping[str, Any] | None = None
     total: int = 0
     """Bytes taken."""
@@ -188,14 +192,16 @@ class _Reader:
         self.total += entry.size
         digest, kept = hashlib.sha256(), io.BytesIO()
         is_file = entry.name.startswith("files/")
-        with entry.open() as source, self._target(entry.name if is_file else "") as target:
+        (self.into / "files").mkdir(exist_ok=True)
+        # MEMBER has seen to it that the name stays inside
+        with entry.open() as source, (self.into / entry.name).open("xb") if is_file else nullcontext(kept) as target:
             left = entry.size
             while chunk := source.read(min(CHUNK_BYTES, left + 1)):
                 left -= len(chunk)
                 if left < 0:
                     self._refuse(entry.name, "is longer than the archive says")
                 digest.update(chunk)
-                (target if is_file else kept).write(chunk)
+                target.write(chunk)
         if left:
             self._refuse(entry.name, f"is {left:,} bytes shorter than the archive says")
         if entry.name == MANIFEST:
@@ -206,7 +212,7 @@ class _Reader:
             self._refuse(entry.name, "is not what the manifest says: its size or SHA-256 differs")
         if is_file and entry.name != f"files/{digest.hexdigest()}":
             self._refuse(entry.name, "is not named by its own SHA-256")
-        self.contents.sizes[entry.name] = entry.size
+        self.names.add(entry.name)
         if not is_file:
             self.record(entry.name, self._parse(entry.name, kept.getvalue()))
 
@@ -214,16 +220,16 @@ class _Reader:
         if self.manifest is None:
             raise ValueError(f"{self.path} holds no {MANIFEST}: it is no archive of this kind.")
         for name in self.manifest:
-            if name not in self.contents.sizes:
+            if name not in self.names:
                 self._refuse(name, "is in the manifest but not in the archive")
 
     def _check(self, entry: Entry) -> None:
-        name, sizes, limits = entry.name, self.contents.sizes, self.limits
+        name, limits = entry.name, self.limits
         if not MEMBER.fullmatch(name):
             self._refuse(name, f"is not a name in such an archive ({MANIFEST}, runs/<hash>.json, files/<hash>)")
         if entry.problem:
             self._refuse(name, f"is {entry.problem}; only plain files are taken")
-        if name in sizes or (name == MANIFEST and self.manifest is not None):
+        if name in self.names or (name == MANIFEST and self.manifest is not None):
             self._refuse(name, "is there twice")
         if (name == MANIFEST) != (self.manifest is None):
             self._refuse(name, f"comes before {MANIFEST}, which must be the first")
@@ -231,7 +237,7 @@ class _Reader:
             self._refuse(name, "is not in the manifest")
         if not 0 <= entry.size <= limits.file_bytes:
             self._refuse(name, f"says it holds {entry.size:,} bytes; {limits.file_bytes:,} a file are the most")
-        if len(sizes) + 1 >= limits.files:
+        if len(self.names) + 1 >= limits.files:
             self._refuse(name, f"is one too many; {limits.files:,} files are the most")
         if self.total + entry.size > limits.total_bytes:
             self._refuse(name, f"goes beyond {limits.total_bytes:,} bytes in all, which are the most")
@@ -241,17 +247,6 @@ class _Reader:
                 self._refuse(name, f"holds {entry.size:,} bytes; {limits.record_bytes:,} a record are the most")
             if self.held > limits.json_bytes:
                 self._refuse(name, f"goes beyond {limits.json_bytes:,} bytes of records, which are the most")
-
-    @contextmanager
-    def _target(self, name: str) -> Iterator[IO[bytes]]:
-        """Where a file goes; nowhere without `into`. MEMBER has seen to it that the name stays inside."""
-        if self.into is None or not name:
-            yield _Nowhere()
-            return
-        place = self.into / name
-        place.parent.mkdir(exist_ok=True)
-        with place.open("xb") as file:
-            yield file
 
     def _parse_manifest(self, content: bytes) -> Mapping[str, Any]:
         found = self._parse(MANIFEST, content)
@@ -272,8 +267,3 @@ class _Reader:
 
     def _refuse(self, name: str, rule: str) -> NoReturn:
         raise ValueError(f"{self.path}: member {name[:120]!r} {rule}. Nothing was imported.")
-
-
-class _Nowhere(io.BytesIO):
-    def write(self, chunk: Any) -> int:
-        return len(chunk)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from stridelab import names
@@ -26,6 +26,9 @@ from .store import Store
 LISTED = 8
 KEYS = {"sweep": names.SWEEP, "run": names.SIGNATURE}
 """Tags that stand for a name."""
+
+Children = Callable[[], Mapping[str, RunRecord]]
+"""A sweep's runs by signature, as the store lists them; asked for when they are needed."""
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +65,9 @@ class Head:
 
     uid: str
     run_id: str
-    names: tuple[str, ...]
-    """The name, and the signature of a run or the name of a sweep."""
+    name: str
+    key: str
+    """The signature of a run, the name of a sweep."""
     start_ms: int
     is_imported: bool
     record: RunRecord | None = None
@@ -89,83 +93,74 @@ class Finder:
     def here(self, uid: str) -> RunRecord | None:
         return read_folder(self.folders[uid], self.store) if uid in self.folders else None
 
-    def heads(self, role: str) -> list[Head]:
-        """Those in folders and those in the store, each once; own before imported ones, the newest first."""
-        found = {one.uid: one for one in self._heads_here(role)}
-        try:
-            for one in self.reader.having({names.ROLE: role}):
-                uid, key = one.tags.get(names.UID, one.run_id), one.tags.get(KEYS[role], "")
-                imported = names.IMPORTED in one.tags
-                found.setdefault(uid, Head(uid, one.run_id, (one.name, key), one.start_ms, imported, one))
-        except ValueError as error:
-            if not found:
-                raise
-            log.warning("%s; what follows is from the run folders.", error)
-        return sorted(found.values(), key=lambda one: (one.is_imported, -one.start_ms))
-
-    def _heads_here(self, role: str) -> Iterator[Head]:
+    def heads_here(self, role: str) -> Iterator[Head]:
         place = place_of(self.store)
         for uid, folder in self.folders.items():
             identity, start = read_json(folder / IDENTITY), first(folder / JOURNAL)
             if start is not None and identity.get("role") == role:
                 run_id = saved_position(folder, place).get("run_id", uid)
-                found = (identity["name"], identity["sweep" if role == "sweep" else "signature"])
-                yield Head(uid, run_id, found, start.ms, names.IMPORTED in identity.get("tags", {}))
+                key = identity["sweep" if role == "sweep" else "signature"]
+                yield Head(uid, run_id, identity["name"], key, start.ms, names.IMPORTED in identity.get("tags", {}))
+
+    def heads_stored(self, role: str) -> Iterator[Head]:
+        for one in self.reader.having({names.ROLE: role}):
+            uid, key = one.tags.get(names.UID, one.run_id), one.tags.get(KEYS[role], "")
+            yield Head(uid, one.run_id, one.name, key, one.start_ms, names.IMPORTED in one.tags, one)
 
     def one(self, role: str, wanted: str) -> RunRecord:
-        """By id (of MLflow, or the run's uid), by name, or the latest. ValueError lists the recent ones."""
-        for head in self._heads_here(role):
-            if wanted in (head.uid, head.run_id) and (record := self.here(head.uid)):
-                return record
-        heads = self.heads(role)
-        named = [one for one in heads if wanted in (one.uid, one.run_id)]
-        named = named or [one for one in heads if wanted == "latest" or wanted in one.names]
-        for head in named:
-            if record := self.here(head.uid) or head.record:
-                _tell_other(role, wanted, head, named)
-                return record
-        self._refuse_other_role(role, wanted)
-        raise ValueError(_not_found(role, wanted, heads, self.store))
-
-    def _refuse_other_role(self, role: str, wanted: str) -> None:
-        other, instead = ("sweep", "one of its runs") if role == "run" else ("run", "its sweep")
-        if any(wanted in (one.uid, one.run_id) for one in self.heads(other)):
-            raise ValueError(f"{role}={wanted} is a {other}; give {instead}.")
+        """By id (of MLflow, or the run's uid), by name, or the latest: of the folders, else of the store. ValueError
+        lists the recent ones."""
+        seen: dict[str, Head] = {}
+        for heads in (self.heads_here, self.heads_stored):
+            try:
+                found = sorted(heads(role), key=lambda one: (one.is_imported, -one.start_ms))
+            except ValueError as error:
+                if not seen:
+                    raise
+                log.warning("%s; what follows is from the run folders.", error)
+                break
+            named = [one for one in found if wanted in (one.uid, one.run_id)]
+            named = named or [one for one in found if wanted in ("latest", one.name, one.key)]
+            for head in named:  # own before imported ones, the newest first
+                if record := self.here(head.uid) or head.record:
+                    _tell_other(role, wanted, head, named)
+                    return record
+            _refuse_other_role(role, wanted, heads)
+            seen = {one.uid: one for one in found} | seen
+        raise ValueError(_not_found(role, wanted, list(seen.values()), self.store))
 
     def load(self, sweep: RunRecord) -> SweepRecord:
-        members = names.members_of(sweep.tags)
-        chosen = [(signature, self._member(sweep, signature, uid)) for signature, uid in members]
-        runs = [one for _, one in chosen if one is not None] if members else list(self._children(sweep).values())
-        stored = [one.run_id for one in runs if one.experiment_id and isinstance(one._reader, Reader)]
-        if stored:
-            self.reader.group = stored
-        name = sweep.tags.get(names.SWEEP) or sweep.name
-        missing = tuple(signature for signature, one in chosen if one is None)
-        return SweepRecord(sweep.run_id, name, sweep.tags.get(names.NOTE, ""), sweep.tags, tuple(runs), sweep, missing)
+        members, children = names.members_of(sweep.tags), cache(partial(self._children, sweep))
+        chosen = {signature: self._member(sweep, signature, uid, children) for signature, uid in members}
+        return SweepRecord(
+            run_id=sweep.run_id,
+            name=sweep.tags.get(names.SWEEP) or sweep.name,
+            note=sweep.tags.get(names.NOTE, ""),
+            tags=sweep.tags,
+            runs=tuple(run for run in (chosen if members else children()).values() if run is not None),
+            run=sweep,
+            missing=tuple(signature for signature, run in chosen.items() if run is None),
+        )
 
-    def _member(self, sweep: RunRecord, signature: str, uid: str) -> RunRecord | None:
+    def _member(self, sweep: RunRecord, signature: str, uid: str, children: Children) -> RunRecord | None:
         """By uid; of one that was not yet known when the list was written, by the name of its folder, or the
         newest that this sweep or another of the store's trained. What was imported never stands for it."""
         if uid:
-            return self.here(uid) or next(iter(self.reader.having({names.UID: uid}, limit=1)), None)
+            if (here := self.here(uid)) or ((child := children().get(signature)) and child.tags.get(names.UID) == uid):
+                return here or child
+            return next(iter(self.reader.having({names.UID: uid}, limit=1)), None)
         folder = self.results / "runs" / signature if self.results else None
         if folder and names.IMPORTED not in sweep.tags and (found := read_folder(folder, self.store)):
             return found
-        if signature in (children := self._children(sweep)):
-            return children[signature]
+        if signature in children():
+            return children()[signature]
         same = self.reader.having({names.SIGNATURE: signature, names.ROLE: "run"})
         return next((one for one in same if names.IMPORTED not in one.tags), None)
 
     def _children(self, sweep: RunRecord) -> dict[str, RunRecord]:
         """By signature; of a run that was trained again, the last."""
-        if sweep.run_id not in self._families:
-            found = reversed(self.reader.having({names.PARENT_RUN: sweep.run_id}))
-            self._families[sweep.run_id] = {one.tags.get(names.SIGNATURE, one.run_id): one for one in found}
-        return self._families[sweep.run_id]
-
-    @cached_property
-    def _families(self) -> dict[str, dict[str, RunRecord]]:
-        return {}
+        found = reversed(self.reader.having({names.PARENT_RUN: sweep.run_id}))
+        return {one.tags.get(names.SIGNATURE, one.run_id): one for one in found}
 
 
 def find_sweep(store: Store, wanted: str = "latest", *, results: Path | None = None) -> SweepRecord:
@@ -187,6 +182,12 @@ def find_run(store: Store, wanted: str = "latest", *, results: Path | None = Non
     return Finder(store, results).one("run", wanted)
 
 
+def _refuse_other_role(role: str, wanted: str, heads: Callable[[str], Iterator[Head]]) -> None:
+    other, instead = ("sweep", "one of its runs") if role == "run" else ("run", "its sweep")
+    if any(wanted in (one.uid, one.run_id) for one in heads(other)):
+        raise ValueError(f"{role}={wanted} is a {other}; give {instead}.")
+
+
 def _tell_other(role: str, wanted: str, head: Head, named: Sequence[Head]) -> None:
     others = [one.run_id for one in named if one.is_imported]
     if wanted != "latest" and not head.is_imported and others:
@@ -199,7 +200,7 @@ def _not_found(what: str, wanted: str, heads: Sequence[Head], store: Store) -> s
     if not heads:
         return f"{what}={wanted}: there is no {what} yet {where}."
     recent = sorted(heads, key=lambda one: -one.start_ms)[:LISTED]
-    listed = "".join(f"\n  {_when(one.start_ms)}  {one.run_id}  {printable(one.names[0], limit=120)}" for one in recent)
+    listed = "".join(f"\n  {_when(one.start_ms)}  {one.run_id}  {printable(one.name, limit=120)}" for one in recent)
     return f"{what}={wanted} is not {where}. The most recent, by date, id and name:{listed}"
 
 

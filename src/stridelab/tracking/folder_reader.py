@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from stridelab import names
 from stridelab.system.files import read_json
 
-from .journal import JOURNAL, TERMINAL, Record, read
+from .journal import JOURNAL, TERMINAL, Record, attached, read
 from .journal_cursor import place_of, saved_position
-from .mlflow_reader import RunRecord
-from .mlflow_sqlite import Points
+from .mlflow_reader import Points, RunRecord
 from .run import IDENTITY
 from .store import Store
 
@@ -44,7 +43,7 @@ class FolderReader:
             reason=status.data["reason"],
             params=params,
             tags={names.SIGNATURE: self.identity["signature"], names.UID: self.identity["uid"]} | tags,
-            metrics={key: points[-1][1] for key, points in sorted(self._histories.items())},
+            metrics={key: points[-1][1] for key, points in sorted(self.histories.items())},
             start_ms=self.records[0].ms,
             end_ms=status.ms if status.data["status"] in TERMINAL else None,
             experiment_id=sent.get("experiment_id", ""),
@@ -53,11 +52,11 @@ class FolderReader:
         )
 
     def history(self, run_id: str, key: str) -> Points:
-        return list(self._histories.get(key, []))
+        return list(self.histories.get(key, []))
 
     @cached_property
-    def _histories(self) -> dict[str, Points]:
-        """By name, in order of steps; of two values at one step the first counts."""
+    def histories(self) -> dict[str, Points]:
+        """By name, in order of recording, each in order of steps; of two values at one step the first counts."""
         values: dict[str, dict[int, float]] = {}
         for one in self._of("metrics"):
             for key, value in one.data["values"].items():
@@ -65,27 +64,23 @@ class FolderReader:
         return {key: sorted(points.items()) for key, points in values.items()}
 
     def artifact(self, run: RunRecord, path: str, *, into: Path | None) -> Path:
-        pure = PurePosixPath(path)
-        if not pure.parts or pure.is_absolute() or ".." in pure.parts:
-            raise ValueError(f"artifact {path!r} must be a path inside the run's artifacts.")
-        for name, place in self._places():
-            if pure == PurePosixPath(name) or PurePosixPath(name) in pure.parents:
-                found = self.folder / place / pure.relative_to(name)
+        for name, place in reversed(self._attached.items()):
+            if path == name or path.startswith(f"{name}/"):
+                found = self.folder / place / PurePosixPath(path).relative_to(name)
                 if found.exists() and found.resolve().is_relative_to(self.folder):
                     return found
         raise FileNotFoundError(f"run {run.name} has no artifact {path}")
 
     def files(self, run_id: str, folder: str) -> Iterator[str]:
-        for name, place in dict(self._places()).items():
+        for name, place in self._attached.items():
             found = self.folder / place
             inside = sorted(one for one in found.rglob("*") if one.is_file()) if found.is_dir() else [found]
             paths = [str(PurePosixPath(name, one.relative_to(found))) for one in inside if one.exists()]
             yield from (path for path in paths if not folder or path.startswith(f"{folder}/"))
 
-    def _places(self) -> Iterator[tuple[str, str]]:
-        """(name among the artifacts, path in the run's folder), the last attached first."""
-        for one in reversed(self._of("artifact")):
-            yield str(PurePosixPath(one.data["to"], PurePosixPath(one.data["path"]).name)), one.data["path"]
+    @cached_property
+    def _attached(self) -> dict[str, str]:
+        return attached(self.records)
 
     def _of(self, kind: str) -> list[Record]:
         return [one for one in self.records if one.kind == kind]

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 WIDTHS_PX = (256, 512)
 """Of images in the UI, whose cards and full screen fit an image into 200 to 300 px."""
 
+MAX_SIDE_PX, MAX_PIXELS = 16383, 1 << 24
+"""WebP's limit of a side; what an image in the UI may have: 50 MB unpacked."""
+
 
 def file_name(key: str, *, step: int) -> str:
     return f"{flat(key)}+step+{step}.png"
@@ -38,10 +41,12 @@ def save_png(path: Path, array: NDArray[np.uint8]) -> None:
 
 def save_for_ui(source: Path, folder: Path, *, key: str, step: int, ms: int, uid: str) -> None:
     """Write what `MlflowClient.log_image` would, but under names that are the same when sent again, at a
-    width that the UI does not blur, and losslessly."""
+    width that the UI does not blur, and losslessly. Anything may be raised on a file that came in an archive."""
     from PIL import Image
 
-    with Image.open(source) as image:
+    with Image.open(source, formats=("PNG",)) as image:  # others call programs
+        if max(image.size) > MAX_SIDE_PX or image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"it has {image.width} x {image.height} px; {MAX_PIXELS:,} are the most")
         shown = enlarge(image.convert("RGB"))
     name = f"{flat(key)}+step+{step}+timestamp+{ms}+{uuid5(UUID(uid), f'{key}+{step}')}"
     shown.save(folder / f"{name}.png", compress_level=1)

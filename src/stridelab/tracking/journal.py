@@ -9,10 +9,10 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stridelab.system.locks import Lock, holder, is_locked
@@ -44,6 +44,12 @@ class Record:
     ms: int
     """Wall clock, Unix epoch, in ms; never less than in the record before."""
     data: dict[str, Any]
+
+
+def attached(records: Iterable[Record]) -> dict[str, str]:
+    """Name among a run's artifacts -> path in its folder, a file's or a folder's; of one name the last counts."""
+    places = [(one.data["to"], PurePosixPath(one.data["path"])) for one in records if one.kind == "artifact"]
+    return {str(PurePosixPath(to, path.name)): str(path) for to, path in places}
 
 
 def encode(record: Record) -> bytes:

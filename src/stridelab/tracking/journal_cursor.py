@@ -15,7 +15,7 @@ from stridelab.system.files import read_json, write_json_atomic
 from stridelab.system.locks import Lock
 
 from .journal import JOURNAL, TERMINAL, Record, read, scan
-from .mlflow_writer import Found, Writer, collect
+from .mlflow_writer import Found, Writer
 from .run import IDENTITY
 from .settings import redact
 from .status import read_status
@@ -225,14 +225,14 @@ class Cursor:
             if now is None or now.num_bytes < self.offset:  # replaced by an older state while it was sent to
                 self.found, self.offset, self._seq = now, 0, 0
                 return
-        batch = collect(records)
+        tags: dict[str, str] = {}
         if self.found is None:
             self.found = writer.create(self._identity, start_ms=records[0].ms)
         for record in records:
             signature = record.data.get("parent") if record.kind == "status" else None
             parent = parents(signature) if signature else None
             if parent is not None:
-                batch.tags[names.PARENT_RUN] = parent
-        writer.send(self.found.run_id, batch, folder=self.folder, uid=self._identity["uid"])
+                tags[names.PARENT_RUN] = parent
+        writer.send(self.found.run_id, records, tags, folder=self.folder, uid=self._identity["uid"])
         self.offset, self._seq = self.offset + taken, records[-1].seq
         writer.mark(self.found.run_id, self.offset, folder=self.folder if ended else None)

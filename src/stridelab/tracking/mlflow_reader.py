@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sqlite3
+import sys
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,8 +17,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from stridelab import names
 
-from . import mlflow_sqlite
-from .mlflow_sqlite import Points, Row
 from .relocate import follow_move
 from .settings import redact
 from .store import Store, apply_settings, connect, find_experiment, local_folder
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE = 1000
+
+Points = list[tuple[int, float]]
 
 
 class Source(Protocol):
@@ -61,6 +63,9 @@ class RunRecord:
     def artifact(self, path: str, *, into: Path | None = None) -> Path:
         """The file or folder itself when artifacts are on this machine, else a copy in the folder `into` (or
         one that lives as long as this record). FileNotFoundError when there is none."""
+        parts = PurePosixPath(path).parts
+        if not parts or parts[0] == "/" or ".." in parts:
+            raise ValueError(f"artifact {path!r} must be a path inside the run's artifacts.")
         return self._reader.artifact(self, path, into=into)
 
     def artifacts(self, folder: str = "") -> list[str]:
@@ -73,29 +78,15 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.group: Sequence[str] = ()
-        """Runs whose histories are read together."""
         self._histories: dict[tuple[str, str], Points] = {}
-        self._downloads: Path | None = None
         follow_move(store)
-        try:
-            self._tables = store.database if store.database is not None and store.database.exists() else None
-            self.experiment_id = mlflow_sqlite.experiment_id(self._tables, store.experiment) if self._tables else None
-        except sqlite3.Error:  # MLflow shall say what is wrong with it
-            self._tables = None
-        if self._tables is None:
-            with self._readable():
-                self.experiment_id = find_experiment(self.client, store.experiment)
-
-    @cached_property
-    def client(self) -> MlflowClient:
         apply_settings()
         with self._readable():
-            return connect(self.store, create=False)
+            self.client: MlflowClient = connect(store, create=False)
+            self.experiment_id = find_experiment(self.client, store.experiment)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
-        apply_settings()
         from mlflow.exceptions import MlflowException
 
         try:
@@ -104,106 +95,75 @@ class Reader:
             said = redact(str(error)).partition("\n")[0][:300]
             raise ValueError(f"the MLflow store {redact(self.store.uri)} cannot be read: {said}") from error
 
-    def having(self, tags: Mapping[str, str], *, run_id: str = "", limit: int | None = None) -> list[RunRecord]:
+    def having(self, tags: Mapping[str, str], *, limit: int | None = None) -> list[RunRecord]:
         """Runs that have all of `tags`, the newest first."""
-        if self.experiment_id is None:
-            return []
-        if self._tables is not None:
-            try:
-                found = mlflow_sqlite.runs(self._tables, self.experiment_id, tags=tags, run_id=run_id, limit=limit)
-            except sqlite3.Error:
-                self._tables = None
-            else:
-                return [self._record(row) for row in found]
-        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
-        wanted += [f"attributes.run_id = '{run_id}'"] if run_id else []
-        return self.search(" and ".join(wanted), limit=limit)
+        return self.search(" and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items()), limit=limit)
 
     def search(self, wanted: str, *, limit: int | None = None) -> list[RunRecord]:
         """Runs that a filter of MLflow's takes, the newest first."""
-        if self.experiment_id is None:
-            return []
         found: list[RunRecord] = []
         token: str | None = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                wanted,
-                max_results=min(limit or PAGE, PAGE),
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
-            )
-            found += [self._record(row_of(run)) for run in page]
+        while self.experiment_id is not None:
+            with self._readable():
+                page = self.client.search_runs(
+                    [self.experiment_id],
+                    wanted,
+                    max_results=min(limit or PAGE, PAGE),
+                    order_by=["attributes.start_time DESC"],
+                    page_token=token,
+                )
+            found += [self._record(run) for run in page]
             token = page.token
             if not token or (limit and len(found) >= limit):
-                return found
+                break
+        return found
 
-    def _record(self, row: Row) -> RunRecord:
+    def _record(self, run: Run) -> RunRecord:
+        info, data = run.info, run.data
         return RunRecord(
-            run_id=row.run_id,
-            name=row.name or row.run_id,
-            status=row.status,
-            reason=row.tags.get(names.REASON, ""),
-            params=row.params,
-            tags=row.tags,
-            metrics={key: mlflow_sqlite.number(value) for key, value in sorted(row.metrics.items())},
-            start_ms=row.start_ms,
-            end_ms=row.end_ms,
-            experiment_id=row.experiment_id,
-            artifact_uri=row.artifact_uri,
+            run_id=info.run_id,
+            name=info.run_name or info.run_id,
+            status=info.status,
+            reason=data.tags.get(names.REASON, ""),
+            params=data.params,
+            tags=data.tags,
+            metrics={key: number(value) for key, value in sorted(data.metrics.items())},
+            start_ms=info.start_time,
+            end_ms=info.end_time,
+            experiment_id=info.experiment_id,
+            artifact_uri=info.artifact_uri,
             _reader=self,
         )
 
     def history(self, run_id: str, key: str) -> Points:
         if (run_id, key) not in self._histories:
-            ids = self.group if run_id in self.group else [run_id]
-            read = self._histories_by_sql(ids, key)
-            if read is None:
-                read = {run_id: self._history_by_client(run_id, key)}
-            self._histories |= {(one, key): points for one, points in read.items()}
+            metrics = sorted(self.client.get_metric_history(run_id, key), key=lambda one: (one.step, one.timestamp))
+            self._histories[run_id, key] = [(one.step, number(one.value)) for one in metrics]
         return list(self._histories[run_id, key])
 
-    def _history_by_client(self, run_id: str, key: str) -> Points:
-        metrics = self.client.get_metric_history(run_id, key)
-        metrics = sorted(metrics, key=lambda metric: (metric.step, metric.timestamp))
-        return [(metric.step, mlflow_sqlite.number(metric.value)) for metric in metrics]
-
-    def _histories_by_sql(self, ids: Sequence[str], key: str) -> dict[str, Points] | None:
-        """A whole sweep in one query; None where that does not work."""
-        if self._tables is None:
-            return None
-        try:
-            return mlflow_sqlite.histories(self._tables, ids, key)
-        except sqlite3.Error:
-            return None
-
     def artifact(self, run: RunRecord, path: str, *, into: Path | None) -> Path:
-        pure = PurePosixPath(path)
-        if not pure.parts or pure.is_absolute() or ".." in pure.parts:
-            raise ValueError(f"artifact {path!r} must be a path inside the run's artifacts.")
         root = local_folder(run.artifact_uri)
-        found = root / path if root else self._download(run.run_id, path, into=into)
-        inside = (root or found.parents[len(pure.parts) - 1]).resolve()
+        found = root / path if root else self._download(run, path, into or self._downloads / run.run_id)
+        inside = (root or found.parents[len(PurePosixPath(path).parts) - 1]).resolve()
         if not found.exists() or not found.resolve().is_relative_to(inside):
             raise FileNotFoundError(f"run {run.name} has no artifact {path}")
         return found
 
-    def _download(self, run_id: str, path: str, *, into: Path | None) -> Path:
+    @cached_property
+    def _downloads(self) -> Path:
+        folder = Path(mkdtemp(prefix="stridelab-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def _download(self, run: RunRecord, path: str, into: Path) -> Path:
         from mlflow.artifacts import download_artifacts
         from mlflow.exceptions import MlflowException
 
-        if into is None:
-            if self._downloads is None:
-                self._downloads = Path(mkdtemp(prefix="stridelab-"))
-                weakref.finalize(self, shutil.rmtree, self._downloads, ignore_errors=True)
-            into = self._downloads / run_id
-        into.mkdir(parents=True, exist_ok=True)
+        address, folder = f"{run.artifact_uri}/{path}", str((into / path).parent)
         try:
-            return Path(
-                download_artifacts(run_id=run_id, artifact_path=path, dst_path=str(into), tracking_uri=self.store.uri)
-            )
+            return Path(download_artifacts(artifact_uri=address, dst_path=folder, tracking_uri=self.store.uri))
         except (MlflowException, OSError) as error:
-            raise FileNotFoundError(f"run {run_id} has no artifact {path}, or it cannot be had: {error}") from error
+            raise FileNotFoundError(f"run {run.name} has no artifact {path}, or it cannot be had: {error}") from error
 
     def files(self, run_id: str, folder: str) -> Iterator[str]:
         for entry in self.client.list_artifacts(run_id, folder or None):
@@ -213,17 +173,6 @@ class Reader:
                 yield entry.path
 
 
-def row_of(run: Run) -> Row:
-    info, data = run.info, run.data
-    return Row(
-        run_id=info.run_id,
-        name=info.run_name,
-        status=info.status,
-        start_ms=info.start_time,
-        end_ms=info.end_time,
-        experiment_id=info.experiment_id,
-        artifact_uri=info.artifact_uri,
-        params=data.params,
-        tags=data.tags,
-        metrics=data.metrics,
-    )
+def number(value: float) -> float:
+    """MLflow keeps infinities as the largest float."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value

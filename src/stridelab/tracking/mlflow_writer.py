@@ -6,15 +6,16 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
 
 from .images import save_for_ui
-from .journal import Record
+from .journal import KINDS, Record
 from .parcel import pack_folder
 from .relocate import follow_move
 from .run import clean
@@ -31,46 +32,6 @@ IDS_A_CALL = 100
 MAX_DIGEST_LENGTH = 36
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Batch:
-    """What a stretch of a journal adds to a run."""
-
-    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)
-    """(name, value, ms, step)"""
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    images: list[Record] = field(default_factory=list)
-    artifacts: list[Record] = field(default_factory=list)
-    datasets: list[Record] = field(default_factory=list)
-    status: Record | None = None
-    """The last one; it is sent after everything else."""
-    resumed: bool = False
-    """Whether the run goes on after an earlier end, whose reason no longer holds."""
-
-
-def collect(records: Iterable[Record]) -> Batch:
-    batch = Batch()
-    for record in records:
-        match record.kind:
-            case "metrics":
-                values, step = record.data["values"], record.data["step"]
-                batch.metrics += [(key, float(value), record.ms, step) for key, value in values.items()]
-            case "params":
-                batch.params |= record.data
-            case "tags":
-                batch.tags |= record.data
-            case "image":
-                batch.images.append(record)
-            case "artifact":
-                batch.artifacts.append(record)
-            case "dataset":
-                batch.datasets.append(record)
-            case "status":
-                batch.status = record
-                batch.resumed |= record.data["status"] == "RUNNING" and record.seq > 1
-    return batch
 
 
 @dataclass(frozen=True)
@@ -172,23 +133,34 @@ class Writer:
         run = self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
         return Found(run.info.run_id, self.experiment_id, deleted=False)
 
-    def send(self, run_id: str, batch: Batch, *, folder: Path, uid: str) -> None:
-        self._log(run_id, batch)
-        if batch.images:
-            self._images(run_id, batch.images, folder=folder, uid=uid)
-        for record in batch.artifacts:
+    def send(self, run_id: str, records: Sequence[Record], tags: Mapping[str, str], *, folder: Path, uid: str) -> None:
+        """What a stretch of a journal adds to a run, and `tags`; its status comes last."""
+        kinds: dict[str, list[Record]] = {kind: [] for kind in KINDS}
+        for record in records:
+            kinds[record.kind].append(record)
+        self._log(run_id, kinds["metrics"], params=_merged(kinds["params"]), tags=_merged(kinds["tags"]) | dict(tags))
+        if kinds["image"]:
+            self._images(run_id, kinds["image"], folder=folder, uid=uid)
+        for record in kinds["artifact"]:
             self._artifact(run_id, folder / record.data["path"], to=record.data["to"])
-        if batch.datasets:
-            self._datasets(run_id, batch.datasets)
-        if batch.status is not None:
-            self._status(run_id, batch.status, resumed=batch.resumed)
+        if kinds["dataset"]:
+            self._datasets(run_id, kinds["dataset"])
+        if kinds["status"]:
+            # an earlier end's reason no longer holds
+            resumed = any(one.data["status"] == "RUNNING" and one.seq > 1 for one in kinds["status"])
+            self._status(run_id, kinds["status"][-1], resumed=resumed)
 
-    def _log(self, run_id: str, batch: Batch) -> None:
+    def _log(
+        self, run_id: str, records: Sequence[Record], *, params: Mapping[str, str], tags: Mapping[str, str]
+    ) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [Metric(key, value, ms, step) for key, value, ms, step in batch.metrics]
-        params = [Param(key, value) for key, value in batch.params.items()]
-        texts = [*params, *(RunTag(key, value) for key, value in batch.tags.items())]
+        metrics = [
+            Metric(key, float(value), one.ms, one.data["step"])
+            for one in records
+            for key, value in one.data["values"].items()
+        ]
+        texts = [*starmap(Param, params.items()), *starmap(RunTag, tags.items())]
         calls = max(math.ceil(len(texts) / TEXTS_A_CALL), math.ceil(len(metrics) / METRICS_A_CALL))
         for call in range(calls):  # together: a call takes four commits, whatever it carries
             some = texts[call * TEXTS_A_CALL : (call + 1) * TEXTS_A_CALL]
@@ -226,7 +198,7 @@ class Writer:
                 key, step, source = record.data["key"], record.data["step"], folder / record.data["file"]
                 try:
                     save_for_ui(source, Path(made), key=key, step=step, ms=record.ms, uid=uid)
-                except OSError as error:
+                except Exception as error:
                     log.warning("image %s at step %d cannot be shown in MLflow: %s", key, step, error)
             self.client.log_artifacts(run_id, made, "images")
         self.client.set_tag(run_id, names.LOGGED_IMAGES, "True", synchronous=True)
@@ -266,3 +238,7 @@ class Writer:
             self.client.update_run(run_id, status=status)
         elif status != "RUNNING":
             self.client.set_terminated(run_id, status, end_time=record.ms)
+
+
+def _merged(records: Sequence[Record]) -> dict[str, str]:
+    return {key: value for one in records for key, value in one.data.items()}

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stridelab import names
@@ -20,7 +20,7 @@ from stridelab.system.files import read_json, write_json_atomic
 from . import archive
 from .archive import Limits
 from .images import file_name
-from .journal import JOURNAL, TERMINAL, Record, encode, read
+from .journal import JOURNAL, TERMINAL, Record, attached, encode, read
 from .run import IDENTITY
 from .status import FAILED, FINISHED, KILLED, STATUSES
 
@@ -32,6 +32,7 @@ PART_RULE = re.compile(r"[\w.+~=,@() -]{1,200}")
 """One part of an artifact's path."""
 MAX_DEPTH, MAX_NAME, MAX_TEXT, MAX_WHOLE = 10, 250, 8000, 1 << 53
 """Parts of a path; MLflow's limits of a name, and of a tag or parameter; what JSON keeps exactly."""
+SMALL_BYTES = 1 << 16
 IDENTITY_KEYS = ("uid", "signature", "name", "role")
 OWN_FILES = (JOURNAL, IDENTITY, "mirror.json", "output.txt")
 """Of a run's folder, and never an artifact's."""
@@ -119,10 +120,24 @@ def _named_files(folder: Path, records: list[Record]) -> Iterator[str]:
 
 
 def pack_folder(folder: Path, to: Path) -> None:
-    """An archive of one run's folder."""
+    """What makes one run's folder again, beside its artifacts: of these, the small ones come along, for fewer
+    downloads; the large ones are not stored twice."""
     files: dict[str, Path] = {}
     parcel = pack(folder, files)
-    archive.write(to, {f"runs/{parcel.key}.json": parcel.to_json()}, files, limits=Limits())
+    for sha in attached_files(parcel).values():
+        if files[sha].stat().st_size > SMALL_BYTES:
+            files.pop(sha)
+    archive.write(to, {f"runs/{parcel.key}.json": parcel.to_json()}, files, limits=Limits(), place=to.parent)
+
+
+def attached_files(parcel: Parcel) -> dict[str, str]:
+    """Of the files that are attached to the run, name among its artifacts -> SHA-256."""
+    return {
+        str(PurePosixPath(name, PurePosixPath(path).relative_to(place))): sha
+        for name, place in attached(parcel.records).items()
+        for path, sha in parcel.files.items()
+        if path == place or path.startswith(f"{place}/")
+    }
 
 
 def unpack(content: Any, *, at: str) -> Parcel:

@@ -28,6 +28,8 @@ ENVIRONMENT = re.compile(
 DECIDING = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
 """Environment variables that choose other kernels."""
 SOURCE_SUFFIXES = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".lock", ".sh", ".md")
+VALUE = re.compile(r"""^([+\- ][\s-]*["']?[\w.-]+["']?[ \t]*[:=][ \t]*)(\S.*://.*)$""", re.MULTILINE)
+"""A line of a diff with a key and an address."""
 MAX_DIFF_BYTES = 1_000_000
 MAX_NEW_FILE_BYTES = 200_000
 GIT_TIMEOUT_S = 20
@@ -135,8 +137,8 @@ def git_state(package: Path = PACKAGE) -> dict[str, Any]:
     if top is None:
         return {"commit": "", "branch": "", "dirty": False}
     return {
-        "commit": _git(top, "rev-parse", "--verify", "--quiet", "HEAD").strip(),
-        "branch": _git(top, "symbolic-ref", "--quiet", "--short", "HEAD").strip(),
+        "commit": git(top, "rev-parse", "--verify", "--quiet", "HEAD").strip(),
+        "branch": git(top, "symbolic-ref", "--quiet", "--short", "HEAD").strip(),
         "dirty": bool(git_diff(package)),
     }
 
@@ -155,27 +157,30 @@ def git_diff(package: Path = PACKAGE) -> str:
         "--src-prefix=a/",
         "--dst-prefix=b/",
     )
-    parts = [_git(top, "diff", *style, "HEAD")]
+    parts = [git(top, "diff", *style, "HEAD")]
     size = len(parts[0])
-    for name in _new_sources(top):
+    for name in _new_sources(top, package):
         if size <= MAX_DIFF_BYTES:
-            parts.append(_git(top, "diff", *style, "--no-index", "--", "/dev/null", name))
+            parts.append(git(top, "diff", *style, "--no-index", "--", "/dev/null", name))
             size += len(parts[-1])
-    text = "".join(redact(part, is_code=".py" in part.partition("\n")[0]) for part in _by_file("".join(parts)))
+    text = "".join(map(_redact_file, re.split(r"^(?=diff --git )", "".join(parts), flags=re.MULTILINE)))
     if len(text) <= MAX_DIFF_BYTES:
         return text
     return text[:MAX_DIFF_BYTES].rpartition("\n")[0] + "\n# cut here: the whole is longer than 1 MB\n"
 
 
-def _new_sources(top: Path) -> list[str]:
-    listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
-    ours = PACKAGE.relative_to(top).as_posix() if PACKAGE.is_relative_to(top) else ""
-    kept = [name for name in sorted(listed) if name.endswith(".py") or (ours and name.startswith(f"{ours}/"))]
+def _new_sources(top: Path, package: Path) -> list[str]:
+    listed = git(top, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    ours = f"{package.resolve().relative_to(top.resolve()).as_posix()}/"
+    kept = [name for name in sorted(listed) if name.endswith(".py") or name.startswith(ours)]
     return [name for name in kept if name.endswith(SOURCE_SUFFIXES) and _is_small_file(top / name)]
 
 
-def _by_file(diff: str) -> list[str]:
-    return re.split(r"^(?=diff --git )", diff, flags=re.MULTILINE)
+def _redact_file(diff: str) -> str:
+    """Of one file. In what is no code, a key's value goes to the end of its line, whatever a password in it holds."""
+    if ".py" in diff.partition("\n")[0]:
+        return redact(diff, is_code=True)
+    return redact(VALUE.sub(lambda found: found[1] + redact_word(found[2]), diff))
 
 
 def _is_small_file(path: Path) -> bool:
@@ -187,12 +192,12 @@ def _is_small_file(path: Path) -> bool:
 
 def _source_tree(package: Path) -> Path | None:
     """The top of the git tree that tracks the package: not of one that merely has an environment inside."""
-    if not _git(package, "ls-files", "--error-unmatch", "__init__.py"):
+    if not git(package, "ls-files", "--error-unmatch", "__init__.py"):
         return None
-    return Path(_git(package, "rev-parse", "--show-toplevel").rstrip("\n"))
+    return Path(git(package, "rev-parse", "--show-toplevel").rstrip("\n"))
 
 
-def _git(folder: Path, *words: str) -> str:
+def git(folder: Path, *words: str) -> str:
     return _output(["git", "-C", str(folder), "-c", "core.quotepath=off", *words])
 
 

@@ -60,6 +60,7 @@ SECRET_KEY = r"[\w.-]*(?:password|passwd|passphrase|pwd|token|secret|api_?key|cr
 _QUOTED = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
 _PAIR = re.compile(rf"(?i)({SECRET_KEY})([\"']?[ \t]*[=:][ \t]*)({_QUOTED}|[^\s&,;\"']+)")
 _PAIR_IN_CODE = re.compile(rf"(?i)({SECRET_KEY})([\"']?[ \t]*[=:][ \t]*)({_QUOTED})")
+_IN_QUOTES = re.compile(r"""(["'])((?:(?!\1)[^\s\\])*://[^/\s:@"']*):(?:\\.|(?!\1)[^\\\n])*@""")
 _USER_AND_PASSWORD = re.compile(r"(://[^/\s:@\"']*):[^\s\"']*@")
 _USER = re.compile(r"://[^/\s:@\"']+@")
 HIDDEN = "***"
@@ -80,6 +81,7 @@ def redact(text: str, *, is_code: bool = False) -> str:
         if len(password) >= SHORTEST_KNOWN:
             for spelled in (password, quote(password, safe=""), quote_plus(password), json.dumps(password)[1:-1]):
                 text = text.replace(spelled, HIDDEN)
+    text = _IN_QUOTES.sub(rf"\1\2:{HIDDEN}@", text)
     text = _USER_AND_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
     text = _USER.sub(f"://{HIDDEN}@", text)
     return (_PAIR_IN_CODE if is_code else _PAIR).sub(_hide, text)

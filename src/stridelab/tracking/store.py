@@ -164,9 +164,10 @@ def ensure_experiment(client: MlflowClient, store: Store) -> str:
 
 REMEDIES = (
     (("No module named 'psycopg", "No module named 'pymysql"), "install the driver: pip install psycopg2-binary"),
-    (("not a database", "malformed", "disk image"), "move the file away and run `sync` again: the journals refill it"),
+    (("not a database", "malformed", "disk image"), "move the file away: a new one is filled from the journals"),
     (("401", "403", "Unauthorized", "Forbidden"), "the server refuses this name and password; check tracking.uri"),
     (("password authentication failed", "Access denied"), "the database refuses this name and password"),
+    (('" does not exist', "Unknown database"), "create the database, and let this name write to it"),
     (("readonly database", "read-only", "unable to open database", "Permission denied"), "it cannot be written to"),
     (("out-of-date database schema", "Detected out-of-date"), "run `mlflow db upgrade` on it, or move it away"),
 )
@@ -176,11 +177,10 @@ REMEDIES = (
 def remedy(error: BaseException, store: Store) -> str:
     """What a person can do about a store that waiting does not mend; empty when it may."""
     text = f"{type(error).__name__}: {error}"
-    http = store.uri.startswith(("http://", "https://"))
+    served = store.uri.startswith(("http://", "https://"))
     for words, advice in REMEDIES:
-        if any(re.search(rf"\b{word}\b" if word.isdecimal() else re.escape(word), text) for word in words):
-            if words[0] == "401" and not http:
-                continue
+        patterns = (rf"\b{word}\b" if word.isdecimal() else re.escape(word) for word in words)
+        if (served or words[0] != "401") and re.search("|".join(patterns), text):
             return advice
     return ""
 

@@ -32,8 +32,10 @@ class Mirror:
     """Follows run folders, those of other processes too, and sends what is new in their journals. Troubles of
     the store are its own affair: it warns once and tries again. Leaving its `with` block flushes."""
 
-    def __init__(self, store: Store, *, training: bool = True) -> None:
+    def __init__(self, store: Store, *, training: bool = True, resend: str = "") -> None:
+        """`resend`: the command that sends what is missing, as the reader types it."""
         self.store = store
+        self._resend = resend
         self.remedy = ""
         """What a person can do about a store that waiting does not mend."""
         self._training = training
@@ -113,10 +115,11 @@ class Mirror:
         """Sentences for a person, who is told once."""
         self._told = True
         count = sum(not cursor.has_sent(cursor.size()) for cursor in list(self._cursors.values()))
+        later = f", and `{self._resend}` with the same paths and tracking sends it" if self._resend else ""
         advice = f" What helps: {self.remedy}." if self.remedy else ""
         return (
             f"{count} runs are not yet complete in {redact(self.store.uri)}. Nothing is lost: the run folders have all "
-            f"of it, and `stridelab runs sync` with the same paths and tracking sends it.{advice}"
+            f"of it{later}.{advice}"
         )
 
     def what_is_odd(self) -> list[str]:

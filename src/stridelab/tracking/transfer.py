@@ -22,7 +22,7 @@ from .parcel import Parcel, afresh, pack, unpack
 from .restore import download
 from .run import IDENTITY, member_tags
 from .staging import scratch
-from .status import IMPORTED_PREFIX, run_folders
+from .status import IMPORTED_PREFIX
 from .store import Store
 from .sync import Synced, send_folders
 
@@ -70,11 +70,11 @@ def export_sweep(
     if sweep.missing:
         raise ValueError(f"of sweep {sweep.name} these runs are nowhere: {', '.join(sweep.missing)}.")
     to.parent.mkdir(parents=True, exist_ok=True)
-    with scratch(results or to.parent) as place:
+    with scratch(to.parent) as place:
         files: dict[str, Path] = {}
         parcels = [_parcel(run, finder, place, files) for run in (sweep.run, *sweep.runs)]
         _limit_points(to, parcels, limits)
-        archive.write(to, {f"runs/{one.key}.json": one.to_json() for one in parcels}, files, limits=limits)
+        archive.write(to, {f"runs/{one.key}.json": one.to_json() for one in parcels}, files, limits=limits, place=place)
     return Exported(to, sweep.name, len(parcels) - 1, len(files), to.stat().st_size)
 
 
@@ -111,7 +111,8 @@ def import_sweep(source: Path, store: Store, results_dir: Path, *, limits: Limit
             if fresh:
                 results_dir.rmdir()
         raise
-    home = _folders(results_dir, list(own.values()))
+    here = Finder(store, results_dir).folders.items()
+    home = {uid: folder for uid, folder in here if uid in own.values()}  # the sweep's first
     listed = _list_members(home.get(own[sweep.uid]), sweep, own) or not new
     sent = send_folders(store, list(home.values()), timeout_s=FLUSH_S)
     record = Finder(store, results_dir).here(own[sweep.uid])
@@ -131,17 +132,16 @@ def _read_runs(source: Path, limits: Limits, place: Path) -> tuple[list[Parcel],
         runs.append(run)
         _limit_points(source, runs, limits)
 
-    contents = archive.read(source, limits=limits, into=place, take=take)
-    _check_whole(source, runs, contents.sizes)
-    return runs, contents.sha256
+    _check_whole(source, runs, archive.read(source, limits=limits, into=place, take=take))
+    return runs, archive.sha256_of(source)
 
 
-def _check_whole(source: Path, runs: Sequence[Parcel], sizes: Mapping[str, int]) -> None:
+def _check_whole(source: Path, runs: Sequence[Parcel], members: Iterable[str]) -> None:
     sweeps = sum(run.role == "sweep" for run in runs)
     if sweeps != 1:
         raise ValueError(f"{source} holds {sweeps} sweeps; it must hold 1. Nothing was imported.")
     wanted = {f"files/{sha}" for run in runs for sha in run.files.values()}
-    there = {name for name in sizes if name.startswith("files/")}
+    there = {name for name in members if name.startswith("files/")}
     for name in sorted(wanted ^ there):
         rule = "belongs to no run" if name in there else "is an artifact of a run but not in the archive"
         raise ValueError(f"{source}: member {name!r} {rule}. Nothing was imported.")
@@ -154,8 +154,8 @@ def imported_uid(uid: str) -> str:
 
 def known_uids(store: Store, results_dir: Path) -> dict[str, str]:
     """uid -> signature of all runs that this results folder or the store holds."""
-    local = [read_json(folder / IDENTITY) or {} for folder in run_folders(results_dir)]
-    found = {one["uid"]: one["signature"] for one in local if "uid" in one}
+    folders = Finder(store, results_dir).folders
+    found = {uid: read_json(folder / IDENTITY)["signature"] for uid, folder in folders.items()}
     if store.database is None or store.database.exists():
         with suppress(ValueError):  # a store that is away knows of none; what comes is sent to it later
             stored = Reader(store).having({})
@@ -180,12 +180,6 @@ def _write(run: Parcel, place: Path, results_dir: Path, *, uid: str, parent: str
     if home.exists():  # it holds no run, or it would be known
         shutil.rmtree(home)
     return new.rename(home)
-
-
-def _folders(results_dir: Path, uids: Sequence[str]) -> dict[str, Path]:
-    """Those of these runs that are here, the sweep's first."""
-    found = {(read_json(folder / IDENTITY) or {}).get("uid"): folder for folder in run_folders(results_dir)}
-    return {uid: found[uid] for uid in uids if uid in found}
 
 
 def _list_members(folder: Path | None, sweep: Parcel, own: Mapping[str, str]) -> bool:

@@ -147,10 +147,9 @@ def refuse_unfit_checkpoint(path: Path, config: TrainerConfig, *, count: int) ->
 def recipe_of(config: TrainerConfig, num_steps: int) -> str:
     """What PyTorch would take from the checkpoint, whatever the configuration says."""
     over = "" if config.schedule == "constant" else f" over {num_steps:,} steps"
-    said = {"schedule": f"{config.schedule}{over}"}
-    said |= {name: f"{getattr(config, name):g}" for name in ("momentum", "weight_decay", "lr", "warmup", "ema")}
-    said |= {"optimizer": config.optimizer}
-    return ", ".join(f"trainer.{name}={value}" for name, value in said.items() if value != "0" or name == "momentum")
+    said = {"schedule": f"{config.schedule}{over}", "optimizer": config.optimizer}
+    said |= {name: f"{getattr(config, name):g}" for name in ("momentum", "weight_decay", "warmup", "ema", "lr")}
+    return ", ".join(f"trainer.{name}={value}" for name, value in said.items())
 
 
 def name_of(epoch: int) -> str:

@@ -108,6 +108,8 @@ def fit(
         order(epoch)  # left out by early stopping: equal digests still mean equal batches, as far as each run went
     metrics |= {"final/epoch": float(trained)} if stopping else {}
     recorder.metrics(metrics, step=trained)
+    if predictions := module.save_predictions(recorder.folder):
+        recorder.artifact(predictions)
     for snapshots in maps:
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
     if task == "classify":  # the page knows no other heads

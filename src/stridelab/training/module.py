@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from stridelab import names
 from stridelab.system.points import point
 
 from .average import average_of
@@ -53,6 +56,8 @@ class Classifier(pl.LightningModule):
         self.steps = steps
         self.average = average_of(network, config)
         self.task = TASKS[task]
+        self.decided: list[tuple[Tensor, Tensor]] = []
+        """Of each batch of the test pass: targets and decisions."""
         self.means = {stage: Mean(self.task) for stage in ("train", "val", "test")}
 
     @property
@@ -81,13 +86,26 @@ class Classifier(pl.LightningModule):
         self._evaluate("val", batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        self._evaluate("test", batch)
+        outputs = self._evaluate("test", batch)
+        if self.task.decide is not None:
+            self.decided.append((batch[1], self.task.decide(outputs)))
 
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def _evaluate(self, stage: str, batch: Batch) -> Tensor:
         images, targets = batch
-        outputs = self.evaluated(images)
+        outputs: Tensor = self.evaluated(images)
         loss = self.task.loss(outputs, targets, reduction="sum").float()
         self.means[stage].add(loss=loss, outputs=outputs, targets=targets)
+        return outputs
+
+    def save_predictions(self, folder: Path) -> Path | None:
+        """`predictions.npz`, see names; None where the task decides on no class."""
+        if not self.decided:
+            return None
+        labels, predicted = (torch.cat(parts).cpu().numpy() for parts in zip(*self.decided, strict=True))
+        kind = np.uint8 if max(labels.max(), predicted.max()) < 256 else np.uint16
+        path = folder / names.PREDICTIONS_FILE
+        np.savez_compressed(path, labels=labels.astype(kind), predicted=predicted.astype(kind))
+        return path
 
     def take_metrics(self, stage: str) -> dict[str, float]:
         """The means of the pass that just ended, which starts the next one afresh."""

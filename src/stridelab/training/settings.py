@@ -107,8 +107,10 @@ class TrainerConfig:
                 offered = ", ".join(str(choice) for choice in choices)
                 raise ValueError(f"trainer.{name}={value!r} is not one of its choices; choose one of {offered}.")
         lr = OPTIMIZERS[self.optimizer].lr if self.lr is None else self.lr
-        if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
-            raise ValueError(f"trainer.lr={lr} must be a number greater than 0 and finite.")
+        if isinstance(lr, bool) or not isinstance(lr, int | float):
+            raise ValueError(f"trainer.lr={lr}: a number is expected, or null.")
+        if not 0 < lr < math.inf:
+            raise ValueError(f"trainer.lr={float(lr)} must be greater than 0 and finite.")
         object.__setattr__(self, "lr", float(lr))
         require_share("warmup", self.warmup, of="steps")
         if self.warmup and self.schedule == "one_cycle":

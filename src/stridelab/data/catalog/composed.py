@@ -35,8 +35,8 @@ COMPOSED_SETS: dict[str, DatasetFacts] = {
         class_names=(*ARRAY_SETS["fashion_mnist_mini"].class_names, "nothing"),
         num_train=NUM_TRAIN,
         num_test=NUM_TEST,
-        source="composed here: an item of Fashion-MNIST (Zalando Research), 6 to 21 px, in four pictures of five, two "
-        "scrambled ones, and a photograph of a surface (scikit-image)",
+        source="composed here: an item of Fashion-MNIST (Zalando Research), 6 to 21 px, in four pictures of five, on a "
+        "photograph of a surface at half its brightness, with two squares of such photographs (scikit-image)",
         licence="MIT, copyright 2017 Zalando SE; photographs CC0",
         files=Files(reader="canvas", digests={**FASHION_MINI_FILES.digests, **_PHOTOGRAPHS}, elsewhere=_HERE),
         targets=("box", "mask"),

@@ -9,16 +9,23 @@ from typing import TYPE_CHECKING, NamedTuple
 from matplotlib.figure import Figure
 
 from stridelab.report.figures.accuracy import accuracy_differences, accuracy_vs_macs
+from stridelab.report.figures.classes import class_accuracy
 from stridelab.report.figures.cost import costs
 from stridelab.report.figures.curves import learning_curves
+from stridelab.report.figures.effects import factor_effects
 from stridelab.report.figures.feature_maps import feature_maps_first, feature_maps_last
 from stridelab.report.figures.geometry import geometry
-from stridelab.report.figures.style import NothingToDraw, drawing
+from stridelab.report.figures.style import DARK, NothingToDraw, drawing
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
-__all__ = ["FIGURES", "NothingToDraw", "ReportFigure", "draw", "file_name", "render"]
+__all__ = ["FIGURES", "NothingToDraw", "ReportFigure", "draw", "render"]
+
+
+FORMATS = ("svg", "pdf", "png")
+NO_DATE: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""The same figure is the same file."""
 
 
 class ReportFigure(NamedTuple):
@@ -40,10 +47,16 @@ FIGURES: dict[str, ReportFigure] = {
         "Every variant against the baseline, seed by seed: for one seed both start from the same weights and see the "
         "same batches, so what is common to both cancels.",
     ),
+    "factor_effects": ReportFigure(
+        factor_effects, "What each key does", "Effect of every swept key and layer, and of pairs of them."
+    ),
     "accuracy_vs_macs": ReportFigure(
         accuracy_vs_macs, "Accuracy and cost", "Accuracy of every variant and seed against its MACs."
     ),
     "costs": ReportFigure(costs, "Accuracy and cost", "Bars: each variant's costs as multiples of the baseline's."),
+    "class_accuracy": ReportFigure(
+        class_accuracy, "What they get wrong", "Accuracy of each class against the baseline's, and confusions."
+    ),
     "geometry": ReportFigure(geometry, "Geometry", "Map sizes to scale, layer by layer, for each variant."),
     "learning_curves": ReportFigure(
         learning_curves, "Learning curves", "Validation accuracy and training loss by epoch."
@@ -69,15 +82,26 @@ def draw(comparison: Comparison, name: str) -> Figure | str:
         return FIGURES[name].function(comparison)
 
 
-def render(figure: Figure | str) -> bytes:
-    """PNG with two pixels for each pixel shown at 100 %; of a drawing, its SVG."""
+def render(figure: Figure | str) -> dict[str, bytes]:
+    """By format: svg, and of matplotlib's figures pdf and png, this with two pixels for each shown at 100 %."""
     if isinstance(figure, str):
-        return figure.encode()
-    buffer = BytesIO()
+        return {"svg": figure.encode()}
+    found = {}
     with drawing():
-        figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+        for kind in FORMATS:
+            buffer = BytesIO()
+            figure.savefig(buffer, format=kind, transparent=kind == "svg", metadata=NO_DATE.get(kind))
+            found[kind] = buffer.getvalue()
+    found["svg"] = in_the_dark(found["svg"])
+    return found
 
 
-def file_name(name: str, content: bytes) -> str:
-    return f"{name}.svg" if content.startswith(b"<svg") else f"{name}.png"
+def in_the_dark(svg: bytes) -> bytes:
+    """The same drawing, light on dark where the reader's screen is dark."""
+    rules = "".join(
+        f'[style*="{what}: {light}"]{{{what}:{dark} !important}}'
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
+    )
+    style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
+    return svg.replace(b"<defs>", style.encode() + b"<defs>", 1)

@@ -28,7 +28,7 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
-from stridelab.report.sentences import interval_text, p_text, seeds_text
+from stridelab.report.sentences import correction, interval_text, p_text, seeds_text
 from stridelab.report.statistics import EXACT_SEEDS
 from stridelab.text import plural
 
@@ -126,7 +126,7 @@ def _mean_mark(axes: Axes, row: dict[str, Any], comparison: Comparison, style: L
         ends = [[y - low], [high - y]]
         axes.errorbar(x, y, yerr=ends, color=style.color, elinewidth=1.4, capsize=3, zorder=3, transform=place)
     axes.plot(x, y, style.marker, color=style.color, markersize=9, markeredgecolor="white", zorder=4, transform=place)
-    return Label(x, y, plain(row["variant"]), style.color, shift_pt)
+    return Label(x, y, plain(comparison.short(row["variant"])), style.color, shift_pt)
 
 
 def least(comparison: Comparison) -> float:
@@ -163,18 +163,20 @@ def accuracy_differences(comparison: Comparison) -> Figure:
     for y, row in enumerate(rows):
         values = draws[row["variant"]].dropna().to_numpy(dtype=float)
         _forest_row(axes, y, row, values, look[row["variant"]], factor=factor)
-    _forest_axes(axes, names, [_forest_text(row, comparison.measure) for row in rows])
+    _forest_axes(
+        axes, [comparison.short(name) for name in names], [_forest_text(row, comparison.measure) for row in rows]
+    )
     test = "exact" if max(row["difference_seeds"] for row in rows) <= EXACT_SEEDS else "sampled"
     unit = "percentage points" if comparison.measure.is_share else comparison.measure.unit
     unit = f" ({unit})" if unit else ""
-    axes.set_xlabel(f"difference in {comparison.metric_text} to {plain(comparison.baseline)}{unit}")
+    axes.set_xlabel(f"difference in {comparison.metric_text} to {plain(comparison.short(comparison.baseline))}{unit}")
     headline(
         figure,
         "Paired differences, seed by seed",
-        note="Dots: one seed's difference. Marker and line: mean and 95 % interval (an arrow where it leaves the "
-        f"picture): of the test, where there is a p ({test} sign flips, Holm-corrected over "
-        f"{plural(len(others), 'comparison')}), and Student's where the seeds are too few for one. Intervals "
-        f"tell of seeds, not of the choice of test images. {left_out(len(rows), len(others), 'are shown')}",
+        note="Dots: one seed's difference. Marker and line: mean and Student's 95 % interval (an arrow where it leaves "
+        f"the picture), of that difference alone. p: {test} sign flips{correction(comparison).replace(' after', ',')}, "
+        f"{plural(len(others), 'comparison')}. Intervals tell of seeds, not of the choice of test images. "
+        f"{left_out(len(rows), len(others), 'are shown')}",
     )
     return figure
 
@@ -195,7 +197,7 @@ def _forest_row(
 
 def _forest_text(row: dict[str, Any], metric: Metric) -> str:
     estimate = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], metric)
-    p = f"{p_text(row['difference_p_holm'])}  " if row["difference_p_holm"] >= 0 else ""
+    p = f"{p_text(row['difference_p_corrected'])}  " if row["difference_p_corrected"] >= 0 else ""
     return f"{estimate}   n={row['difference_seeds']:.0f}  {p}{row['difference_verdict']}"
 
 

@@ -69,11 +69,11 @@ def costs(comparison: Comparison) -> Figure:
     for axes in list(grid.flat)[len(present) :]:
         axes.set_visible(False)
     _doubling_axis(grid[0, 0], np.log2(ratios[np.isfinite(ratios) & (ratios > 0)]))
-    grid[0, 0].set_yticks(range(len(names)), [plain(name, limit=_NAME_LIMIT) for name in names])
+    grid[0, 0].set_yticks(range(len(names)), [plain(comparison.short(name), limit=_NAME_LIMIT) for name in names])
     grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
     headline(
         figure,
-        f"Cost as a multiple of {plain(comparison.baseline)}",
+        f"Cost as a multiple of {plain(comparison.short(comparison.baseline))}",
         note="One doubling scale for all panels. MACs, parameters and saved activations follow from the variant; the "
         f"rest was measured: speed {measured_how(comparison)}. "
         f"{left_out(len(names), len(table), 'are shown')}",

@@ -55,18 +55,19 @@ def learning_curves(comparison: Comparison) -> Figure:
     if not curves:
         raise NothingToDraw("No finished run logged val/acc or train/loss by epoch.")
     look = looks(comparison)
-    longest = max(len(plain(name, limit=NAME_LIMIT)) for name, style in look.items() if style.named)
+    short = {name: plain(comparison.short(name), limit=NAME_LIMIT) for name in look}
+    longest = max(len(short[name]) for name, style in look.items() if style.named)
     figure = new_figure(4.0, right=1 - (22 + 5.1 * longest) / (72 * WIDTH_IN))
     grid = np.atleast_1d(figure.subplots(1, len(curves)))
     for axes, (panel, table) in zip(grid, curves.items(), strict=True):
-        labels = _draw_panel(axes, table, panel, look)
+        labels = _draw_panel(axes, table, panel, look, short)
     headline(figure, "Learning curves", note=_note(next(iter(curves.values())), look))
     figure.draw_without_rendering()  # fixes the layout
     label_ends(axes, labels)
     return figure
 
 
-def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look]) -> list[Label]:
+def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look], short: dict[str, str]) -> list[Label]:
     labels = []
     named = table["variant"].map(lambda name: look[name].named)
     _thin_lines(axes, _wide(table[~named], panel), OTHER, alpha=0.25)
@@ -83,7 +84,7 @@ def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look]) -> 
             mean.index, mean, color=style.color, linewidth=2.0, zorder=3,
             marker=style.marker, markersize=5, markevery=[len(mean) - 1],
         )  # fmt: skip
-        labels.append(Label(mean.index[-1], mean.iloc[-1], plain(name, limit=NAME_LIMIT), style.color))
+        labels.append(Label(mean.index[-1], mean.iloc[-1], short[str(name)], style.color))
     axes.set_title(panel.title, fontweight="normal", fontsize=9.5)
     axes.set_xlabel("epoch")
     axes.grid(visible=False, axis="x")

@@ -98,7 +98,7 @@ def _draw(comparison: Comparison, panel: Panel) -> Figure:
     for row, layer in zip(grid, panel.layers, strict=True):
         _draw_row(comparison, figure, row, layer, panel, across=across)
     for axes, name in zip(grid[0, 1:-1], names, strict=True):
-        title = "\n".join(plain(part, limit=int(12 * cell_in)) for part in name.split(" ")[:3])
+        title = "\n".join(plain(part, limit=int(12 * cell_in)) for part in comparison.short(name).split(" ")[:3])
         axes.set_title(title, loc="center", fontsize=9, color=look[name].color)
     _draw_image(grid[0, 0], next(iter(panel.maps.values())), panel.image)
     when = "before training" if panel.step == 0 else f"after epoch {panel.step}"

@@ -21,7 +21,7 @@ def geometry(comparison: Comparison) -> str:
     shown = [name for name in comparison.shown(ROWS) if known.get(name)]
     if not shown:
         raise NothingToDraw("No run logged its geometry.")
-    panels = [Panel(printable(name, limit=NAME_LIMIT), known[name]) for name in shown]
+    panels = [Panel(printable(comparison.short(name), limit=NAME_LIMIT), known[name]) for name in shown]
     rest = left_out(len(shown), len(comparison.names), "are shown")
     if rest:
         panels[-1] = Panel(panels[-1].name, panels[-1].layers, remarks=[rest])

@@ -27,9 +27,15 @@ INK, GREY, FAINT, OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#b9b9b9"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
 """Okabe and Ito's palette, told apart by colour-blind readers. Its yellow cannot be seen on white, and darkened it
 becomes their orange: Tol's wine stands for it."""
+DARK = {
+    INK: "#e6e6e6", GREY: "#a8a8a8", FAINT: "#3a3a3a", "#8a8a8a": "#777777", "#000000": "#ffffff",
+    "#ffffff": "#161616", "#0072b2": "#56a8e0", "#882255": "#d06a9d",
+}  # fmt: skip
+"""Colour -> what stands for it on a dark screen."""
 MARKERS = "osD^vphd"
 
 RC: dict[str, Any] = {
+    "svg.hashsalt": "stridelab",  # the same ids each time
     "text.parse_math": False,  # a variant's name is text, not TeX
     "font.family": "DejaVu Sans",
     "font.size": 9.0,

@@ -35,6 +35,8 @@ class Task:
     """(outputs, targets) -> what is summed over the images of a pass."""
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]]
     """(those sums, number of images) -> the metrics of a pass, such as `acc`: `test/acc` in names.METRICS."""
+    decide: Callable[[Tensor], Tensor] | None
+    """Outputs -> the class of each image, kept of the test images; None: not of this kind."""
     primary: str
     """The metric that variants are compared by, and whose best epoch is `best/val_...`."""
 
@@ -54,6 +56,7 @@ TASKS: dict[str, Task] = {
         loss=classification.loss,
         tally=classification.tally,
         metrics=classification.metrics,
+        decide=classification.decide,
         primary="acc",
     ),
     "locate": Task(
@@ -65,6 +68,7 @@ TASKS: dict[str, Task] = {
         loss=localisation.loss,
         tally=localisation.tally,
         metrics=localisation.metrics,
+        decide=None,
         primary="error_px",
     ),
     "segment": Task(
@@ -76,6 +80,7 @@ TASKS: dict[str, Task] = {
         loss=segmentation.loss,
         tally=segmentation.tally,
         metrics=segmentation.metrics,
+        decide=None,
         primary="miou",
     ),
 }

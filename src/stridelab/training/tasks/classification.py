@@ -28,6 +28,10 @@ def loss(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, reduct
     return cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction=reduction)
 
 
+def decide(logits: Tensor) -> Tensor:
+    return logits.argmax(1)
+
+
 def tally(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     return {"correct": (logits.argmax(1) == labels).sum()}
 

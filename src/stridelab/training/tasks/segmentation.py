@@ -33,12 +33,12 @@ def loss(outputs: Tensor, masks: Tensor, *, label_smoothing: float = 0.0, reduct
     return mean * len(masks) if reduction == "sum" else mean
 
 
-def near_border(masks: Tensor) -> Tensor:
-    """Bool [n, height, width]: whether a pixel of another class is at most `BORDER_PX` away."""
+def near_border(masks: Tensor, distance: int = BORDER_PX) -> Tensor:
+    """Bool [n, height, width]: whether a pixel of another class is at most `distance` rows and columns away."""
     from torch.nn.functional import max_pool2d
 
-    values, side = masks[:, None].float(), 2 * BORDER_PX + 1
-    most, least = (sign * max_pool2d(sign * values, side, 1, BORDER_PX) for sign in (1, -1))
+    values, side = masks[:, None].float(), 2 * distance + 1
+    most, least = (sign * max_pool2d(sign * values, side, 1, distance) for sign in (1, -1))
     return (most != least)[:, 0]
 
 

@@ -1,0 +1,179 @@
+"""What a sweep answers, in the order in which it is asked: the verdict, what to type next, what to choose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stridelab import names
+from stridelab.report import statistics
+from stridelab.report.differences import paired
+from stridelab.report.provenance import command_text, read_json
+from stridelab.report.sentences import change, equivalent_text, num_comparisons, times
+from stridelab.report.speed import column_of, finished, tags
+from stridelab.text import duration, human, plural
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
+
+WITHIN = 1.0
+"""Points from the best within which the cheapest is looked for, where no `sweep.margin` says otherwise."""
+BUDGETS = {"macs": "cost/macs", "ms": "latency/batch1_ms", "mib": "memory/peak_mib"}
+"""`compare budget.<key>=` -> the cost that it limits."""
+COSTS = {"cost/macs": "MACs", "throughput/train_images_per_s": "training speed", "memory/peak_mib": "peak memory"}
+NAMED = 3
+
+
+def verdict(comparison: Comparison) -> str:
+    """One line: what is decided against the baseline, and what is not."""
+    rows = [row for row in comparison.by_variant.values() if row["difference_seeds"] > 0]
+    if comparison.variants[f"{comparison.metric}_mean"].isna().all():
+        return f"No run finished with {comparison.metric_text}: nothing to compare."
+    if not rows:
+        return "No other variant shares a finished seed with the baseline: nothing to compare."
+    baseline = comparison.short(comparison.baseline)
+    by_verdict = {kind: [r for r in rows if r["difference_verdict"] == kind] for kind in statistics.VERDICTS}
+    undecided = sum(len(by_verdict[kind]) for kind in statistics.OPEN)
+    if undecided == len(rows):
+        few = all(row["difference_verdict"] == statistics.TOO_FEW for row in rows)
+        why = "there are too few seeds for any verdict" if few else f"a difference from {baseline} may be chance"
+        return f"Undecided: of {plural(len(rows), 'variant')}, {why}."
+    said = []
+    if differ := by_verdict[statistics.DIFFERS]:
+        ranked = sorted(differ, key=lambda row: -comparison.measure.sign * row["difference_mean"])
+        listed = ", ".join(f"{comparison.short(r['variant'])} {_size(r, comparison)}" for r in ranked[:NAMED])
+        more = f" and {len(ranked) - NAMED} more" if len(ranked) > NAMED else ""
+        verb = "differs" if len(ranked) == 1 else "differ"
+        said.append(f"{len(ranked)} of {plural(len(rows), 'variant')} {verb} from {baseline}: {listed}{more}")
+    if same := by_verdict[statistics.EQUIVALENT]:
+        listed = ", ".join(comparison.short(row["variant"]) for row in same[:NAMED])
+        more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
+        verb = "is" if len(same) == 1 else "are"
+        to = "" if differ else f" to {baseline}"
+        said.append(f"{listed}{more} {verb} {equivalent_text(comparison)}{to}")
+    if undecided:
+        said.append(f"{undecided} {'is' if undecided == 1 else 'are'} undecided")
+    return f"{'Partly decided' if undecided else 'Decided'}: {'; '.join(said)}."
+
+
+def _size(row: Mapping[str, Any], comparison: Comparison) -> str:
+    return f"by {change(row['difference_mean'], comparison.measure)} {_unit(comparison, 2)}".rstrip()
+
+
+def _unit(comparison: Comparison, count: float) -> str:
+    return f"point{'' if count == 1 else 's'}" if comparison.measure.is_share else comparison.measure.unit
+
+
+def next_step(comparison: Comparison) -> tuple[str, str]:
+    """The command that would decide what is undecided, and what it takes; ("", why not) where there is none; ("", "")
+    where nothing is open."""
+    rows = [row for row in comparison.by_variant.values() if row["difference_verdict"] in statistics.OPEN]
+    if not rows:
+        return "", ""
+    now = int(max(row["difference_seeds"] for row in rows))
+    wanted = _seeds_wanted(rows, comparison)
+    if wanted is None:
+        return "", (
+            f"What is undecided is small: differences of that size take more than {statistics.MOST_SEEDS} "
+            "seeds. Say with sweep.margin= what does not matter, and ask for equivalence."
+        )
+    known = sorted({int(seed) for seed in comparison.runs["seed"].dropna()})
+    fresh = [seed for seed in range(wanted + len(known)) if seed not in known][: max(wanted - now, 0)]
+    argv = read_json(comparison.sweep.run, names.PROVENANCE_FILE).get("argv") or []
+    if not fresh or not argv or not known:
+        return "", f"{wanted} seeds a variant would decide it 8 times in 10."
+    seeds = ",".join(map(str, [*known, *fresh]))
+    words = [word for word in map(str, argv) if not word.startswith("seed=")]
+    count = len(fresh) * len(comparison.names)
+    return command_text([*words, f"seed={seeds}"]), f"{plural(count, 'more run')}{_about(comparison, count)}"
+
+
+def _seeds_wanted(rows: list[dict[str, Any]], comparison: Comparison) -> int | None:
+    """Enough for a p below 0.05; where that is had, to find the margin, or the differences that were seen."""
+    comparisons = num_comparisons(comparison)
+    needed = statistics.seeds_needed(comparisons)
+    if any(row["difference_verdict"] == statistics.TOO_FEW for row in rows):
+        return needed
+    level, margin = statistics.strictest_level(comparisons), comparison.margin / comparison.measure.factor
+    sizes = [(margin or abs(row["difference_mean"])) / row["difference_sd"] for row in rows if row["difference_sd"] > 0]
+    found = [seeds for size in sizes if (seeds := statistics.seeds_to_find(size, level=level))]
+    now = int(max(row["difference_seeds"] for row in rows))
+    return max(*found, now + 3) if found else None
+
+
+def _about(comparison: Comparison, count: int) -> str:
+    """Time, from the runs' own, as many at once as then."""
+    done = comparison.runs[comparison.runs["status"] == "finished"]
+    if "time/total_s" not in done or done["time/total_s"].isna().all():
+        return ""
+    at_once = [int(text) for text in tags(finished(comparison), names.RUNS_AT_ONCE) if text.isdecimal()]
+    seconds = count * done["time/total_s"].mean() / max([*at_once, 1])
+    return f", about {duration(60 * math.ceil(seconds / 60) if seconds > 90 else seconds).removesuffix(' 00 s')}"
+
+
+def fits(row: Mapping[str, Any], comparison: Comparison) -> bool:
+    """Whether a variant is within the budget; one whose cost is not known is not."""
+    budget = (comparison.budget or {}).items()
+    return all(row.get(column_of(comparison, BUDGETS[key]), math.inf) <= most for key, most in budget)
+
+
+def budget_text(comparison: Comparison) -> str:
+    return " and ".join(
+        f"{human(most)} {key.replace('macs', 'MACs')}" for key, most in (comparison.budget or {}).items()
+    )
+
+
+def choice(comparison: Comparison) -> Iterator[str]:
+    """The cheapest variant within a margin of the best, by each cost, and how sure it is that it lies within."""
+    metric, mean = comparison.measure, f"{comparison.metric}_mean"
+    rows = [row for row in comparison.by_variant.values() if math.isfinite(row[mean]) and fits(row, comparison)]
+    within = comparison.margin or (WITHIN if metric.is_share else 0.0)
+    if comparison.budget and not rows:
+        yield f"No variant with a result is within {budget_text(comparison)}."
+    if len(rows) < 2 or not within:
+        return
+    best = max(rows, key=lambda row: metric.sign * row[mean])
+    near = [row for row in rows if metric.sign * (best[mean] - row[mean]) <= within / metric.factor]
+    chosen: dict[str, list[str]] = {}
+    for cost, label in COSTS.items():
+        column, sign = column_of(comparison, cost), -1 if cost.startswith("throughput") else 1
+        known = [row for row in near if math.isfinite(row.get(column, math.nan))]
+        if known:
+            row = min(known, key=lambda row: sign * row[column])
+            ratio = best.get(column, math.nan) / row[column]
+            words = f" ({times(ratio if sign > 0 else 1 / ratio)} {'less' if sign > 0 else 'faster'})"
+            chosen.setdefault(row["variant"], []).append(label + ("" if row is best else words))
+    unit = _unit(comparison, within)
+    limit = f" of those within {budget_text(comparison)}" if comparison.budget else ""
+    found = "; ".join(
+        f"by {' and '.join(labels)}: {comparison.short(name)}{_how_far(name, best['variant'], within, comparison)}"
+        for name, labels in chosen.items()
+    )
+    yield f"Cheapest within {within:g} {unit} of the best{limit}, {comparison.short(best['variant'])}: {found}."
+
+
+def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> str:
+    """How far below the best, seed by seed, and the one-sided 95 % bound of that."""
+    if variant == best:
+        return " itself"
+    metric = comparison.measure
+    d = (
+        -metric.sign
+        * metric.factor
+        * paired(comparison.runs, metric=comparison.metric, baseline=best)[variant].dropna()
+    )
+    unit = _unit(comparison, 2)
+    if len(d) < 2:
+        return f", {d.mean():.1f} {unit} behind with one seed" if len(d) else ""
+    bound = d.mean() + statistics.one_sided_width(d.std(ddof=1), n=len(d))
+    sure = "so within it" if bound <= within else "so it may lie outside"
+    return f", {d.mean():.2f} {unit} behind and at most {bound:.2f} (one-sided 95 %, n = {len(d)}), {sure}"
+
+
+def order_of(comparison: Comparison) -> list[str]:
+    """The variants, best first; without a result, last."""
+    score = -comparison.measure.sign * comparison.variants[f"{comparison.metric}_mean"].to_numpy(dtype=float)
+    return [comparison.names[i] for i in np.argsort(score, kind="stable")]

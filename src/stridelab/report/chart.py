@@ -1,0 +1,76 @@
+"""What the page's script needs to draw the chart, and to compare with another baseline: plain data."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from stridelab.report.answer import fits
+from stridelab.report.differences import differences
+from stridelab.report.figures.style import looks
+from stridelab.report.sentences import interval_text, verdict_text
+from stridelab.report.table import records
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
+
+MOST = 40
+"""Variants, as many as the table has rows."""
+MOST_BASELINES = 12
+
+
+def chart_data(comparison: Comparison) -> dict[str, Any]:
+    """The variants with their seeds, and the table's cells against each of at most 12 baselines."""
+    metric, shown, look = comparison.measure, comparison.shown(MOST), looks(comparison)
+    rows = [comparison.by_variant[name] for name in shown]
+    seeds = comparison.scores(comparison.metric).groupby("variant")
+    return {
+        "metric": f"{comparison.metric_text}, {metric.shown_unit}".rstrip(", "),
+        "baseline": comparison.short(comparison.baseline),
+        "variants": [
+            {
+                "name": comparison.short(row["variant"]),
+                "full": row["variant"],
+                "maps": row["maps"] if isinstance(row["maps"], str) else "",
+                "x": _number(row.get("cost/macs", math.nan)),
+                **{key: _number(metric.factor * row[f"{comparison.metric}_{key}"]) for key in ("mean", "low", "high")},
+                "seeds": [
+                    [str(draw), _number(metric.factor * value)]
+                    for draw, value in seeds.get_group(row["variant"])[["draw", "value"]].itertuples(index=False)
+                ]
+                if row["variant"] in seeds.groups
+                else [],
+                "color": look[row["variant"]].color,
+                "front": row["pareto"] == "front",
+                "fits": fits(row, comparison),
+            }
+            for row in rows
+        ],
+        "against": {comparison.short(name): _against(comparison, name, shown) for name in shown[:MOST_BASELINES]},
+    }
+
+
+def _against(comparison: Comparison, baseline: str, shown: list[str]) -> dict[str, list[str]]:
+    """Of each variant: difference and verdict, as the table shows them."""
+    found = differences(
+        comparison.runs,
+        metric=comparison.metric,
+        baseline=baseline,
+        margin=comparison.margin / comparison.measure.factor,
+        looks=1 + len(comparison.earlier),
+    ).add_prefix("difference_")
+    rows = {row["difference_variant"]: row for row in records(found)}
+    return {
+        comparison.short(name): [
+            interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], comparison.measure)
+            if row["difference_n"]
+            else "",
+            verdict_text(row),
+        ]
+        for name in shown
+        for row in [rows[name]]
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -1,0 +1,81 @@
+"""What the variants get wrong: accuracy of each class against the baseline's, and which class is taken for which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stridelab.report.figures.style import NothingToDraw, headline, left_out, new_figure, plain
+from stridelab.report.mistakes import Mistakes, by_class, confusion
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
+
+ROWS, CLASSES = 12, 20
+
+
+def class_accuracy(comparison: Comparison) -> Figure:
+    """Above, the difference of each class's accuracy to the baseline's; below, the confusions that change most."""
+    found = comparison.mistakes
+    if found is None or comparison.baseline not in found.predicted:
+        raise NothingToDraw("No finished run kept its predictions of the test images (only task=classify does).")
+    if len(found.class_names) > CLASSES:
+        raise NothingToDraw(f"More than {CLASSES} classes are not drawn: report.mistakes.by_class has them all.")
+    others = [name for name in comparison.shown(ROWS) if name in found.predicted and name != comparison.baseline]
+    if not others:
+        raise NothingToDraw("Only the baseline kept its predictions.")
+    table = by_class(found, comparison.baseline)
+    figure = new_figure(1.9 + 0.3 * len(others) + 4.0)
+    grid = figure.add_gridspec(2, 2, height_ratios=[0.3 * len(others) + 0.5, 4.0])
+    wide = table.pivot(index="variant", columns="class", values="difference").loc[others, list(found.class_names)]
+    solid = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
+    sure = table.assign(sure=solid).pivot(index="variant", columns="class", values="sure").loc[others, wide.columns]
+    _differences(figure.add_subplot(grid[0, :]), wide.to_numpy(float), sure.to_numpy(bool), others, found, comparison)
+    worst = others[int(np.nanmean(wide.to_numpy(float), axis=1).argmin())]
+    for place, name in enumerate((comparison.baseline, worst)):
+        _confusion(figure.add_subplot(grid[1, place]), found, name, comparison)
+    headline(
+        figure,
+        f"Accuracy of each class, in points against {plain(comparison.short(comparison.baseline))}",
+        note="Means over seeds, paired; bold: Student's 95 % interval of that class excludes 0 (not corrected for the "
+        "number of classes). Below: of the images of a class (row), how many in 100 are taken for another (column), "
+        "over all seeds; the baseline and the variant that loses most. "
+        f"{left_out(len(others), len(found.predicted) - 1, 'are shown')}",
+    )
+    return figure
+
+
+def _differences(
+    axes: Axes, values: np.ndarray, sure: np.ndarray, others: list[str], found: Mistakes, comparison: Comparison
+) -> None:
+    top = max(float(np.nanmax(np.abs(values))), 1e-3)
+    axes.imshow(values, cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        color = "#f4f4f4" if abs(value) > 0.6 * top else "#111111"
+        weight = "bold" if sure[row, column] else "normal"
+        text = f"{100 * value:+.1f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color, fontweight=weight)
+    axes.set_xticks(
+        range(values.shape[1]), [plain(name, limit=12) for name in found.class_names], rotation=30, ha="right"
+    )
+    axes.set_yticks(range(len(others)), [plain(comparison.short(name), limit=28) for name in others])
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+
+
+def _confusion(axes: Axes, found: Mistakes, variant: str, comparison: Comparison) -> None:
+    table = 100 * confusion(found, variant)
+    np.fill_diagonal(table, np.nan)
+    axes.imshow(table, cmap="Oranges", vmin=0, vmax=max(float(np.nanmax(table)), 1.0))
+    for (row, column), value in np.ndenumerate(table):
+        if value >= 0.95:
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color="#111111")
+    names = [plain(name, limit=12) for name in found.class_names]
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title(plain(comparison.short(variant)), fontsize=9.5, fontweight="normal")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)

@@ -1,0 +1,133 @@
+"""What a paper takes from a report: the numbers in each figure, the table as Markdown and LaTeX, the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from stridelab.report import statistics
+from stridelab.report.answer import order_of, verdict
+from stridelab.report.factors import effects
+from stridelab.report.figures import FIGURES
+from stridelab.report.mistakes import by_class
+from stridelab.report.provenance import origin
+from stridelab.report.sentences import best, interval_text, num_comparisons, seeds_text, value_text, verdict_text
+from stridelab.report.table import write_csv
+from stridelab.text import human, markdown_text
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
+
+FILES = ("table.md", "table.tex", "methods.md")
+_TEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"})
+
+
+def write_paper(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
+    """The table of variants as Markdown and LaTeX (booktabs), and a paragraph on methods."""
+    header, rows = _table(comparison)
+    texts = (_markdown(header, rows), _latex(header, rows), f"{methods(comparison)}\n")
+    paths = tuple(folder / name for name in FILES)
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text, encoding="utf-8")
+    return paths
+
+
+def _table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    metric = comparison.measure
+    unit = metric.shown_unit
+    header = ["variant", "n", f"{comparison.metric_text}, {unit}".rstrip(", "), "difference", "verdict", "MACs"]
+    rows = []
+    for name in order_of(comparison):
+        row = comparison.by_variant[name]
+        paired = row["difference_seeds"] > 0
+        ends = row["difference_mean"], row["difference_low"], row["difference_high"]
+        value = value_text(row[f"{comparison.metric}_mean"], row[f"{comparison.metric}_sd"], metric)
+        difference = interval_text(*ends, metric) if paired else ""
+        cells = [comparison.short(name), str(int(row["n"])), value, difference, verdict_text(row)]
+        rows.append([*cells, human(row.get("cost/macs", float("nan")))])
+    return header, rows
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(markdown_text(cell) for cell in line)} |\n" for line in lines)
+
+
+def _latex(header: list[str], rows: list[list[str]]) -> str:
+    def line(cells: list[str]) -> str:
+        return " & ".join(cell.translate(_TEX).replace("\u00b1", r"$\pm$") for cell in cells) + r" \\"
+
+    body = "\n".join(map(line, rows))
+    return (
+        f"\\begin{{tabular}}{{lrrrlr}}\n\\toprule\n{line(header)}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+    )
+
+
+def methods(comparison: Comparison) -> str:
+    """A paragraph: data, recipe, seeds, tests, versions and the command."""
+    return " ".join(_methods(comparison))
+
+
+def _methods(comparison: Comparison) -> Iterator[str]:
+    found, count = origin(comparison.sweep), num_comparisons(comparison)
+    seeds = seeds_text(comparison.variants["n"])
+    yield f"{len(comparison.names)} variants were trained with {seeds} seeds each"
+    yield f"({', '.join(f'{name} {value}' for name, value in found.recipe.items())})."
+    yield (
+        "For one seed, all variants started from the same initial weights and saw the same batches in the same order. "
+        f"{comparison.controls.sentence}"
+    )
+    how = "Benjamini and Hochberg's procedure" if statistics.is_screening(count) else "Holm's procedure"
+    yield (
+        f"Variants were compared with {comparison.short(comparison.baseline)} by {comparison.metric_text}, paired by "
+        "seed: mean differences with Student's 95 % intervals, and exact two-sided sign-flip tests (p values "
+        f"corrected over {count} comparisons by {how}, level 0.05)."
+    )
+    if comparison.margin:
+        yield f"Equivalence was tested by two one-sided t-tests within {comparison.margin:g}, set beforehand."
+    if found.versions:
+        yield f"Software: {', '.join(f'{name} {version}' for name, version in found.versions.items())}."
+    code = f"Code: Stridelab, commit {found.commit}. " if found.commit else ""
+    yield f"{code}Machine: {found.machine}. Command: `{found.command}`."
+
+
+def _layers(comparison: Comparison) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"variant": name, "layer": one.name, "kind": one.kind, "output": one.output_size, "macs": one.macs}
+            for name, layers in comparison.geometries.items()
+            for one in layers
+        ]
+    )
+
+
+def _curves(comparison: Comparison) -> pd.DataFrame:
+    found = [comparison.curves(name).assign(metric=name) for name in ("val/acc", "train/loss")]
+    return pd.concat([one for one in found if len(one)])
+
+
+NUMBERS: dict[str, Callable[[Comparison], pd.DataFrame]] = {
+    "accuracy_differences": lambda c: c.variants.filter(regex="^variant$|^difference_"),
+    "accuracy_vs_macs": lambda c: c.scores(c.metric).merge(c.variants.filter(["variant", "cost/macs"])),
+    "class_accuracy": lambda c: by_class(c.mistakes, c.baseline) if c.mistakes else pd.DataFrame(),
+    "factor_effects": effects,
+    "costs": lambda c: c.variants.filter(regex="^variant$|^cost/|^memory/|^throughput/|^latency/|^benchmark/"),
+    "geometry": _layers,
+    "learning_curves": _curves,
+}
+"""Figure -> the numbers in it. Feature maps are in the runs' artifacts."""
+RESULTS: dict[str, Callable[[Comparison], str]] = {"accuracy_differences": verdict, "accuracy_vs_macs": best}
+
+
+def write_numbers(comparison: Comparison, name: str, folder: Path) -> None:
+    if name in NUMBERS:
+        write_csv(NUMBERS[name](comparison), folder / f"{name}.csv")
+
+
+def alt_text(comparison: Comparison, name: str) -> str:
+    """What the figure shows, and what there is to see."""
+    result = RESULTS[name](comparison) if name in RESULTS else ""
+    return f"{FIGURES[name].alt} {result}".rstrip()

@@ -1,0 +1,127 @@
+"""The first screen: verdict, what to type next, what to choose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from html import unescape
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from report_sweeps import ARGV, Fake, grid, sweep_of
+from stridelab import report
+from stridelab.cli.compare import budget_of
+from stridelab.report.answer import choice, fits, next_step, order_of, verdict
+from stridelab.report.chart import chart_data
+from stridelab.report.comparison import Comparison, compare
+
+
+def of(shifts: Sequence[float], *, seeds: int, sd: float = 0.002, margin: float | None = None) -> Comparison:
+    own = np.random.default_rng(5).normal(0, sd, (len(shifts), seeds))
+    own -= own.mean(axis=1, keepdims=True)
+    strides = ("1-1-1", "1-2-2", "2-2-1", "2-2-2")
+    return compare(
+        sweep_of(
+            [
+                Fake(strides[i], seed, 0.9 + shift + own[i, seed], config={"sweep": {"margin": margin}})
+                for i, shift in enumerate(shifts)
+                for seed in range(seeds)
+            ]
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def two_seeds() -> Comparison:
+    return compare(sweep_of(grid()))
+
+
+@pytest.fixture(scope="module")
+def eight_seeds() -> Comparison:
+    return of([0, -0.007, -0.02], seeds=8)
+
+
+def test_too_few_seeds_get_the_very_command_that_decides(two_seeds: Comparison) -> None:
+    assert verdict(two_seeds) == "Undecided: of 2 variants, there are too few seeds for any verdict."
+    command, takes = next_step(two_seeds)
+    assert command == f"python train.py -m '{ARGV[2]}' seed=0,1,2,3,4,5,6"
+    runs = two_seeds.runs
+    minutes = -(-15 * runs["time/total_s"].mean() // 60)
+    assert takes == f"15 more runs, about {minutes:.0f} min"
+
+
+def test_what_differs_is_named_by_how_much_it_is_better(eight_seeds: Comparison) -> None:
+    said = verdict(eight_seeds)
+    assert said == "Decided: 2 of 2 variants differ from 1-1-1: 1-2-2 by -0.7 points, 2-2-1 by -2.0 points."
+    assert next_step(eight_seeds) == ("", "")
+
+
+def test_three_verdicts_in_one_line() -> None:
+    comparison = of([0, 0.0001, -0.02, 0.0045], seeds=8, sd=0.005, margin=1.0)
+    assert verdict(comparison) == (
+        "Partly decided: 1 of 3 variants differs from 1-1-1: 2-2-1 by -2.0 points; "
+        "1-2-2 is equivalent within \u00b11 point; 1 is undecided."
+    )
+    command, _ = next_step(comparison)
+    assert command.endswith("seed=" + ",".join(map(str, range(int(command[-2:]) + 1))))
+
+
+def test_what_no_number_of_seeds_would_find_is_not_asked_for() -> None:
+    command, why = next_step(of([0, 0.0001], seeds=6, sd=0.01))
+    assert command == ""
+    assert "more than 50 seeds" in why
+    assert "sweep.margin=" in why
+
+
+def test_the_cheapest_near_the_best_and_how_sure(eight_seeds: Comparison) -> None:
+    (said,) = choice(eight_seeds)
+    runs = eight_seeds.runs.set_index(["variant", "seed"])["test/acc"]
+    d = 100 * (runs["strides=1-1-1"] - runs["strides=1-2-2"])
+    bound = d.mean() + scipy.stats.t.ppf(0.95, 7) * d.std(ddof=1) / np.sqrt(8)
+    assert said.startswith("Cheapest within 1 point of the best, 1-1-1: by MACs (9.5x less) and training speed")
+    assert f": 1-2-2, 0.70 points behind and at most {bound:.2f} (one-sided 95 %, n = 8), so within it." in said
+
+
+def test_a_budget_marks_what_fits_and_limits_the_choice() -> None:
+    sweep = sweep_of(grid())
+    comparison = compare(sweep, budget={"macs": 1.5e6})
+    assert [fits(row, comparison) for row in comparison.by_variant.values()] == [False, False, True]
+    assert "within budget" in report.show_answer(comparison).html
+    (none,) = choice(compare(sweep, budget={"macs": 10, "ms": 1.0}))
+    assert none == "No variant with a result is within 10 MACs and 1.00 ms."
+
+
+def test_smaller_is_better_where_the_metric_says_so() -> None:
+    runs = [replace(fake, metrics={"test/loss": 0.5 + 0.1 * fake.strides.count("2")}) for fake in grid()]
+    comparison = compare(sweep_of(runs), metric="test/loss")
+    assert order_of(comparison)[0] == "strides=1-1-1"
+
+
+def test_names_are_short_only_where_they_stay_different() -> None:
+    runs = grid(("1-1-1", "2-2-1"), seeds=(0,))
+    runs = [replace(fake, name=f"strides={fake.strides} padding=valid lr=0.1") for fake in runs]
+    assert compare(sweep_of(runs)).short("strides=2-2-1 padding=valid lr=0.1") == "2-2-1 valid lr=0.1"
+    same = [replace(fake, name=f"{key}=1") for fake, key in zip(runs, ("strides", "padding"), strict=True)]
+    assert compare(sweep_of(same)).short("padding=1") == "padding=1"
+
+
+def test_the_page_can_compare_with_another_baseline_as_compare_itself_does(eight_seeds: Comparison) -> None:
+    html = report.show_answer(eight_seeds).html
+    data = json.loads(unescape(html.split("data-chart='")[1].split("'")[0]))
+    assert data == json.loads(json.dumps(chart_data(eight_seeds)))
+    other = compare(eight_seeds.sweep, baseline="strides=2-2-1")
+    row = other.by_variant["strides=1-2-2"]
+    difference, said = data["against"]["2-2-1"]["1-2-2"]
+    assert difference.startswith(f"+{100 * row['difference_mean']:.1f} [")
+    assert said == f"differs (p={row['difference_p_corrected']:.2g})"
+    assert [len(one["seeds"]) for one in data["variants"]] == [8, 8, 8]
+
+
+def test_a_budget_is_typed_with_or_without_a_unit() -> None:
+    assert budget_of({"budget.macs": "5M", "budget.ms": "0.5"}) == {"macs": 5e6, "ms": 0.5}
+    for text in ("lots", "-1", "M", "nan"):
+        with pytest.raises(ValueError, match=r"budget.macs='.+' must be a number above 0, such as 500, 5e6 or 5M"):
+            budget_of({"budget.macs": text})

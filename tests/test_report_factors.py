@@ -1,0 +1,112 @@
+"""The factor view, against marginal means and against designs written out by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from report_sweeps import Fake, sweep_of
+from stridelab import report
+from stridelab.report.comparison import Comparison, compare
+from stridelab.report.factors import effects, factors
+from stridelab.report.figures import NothingToDraw, draw
+
+PLANS = ["-".join(map(str, steps)) for steps in itertools.product((1, 2), repeat=3)]
+
+
+def grid(truth: Callable[[str, str], float], *, seeds: int = 7, left_out: tuple[str, str] = ("", "")) -> Comparison:
+    noise = np.random.default_rng(4).normal(0, 0.003, (len(PLANS), 2, seeds))
+    runs = [
+        Fake(plan, s, 0.9 + truth(plan, pad) + noise[i, j, s], padding=pad, name=f"strides={plan} padding={pad}",
+             params={"padding": pad, "strides": plan, "alias": plan[0]})
+        for i, plan in enumerate(PLANS) for j, pad in enumerate(("half", "valid")) for s in range(seeds)
+        if (plan, pad) != left_out
+    ]  # fmt: skip
+    return compare(sweep_of(runs))
+
+
+def valid_hurts_a_strided_first_layer(plan: str, pad: str) -> float:
+    return -0.02 * (plan[0] == "2") - 0.01 * (plan[1] == "2") - 0.03 * (plan[0] == "2" and pad == "valid")
+
+
+@pytest.fixture(scope="module")
+def full() -> Comparison:
+    return grid(valid_hurts_a_strided_first_layer)
+
+
+def test_what_varies_is_one_column_a_key_and_layer_and_no_key_twice(full: Comparison) -> None:
+    table = factors(full)
+    assert list(table) == ["stride_1 and alias", "stride_2", "stride_3", "padding"]
+    assert table.loc["strides=2-1-1 padding=valid"].tolist() == ["2", "1", "1", "valid"]
+
+
+def test_on_a_full_grid_effects_are_differences_of_marginal_means(full: Comparison) -> None:
+    found = effects(full).set_index("effect")
+    table = full.runs.assign(first=full.runs["variant"].str[8], pad=full.runs["variant"].str[22:])
+    first, pads = (table.groupby(["seed", key])["test/acc"].mean().unstack() for key in ("first", "pad"))
+    for effect, d in (
+        ("stride_1 and alias = 2", first["2"] - first["1"]),
+        ("padding = valid", pads["valid"] - pads["half"]),
+    ):
+        assert found.loc[effect, "mean"] == pytest.approx(d.mean())
+        interval = scipy.stats.t.interval(0.95, 6, d.mean(), scipy.stats.sem(d))
+        assert found.loc[effect, ["low", "high"]].tolist() == pytest.approx(list(interval))
+    cells = table.groupby(["seed", "first", "pad"])["test/acc"].mean().unstack(["first", "pad"])
+    d = cells["2", "valid"] - cells["2", "half"] - cells["1", "valid"] + cells["1", "half"]
+    assert found.loc["stride_1 and alias = 2 with padding = valid", "mean"] == pytest.approx(d.mean())
+    assert found["kind"].tolist() == ["main"] * 4 + ["interaction"] * 6
+    assert found.loc["stride_1 and alias = 2 with padding = valid", "mean"] == pytest.approx(-0.03, abs=0.005)
+
+
+def test_a_grid_with_a_hole_is_solved_by_least_squares() -> None:
+    """The design, term by term, and numpy's normal equations."""
+    comparison = grid(valid_hurts_a_strided_first_layer, seeds=2, left_out=("2-2-2", "valid"))
+    found = effects(comparison).set_index("effect")
+    names = comparison.names
+    main = np.array([[name[8 + 2 * layer] == "2" for layer in range(3)] + [name.endswith("valid")] for name in names])
+    pairs = np.column_stack([main[:, a] & main[:, b] for a, b in itertools.combinations(range(4), 2)])
+    scores = comparison.runs.pivot(index="variant", columns="seed", values="test/acc").loc[names].to_numpy()
+    for columns, kind in ((main, "main"), (np.hstack([main, pairs]), "interaction")):
+        x = np.column_stack([np.ones(len(names)), columns]).astype(float)
+        solved = np.linalg.solve(x.T @ x, x.T @ scores).mean(axis=1)[1:]
+        expected = solved[:4] if kind == "main" else solved[4:]
+        np.testing.assert_allclose(found.loc[found["kind"] == kind, "mean"], expected, atol=1e-12)
+    assert found["p"].isna().all()  # two seeds
+
+
+def test_plans_that_are_no_grid_have_no_factor_view() -> None:
+    runs = [Fake(plan, seed, 0.9) for plan in ("1-1-1", "1-2-2", "2-2-1") for seed in (0, 1)]
+    comparison = compare(sweep_of(runs))
+    assert effects(comparison).empty
+    with pytest.raises(NothingToDraw, match=r"no grid of two keys or more"):
+        draw(comparison, "factor_effects")
+
+
+def test_the_figure_shows_every_effect_and_the_cells_of_the_largest_interaction(full: Comparison) -> None:
+    figure = draw(full, "factor_effects")
+    forest, heat_map = figure.axes[0], figure.axes[1]
+    dots = [float(line.get_xdata()[0]) for line in forest.lines if len(line.get_xdata()) == 1]
+    assert sorted(dots) == pytest.approx(sorted(100 * effects(full)["mean"]))
+    assert (heat_map.get_ylabel(), heat_map.get_xlabel()) == ("stride_1 and alias", "padding")
+    table = full.runs.assign(first=full.runs["variant"].str[8], pad=full.runs["variant"].str[22:])
+    cells = 100 * table.pivot_table(index="first", columns="pad", values="test/acc")
+    np.testing.assert_allclose(np.asarray(heat_map.images[0].get_array()), cells)
+
+
+def test_an_effect_that_is_there_is_found_and_one_that_is_not_is_not(full: Comparison) -> None:
+    found = effects(full).set_index("effect")
+    assert seeds_are_enough(found)
+    assert found.loc["stride_1 and alias = 2", "mean"] == pytest.approx(-0.035, abs=0.003)
+    assert abs(found.loc["stride_3 = 2", "mean"]) < 0.003
+    assert report.FIGURES["factor_effects"].heading
+
+
+def seeds_are_enough(found: pd.DataFrame) -> bool:
+    """Seven are too few for ten effects: no p."""
+    return bool(found["p"].isna().all()) and math.isfinite(found["low"].iloc[0])

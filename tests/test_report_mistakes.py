@@ -1,0 +1,83 @@
+"""What the variants get wrong, against counts made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from report_sweeps import LABELS, Fake, grid, sweep_of
+from stridelab import report
+from stridelab.report.comparison import Comparison, compare
+from stridelab.report.mistakes import by_class, confusion, disagreements, image_error
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return compare(sweep_of(grid(("1-1-1", "2-2-2"), seeds=range(3))))
+
+
+def predictions(comparison: Comparison) -> dict[tuple[str, str], np.ndarray]:
+    found = {}
+    for run in comparison.sweep.runs:
+        with np.load(run.artifact("predictions.npz")) as file:
+            found[run.tags["stridelab.variant"], run.tags["stridelab.seed"]] = file["predicted"].astype(int)
+    return found
+
+
+def test_accuracy_by_class_and_its_paired_difference(comparison: Comparison) -> None:
+    assert comparison.mistakes is not None
+    table = by_class(comparison.mistakes, "strides=1-1-1").set_index(["variant", "class"])
+    known = predictions(comparison)
+    for number in (0, 7):
+        there = number == LABELS
+        right = {key: float((one[there] == number).mean()) for key, one in known.items()}
+        d = np.array([right["strides=2-2-2", seed] - right["strides=1-1-1", seed] for seed in "012"])
+        row = table.loc[("strides=2-2-2", f"class {number}")]
+        assert row["difference"] == pytest.approx(d.mean())
+        assert row["n"] == 3
+        assert row["accuracy"] == pytest.approx(np.mean([right["strides=2-2-2", seed] for seed in "012"]))
+
+
+def test_confusion_is_of_true_classes_and_over_all_seeds(comparison: Comparison) -> None:
+    assert comparison.mistakes is not None
+    table = confusion(comparison.mistakes, "strides=2-2-2")
+    known = np.concatenate([one for (name, _), one in predictions(comparison).items() if name == "strides=2-2-2"])
+    crossed = pd.crosstab(np.tile(LABELS, 3), known, normalize="index").to_numpy()
+    np.testing.assert_allclose(table, crossed)
+    np.testing.assert_allclose(table.sum(axis=1), 1)
+
+
+def test_images_on_which_variants_disagree_come_first(comparison: Comparison) -> None:
+    assert comparison.mistakes is not None
+    known = predictions(comparison)
+    share = {name: np.mean([known[name, seed] == LABELS for seed in "012"], axis=0) for name in comparison.names}
+    apart = np.abs(np.subtract(*share.values()))
+    found = disagreements(comparison.mistakes, 5)
+    assert apart[found["image"].to_numpy()].tolist() == sorted(apart, reverse=True)[:5]
+    page = report.show_disagreements(comparison)
+    assert str(int(found["image"].iloc[0])) in page.text
+
+
+def test_the_error_of_a_difference_from_the_test_images_is_mcnemar_s(comparison: Comparison) -> None:
+    one = compare(sweep_of(grid(("1-1-1", "2-2-2"), seeds=(0,))))
+    assert one.mistakes is not None
+    a, b = (predictions(one)[name, "0"] == LABELS for name in one.names)
+    p10, p01 = float((b & ~a).mean()), float((a & ~b).mean())
+    expected = np.sqrt((p10 + p01 - (p10 - p01) ** 2) / len(LABELS))
+    assert image_error(one.mistakes, one.names[1], one.names[0]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_runs_without_predictions_have_no_such_section(comparison: Comparison) -> None:
+    failed = compare(sweep_of([Fake("1-1-1", 0, 0.9, failure="stopped"), Fake("2-2-2", 0, 0.9, failure="stopped")]))
+    assert failed.mistakes is None
+    with pytest.raises(report.NothingToDraw, match="No finished run kept its predictions"):
+        report.draw(failed, "class_accuracy")
+
+
+def test_the_figure_names_every_class_and_difference(comparison: Comparison) -> None:
+    figure = report.draw(comparison, "class_accuracy")
+    assert comparison.mistakes is not None
+    table = by_class(comparison.mistakes, "strides=1-1-1").set_index(["variant", "class"])["difference"]
+    drawn = [text.get_text() for text in figure.axes[0].texts]
+    assert drawn == [f"{100 * value:+.1f}" for value in table.loc["strides=2-2-2"]]
