@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from stridelab.config import Config, load
 from stridelab.geometry import measure, training_memory
-from stridelab.models.build import Network, build
+from stridelab.models.build import build
 from stridelab.models.settings import spell_field
 from stridelab.plan import layer_plan_of
 from stridelab.training.memory import measured_saved_bytes
@@ -55,7 +55,7 @@ def compared(config: Config, padding: str) -> Iterator[Row]:
         )
 
 
-def allocated_bytes(network: Network, shape: tuple[int, ...]) -> int:
+def allocated_bytes(network: torch.nn.Module, shape: tuple[int, ...]) -> int:
     """Bytes that a forward pass leaves allocated while its output lives: on the GPU where there is one."""
     if torch.cuda.is_available():
         network = network.cuda()

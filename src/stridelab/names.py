@@ -17,6 +17,8 @@ WORDS = "stridelab.tags"
 """The configuration's `tags`: free words, separated by spaces."""
 CODE = "stridelab.code"
 """Digest of the code that trained it."""
+USER_CODE = "stridelab.user_code"
+"""File or package that makes the network, where it is not ours, and its digest or version."""
 SCIENCE = "stridelab.science"
 """The signature without the code, by which `reuse=any` finds runs of other code."""
 COMMIT = "stridelab.commit"
@@ -73,7 +75,7 @@ LOGGED_IMAGES = "mlflow.loggedImages"
 DATASET_CONTEXT = "mlflow.data.context"
 
 FROM_OUTSIDE = frozenset(
-    {SWEEP, VARIANT, SEED, WORDS, CODE, SCIENCE, COMMIT, DIRTY, CONTINUED_FROM, MIXED_PLATFORMS, *DIGESTS}
+    {SWEEP, VARIANT, SEED, WORDS, CODE, USER_CODE, SCIENCE, COMMIT, DIRTY, CONTINUED_FROM, MIXED_PLATFORMS, *DIGESTS}
     | {BENCHMARK, BENCHMARK_SETUP, BENCHMARK_SESSION, PEAK_RSS, RUNS_AT_ONCE, FOREIGN}
     | {LOGGED_IMAGES, SOURCE_COMMIT}
 )

@@ -13,6 +13,7 @@ from stridelab import names
 from stridelab.config import Config
 from stridelab.data import DataSpec
 from stridelab.geometry import LayerGeometry, LayerPlan, measure, spell_fraction, totals
+from stridelab.models.user_family import user_code
 from stridelab.plan import layer_plan_of
 from stridelab.system.files import write_json_atomic
 from stridelab.system.points import point
@@ -73,6 +74,7 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
             return Result(**finished)
         point("run.opened")
         refuse_other_code(spec.identity.tags.get(names.CODE, ""))
+        refuse_other_user_code(spec)
         data = load(config.data, checked=bool(spec.data_digest), progress=progress)
         refuse_other_data(spec, data.spec)
         tell_other_platform(record, spec, progress)
@@ -117,6 +119,15 @@ def status_told(record: Run) -> Iterator[None]:
             record.tags({names.STATUS: status_of(error)})
         raise
     record.tags({names.STATUS: FINISHED})
+
+
+def refuse_other_user_code(spec: RunSpec) -> None:
+    signed, here = spec.identity.tags.get(names.USER_CODE, ""), user_code(spec.config.model)
+    if signed != here:
+        raise ValueError(
+            f"{signed.partition(' ')[0]} has changed since the sweep began: it was {signed[:60]}, and is {here[:60]}. "
+            "Results are not mixed; run the command again."
+        )
 
 
 def refuse_other_data(spec: RunSpec, data_spec: DataSpec) -> None:

@@ -9,7 +9,7 @@ from time import perf_counter, process_time
 
 import torch
 
-from stridelab.models.build import build
+from stridelab.models.build import build, load_weights
 from stridelab.training.average import average_of
 from stridelab.training.randomness import initialise
 from stridelab.training.runtime import autocast, device_of, dtype_of, layout_of, prepare_process
@@ -35,6 +35,7 @@ class Worker:
         self.device = device_of(subject.trainer)
         network = build(subject.plan)
         initialise(network, seed=subject.seed)
+        load_weights(network, subject.plan)
         self.dtype, self.layout = dtype_of(self.config), layout_of(self.config)
         self.network = network.to(self.device, self.dtype).to(memory_format=self.layout)
         # Without an end of its schedule; batches of any size are whole ones.

@@ -16,6 +16,7 @@ from stridelab.config import CONF, Config
 from stridelab.config.compose import choices_of
 from stridelab.models.families import FAMILIES
 from stridelab.models.settings import ModelConfig
+from stridelab.models.user_family import USER_SETTINGS
 
 from .program import for_reader
 
@@ -108,6 +109,8 @@ def docstrings(schema: type[Any]) -> dict[str, str]:
     """The line of text under each field in the source, inherited ones included."""
     found: dict[str, str] = {}
     for ancestor in reversed(schema.__mro__[:-1]):
+        if ancestor in USER_SETTINGS:  # made of a function's arguments, without source
+            continue
         (definition,) = ast.parse(inspect.getsource(ancestor)).body
         assert isinstance(definition, ast.ClassDef)
         for field, note in zip(definition.body, definition.body[1:], strict=False):

@@ -22,7 +22,13 @@ SCRIPTS = {"train": "train.py", "data": "scripts/get_data.py"}
 """Verbs whose script is not scripts/<verb>.py."""
 
 
+own_file = ""
+"""The file of the user's that calls `stridelab.main()`."""
+
+
 def command(verb: str) -> str:
+    if own_file:
+        return f"python {own_file}" if verb == "train" else f"python {own_file} {verb}"
     if Path(sys.argv[0]).suffix != ".py":
         return f"stridelab {verb}"
     return f"python {SCRIPTS.get(verb, f'scripts/{verb}.py')}"

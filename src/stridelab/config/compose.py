@@ -16,10 +16,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from stridelab.data.catalog.user import find_dataset
 from stridelab.data.contents import contents_of
+from stridelab.models.families import find_family
+from stridelab.models.module_plan import leaves
 
 from . import errors, safety
-from .overrides import alternatives, parse
+from .overrides import LAYERS, alternatives, parse
 from .schema import Config, schema_of, schema_of_all
 from .variants import affects_results
 
@@ -27,6 +30,8 @@ CONF = Path(__file__).parents[1] / "conf"
 SEARCH = "hydra.searchpath"
 """The key under which a folder of `--config-dir` goes to Hydra."""
 FAMILY = "model.family"
+NAMES = {"model": FAMILY, "data": "data.name"}
+"""Groups whose choices need no YAML."""
 SECTIONS: dict[str, type[Any]] = {
     name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind) and isinstance(kind, type)
 }
@@ -126,9 +131,15 @@ def axes_of(overrides: Sequence[str], config_dir: Path | None) -> dict[str, list
         files = choices_of(key, config_dir) if is_group(key) else None
         errors.check_key(override, schema_of_all(), files)
         found = alternatives(override, files=files or ())
-        errors.check_choices(key, found, schema_of_all(), files)
-        axes[key] = [Choice(key, text, value) for text, value in found]
+        own = [text for text, _ in found if is_own(key, text, files)]
+        errors.check_choices(key, found, schema_of_all(), files and [*files, *own])
+        axes[key] = [Choice(NAMES[key] if text in own else key, text, value) for text, value in found]
     return axes
+
+
+def is_own(key: str, text: str, files: Sequence[str] | None) -> bool:
+    """Whether it is a family or a data set without a YAML, as the user's own are; it is found on the way."""
+    return key in NAMES and text not in (files or ()) and {"model": find_family, "data": find_dataset}[key](text)
 
 
 def choices_of(group: str, config_dir: Path | None = None) -> list[str]:
@@ -191,10 +202,16 @@ def config_at(point: tuple[Choice, ...]) -> Config:
     family = next((choice.value for choice in point if choice.key == FAMILY), None)
     raw, built = base(groups, family)
     changes: dict[str, dict[str, Any]] = {}
+    layers: dict[str, Any] = {}
     for choice in point:
-        if not choice.is_group:
+        if choice.key.startswith(LAYERS):
+            layers[choice.key.removeprefix(LAYERS)] = typed(groups, family, choice)
+        elif not choice.is_group:
             section, _, name = choice.key.rpartition(".")
             changes.setdefault(section, {})[name] = typed(groups, family, choice)
+    if layers:
+        model = changes.setdefault("model", {})
+        model["set"] = dict(leaves(model.get("set", raw["model"]["set"]))) | layers
     top = {name: raw[name] for name in raw if name not in SECTIONS} | changes.pop("", {})
     touched = {name: type(built[name])(**(raw[name] | change)) for name, change in changes.items()}
     return Config(**(top | built | touched))

@@ -7,13 +7,20 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.types import Override
 
 from . import safety
 
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list: "a list",
+    dict: "{layer.attribute: value, ...}",
+}
 
 
 FAMILIAR = {
@@ -54,6 +61,8 @@ def check_path(key: str, schema: type, *, family: str = "") -> None:
     """Walk `key` down the dataclasses; on the first name that is not there, say what is."""
     walked, node = "", schema
     for name in key.split("."):
+        if get_origin(node) is dict:
+            return  # its keys are names of layers
         hints = get_type_hints(node) if is_dataclass(node) else {}
         if name not in hints:
             of_family = f" of model.family={family}" if family and walked == "model." else ""
@@ -90,6 +99,8 @@ def hint(key: str, schema: type) -> Any:
     """The type annotated at `key`; None when there is no such key."""
     node: Any = schema
     for name in key.split("."):
+        if get_origin(node) is dict:
+            return Any
         node = get_type_hints(node).get(name) if is_dataclass(node) else None
     return node
 

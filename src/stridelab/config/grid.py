@@ -8,9 +8,11 @@ from itertools import product
 from math import prod
 from pathlib import Path
 
+from stridelab.models.module_plan import leaves
 from stridelab.models.settings import spell
 
 from .compose import SEARCH, Choice, Job, config_at, grid_axes, job_at
+from .overrides import LAYERS
 from .schema import Config
 from .variants import science, short, varying_keys
 
@@ -65,6 +67,10 @@ def keys_moved_by(choices: Sequence[Choice], *, search: Sequence[Choice] = ()) -
         return ()
     if first.is_group:
         return varying_keys([config_at((*search, choice)) for choice in choices])
+    if first.key == LAYERS.rstrip("."):
+        settings = [dict(leaves(choice.value)) for choice in choices]
+        names = dict.fromkeys(name for one in settings for name in one)
+        return tuple(LAYERS + name for name in names if any(one.get(name) != settings[0].get(name) for one in settings))
     if first.key in science(Config()) or first.key.startswith("model."):
         return (first.key,) if len(choices) > 1 else ()
     for choice in choices:

@@ -23,11 +23,22 @@ from hydra.errors import HydraException
 MOST_VALUES = 100_000
 PATHS = ("ckpt_path", "data.root", "data.cache_dir", "paths.results_dir", "tracking.uri")
 """Keys that take all that follows their first `=` as it stands, unless it is null or in quotes."""
+LAYERS = "model.set."
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
     """ValueError for an argument that the grammar refuses, with how to write one."""
-    return [literal(line) or by_hydra(line.removeprefix("++")) for line in overrides]
+    return [literal(line) or setting_of_layer(line) or by_hydra(line.removeprefix("++")) for line in overrides]
+
+
+def setting_of_layer(line: str) -> Override | None:
+    """`model.set.layer*.0.conv1.stride=1,2`: Hydra's keys have no `*`, layers' names may."""
+    key, equals, text = line.partition("=")
+    if not (key.startswith(LAYERS) and equals):
+        return None
+    override = by_hydra(f"{LAYERS.rstrip('.')}={text}")
+    override.key_or_group, override.input_line = key, line
+    return override
 
 
 def literal(line: str) -> Override | None:
@@ -78,4 +89,6 @@ def alternatives(override: Override, *, files: Sequence[str]) -> list[tuple[str,
 def unquoted(value: Any) -> Any:
     if isinstance(value, list):
         return [unquoted(entry) for entry in value]
+    if isinstance(value, dict):
+        return {unquoted(key): unquoted(entry) for key, entry in value.items()}
     return value.text if isinstance(value, QuotedString) else value

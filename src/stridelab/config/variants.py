@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from stridelab.models.settings import metadata, spell_entry, spell_field
 
+from .overrides import LAYERS
 from .schema import MAX_NAME, Config
+
+AS_MADE = "default"
+"""How the setting of a layer is spelled that a variant leaves as its network's maker had it."""
+PARAM = re.compile(r"[^\w.\- :/]")
+"""What MLflow allows in no name of a parameter."""
 
 
 def science(config: Config) -> dict[str, Any]:
@@ -27,7 +34,12 @@ def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
         value = getattr(settings, one.name)
         if has_effect(one):
             key = prefix + one.name
-            found |= flat(value, f"{key}.") if is_dataclass(value) else {key: value}
+            if is_dataclass(value):
+                found |= flat(value, f"{key}.")
+            else:
+                found |= (
+                    {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {key: value}
+                )
     return found
 
 
@@ -75,20 +87,29 @@ def variant_name(config: Config, keys: Sequence[str]) -> str:
 
 def named_by(config: Config, keys: Sequence[str]) -> list[str]:
     """Of the keys that vary those that `config` has; its strides, or else its family, when nothing varies."""
-    has_strides = hasattr(config.model, "strides")
-    wanted = keys or ("model.strides" if has_strides else "model.family",)
-    return [key for key in wanted if not key.startswith("model.") or hasattr(config.model, short(key))]
+    usual = next(key for key in ("strides", "name", "family") if hasattr(config.model, key))
+    wanted = keys or (f"model.{usual}",)
+    return [key for key in wanted if not key.startswith("model.") or hasattr(config.model, key.split(".")[1])]
 
 
 def short(key: str) -> str:
+    """`conv1.stride` for model.set.conv1.stride."""
+    if key.startswith(LAYERS):
+        return key.removeprefix(LAYERS)
     return "data" if key == "data.name" else key.rpartition(".")[2]
 
 
 def spelled(config: Config, key: str) -> str:
+    if key.startswith(LAYERS):
+        return spell_entry(layer_settings(config).get(short(key), AS_MADE))
     section, _, name = key.rpartition(".")
     if section == "model":
         return spell_field(config.model, name)
     return spell_entry(getattr(getattr(config, section), name) if section else getattr(config, name))
+
+
+def layer_settings(config: Config) -> Mapping[str, Any]:
+    return getattr(config.model, "set", {})
 
 
 def varying_params(configs: Sequence[Config]) -> list[dict[str, Any]]:
@@ -110,7 +131,7 @@ def params_of(config: Config, keys: Sequence[str], layers: Mapping[str, Sequence
             value, one = getattr(config.model, name, ()), metadata(config.model, name)["one"]
             params |= {f"{one}_{at + 1}": spell_entry(value[at]) for at in layers[key] if at < len(value)}
         else:
-            params[name] = spelled(config, key)
+            params[PARAM.sub("_", name)] = spelled(config, key)
     return params | {"seed": config.seed}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from .catalog import DATASETS
+from .catalog import facts_of
 from .catalog.facts import DatasetFacts, ImageFiles
 from .image_index import ImageIndex, few
 from .layouts import LAYOUTS
@@ -23,7 +23,7 @@ class Contents:
 
 def contents_of(config: DataConfig) -> Contents:
     """ValueError when the folder is no data set, or has not as many images as are asked for."""
-    facts = DATASETS[config.name]
+    facts = facts_of(config.name)
     if isinstance(facts.files, ImageFiles):
         assert config.channels is not None
         facts = replace(facts, input_size=config.size, input_channels=config.channels)
@@ -44,7 +44,7 @@ def with_counts(row: DatasetFacts, index: ImageIndex) -> DatasetFacts:
 
 def index_of(config: DataConfig) -> ImageIndex:
     """The image files of a set, remembered until `forget()`. ValueError when its folder is laid out in another way."""
-    facts = DATASETS[config.name]
+    facts = facts_of(config.name)
     assert isinstance(facts.files, ImageFiles)
     index = indexed(facts.files.layout, config.folder)
     expected = facts.files.class_folders or facts.class_names

@@ -9,8 +9,9 @@ from typing import Any
 from stridelab.names import NO_EFFECT
 from stridelab.text import parts
 
-from .catalog import DATASETS
+from .catalog import facts_of
 from .catalog.facts import ArrayFunction, DatasetFacts, Files, ImageFiles
+from .catalog.user import USER_DATASETS, find_dataset
 
 MAX_SIZE = 2048
 CORRUPT = ("refuse", "skip")
@@ -43,9 +44,7 @@ class DataConfig:
     """Folder for decoded image files. null: stridelab/ in the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
 
     def __post_init__(self) -> None:
-        if self.name not in DATASETS:
-            choices = ", ".join(DATASETS)
-            raise ValueError(f"data.name={self.name!r} is not a data set; choose one of {choices}.")
+        facts_of(self.name)
         if not self.root.strip():
             raise ValueError("data.root='' must name a folder, such as data or ~/datasets.")
         if not 0 <= self.split_seed < 2**63:
@@ -56,11 +55,22 @@ class DataConfig:
             raise ValueError("data.cache_dir='' must name a folder, or be null.")
         self._settle_shape()
         if not self.is_own_folder:
-            split_sizes(self, DATASETS[self.name])
+            split_sizes(self, facts_of(self.name))
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = USER_DATASETS.get(self.name)
+        return vars(self) | {"source": own and own.source}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Another process finds the user's data set in the same source."""
+        source = state.pop("source")
+        if source is not None and not find_dataset(state["name"]):
+            source.load()
+        vars(self).update(state)
 
     def _settle_shape(self) -> None:
         """What null stands for is written out, so that a record says it."""
-        row = DATASETS[self.name]
+        row = facts_of(self.name)
         if not isinstance(row.files, ImageFiles):
             for key in ("size", "channels"):
                 if getattr(self, key) is not None:
@@ -77,12 +87,12 @@ class DataConfig:
 
     @property
     def files(self) -> Files | ImageFiles | ArrayFunction:
-        return DATASETS[self.name].files
+        return facts_of(self.name).files
 
     @property
     def is_own_folder(self) -> bool:
         """Whether the classes and counts are those of the user's folder, not of a published set."""
-        return isinstance(self.files, ImageFiles) and not DATASETS[self.name].class_names
+        return isinstance(self.files, ImageFiles) and not facts_of(self.name).class_names
 
     @property
     def folder(self) -> Path:

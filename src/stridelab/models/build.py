@@ -12,22 +12,40 @@ from torch import Tensor, nn
 
 from stridelab.geometry import PADDING_MODES, Layer, LayerGeometry, LayerPlan, measure, pads_explicitly
 
+from .families import FAMILIES
 from .head_modules import build_readout, build_resample, build_soft_argmax
+from .module_plan import ModulePlan, made
 from .schedule import overwritable, schedule
+from .weights import fitting_weights
 
 Pads = tuple[int, int, int, int]
 """(left, right, top, bottom): the order of `F.pad`."""
 
 
-def build(plan: LayerPlan) -> Network:
-    """The network of `plan`; each layer is a sub-module of that name, so parameter names follow the plan.
+def build(plan: LayerPlan) -> nn.Module:
+    """The network of `plan`: of one that was traced, the module that its family makes; else each layer is a sub-module
+    of that name, so that parameter names follow the plan.
 
     >>> from stridelab.models import CnnConfig, layer_plan
     >>> net = build(layer_plan(CnnConfig(), input_channels=1, input_size=(28, 28), num_classes=10))
     >>> net(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
-    return Network(plan)
+    if not isinstance(plan, ModulePlan):
+        return Network(plan)
+    make = FAMILIES[plan.config.family].module
+    assert make is not None
+    return made(make, plan.config, plan.input_channels, plan.input_size, plan.num_classes)[0]
+
+
+def load_weights(network: nn.Module, plan: LayerPlan) -> tuple[str, ...]:
+    """Copy what `model.weights` names into `network`; the sentences say what was not taken as it stands."""
+    path = plan.config.weights if isinstance(plan, ModulePlan) else None
+    if path is None:
+        return ()
+    given, said = fitting_weights(network, path)
+    network.load_state_dict(given)
+    return said
 
 
 class Network(nn.Module):

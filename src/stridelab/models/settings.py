@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from stridelab.geometry import PADDING_MODES, Layer, parse_padding
@@ -99,6 +100,12 @@ def refuse_unfit(index: int, stride: Pair, way: str) -> None:
 def require_choice(key: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f"{key}={value!r} is not one of its choices; choose one of {', '.join(choices)}.")
+
+
+def unknown_choice(key: str, value: object, choices: Sequence[str], *, what: str) -> str:
+    """The sentence for a name that is none of many; it gives the nearest."""
+    near = get_close_matches(str(value), choices, n=3, cutoff=0.5) or sorted(choices)[:5]
+    return f"{key}={value!r} is not {what}; the nearest names are {', '.join(near)}"
 
 
 def per_layer(

@@ -10,6 +10,7 @@ from stridelab.tables import Columns, hanging
 from stridelab.text import printable
 
 from .columns import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, field_words, layer_cells, memory_words, variant_cells
+from .variant import notes_of
 from .variant_row import Figures, VariantRow
 from .warnings import WARNINGS
 
@@ -62,16 +63,20 @@ class Seen:
 
     def __init__(self) -> None:
         self.warnings: set[str] = set()
+        self.notes: dict[str, None] = {}
         self.batch_sizes: set[int] = set()
 
     def note(self, row: VariantRow) -> VariantRow:
         if row.figures:
             self.warnings.update(row.figures.warnings)
+            self.notes |= dict.fromkeys(notes_of(row.figures.config))
             self.batch_sizes.add(row.figures.batch_size)
         return row
 
     def sentences(self) -> dict[str, str]:
         found = {name: rule.meaning for name, rule in WARNINGS.items() if name in self.warnings}
+        if self.notes:
+            found["changed"] += ": " + "; ".join(self.notes)
         if self.batch_sizes:
             batch = str(*self.batch_sizes) if len(self.batch_sizes) == 1 else "trainer.batch_size"
             found["training memory"] = (

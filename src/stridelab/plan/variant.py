@@ -10,6 +10,7 @@ from stridelab.config.variants import variant_name
 from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import layer_plan
+from stridelab.models.module_plan import ModuleConfig, ModulePlan
 from stridelab.training.tasks import TASKS
 
 
@@ -64,6 +65,12 @@ def refuse_wide_crop(config: Config) -> None:
         )
 
 
+def notes_of(config: Config) -> tuple[str, ...]:
+    """What of a module was changed beside what was asked for, a sentence each."""
+    plan = layer_plan_of(config) if isinstance(config.model, ModuleConfig) else None
+    return plan.notes if isinstance(plan, ModulePlan) else ()
+
+
 def layer_plan_of(config: Config) -> LayerPlan:
     """The plan of `config`'s network on `config`'s data set, from its published facts alone."""
     facts = contents_of(config.data).facts
@@ -73,4 +80,8 @@ def layer_plan_of(config: Config) -> LayerPlan:
         input_size=facts.input_size,
         num_classes=facts.num_classes,
     )
+    if isinstance(plan, ModulePlan) and config.task != "classify":
+        raise ValueError(
+            f"task={config.task} gives a network another head, which model.family={config.model.family} has not"
+        )
     return TASKS[config.task].head(plan, facts.num_classes)

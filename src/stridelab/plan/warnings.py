@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from stridelab.config import Config
 from stridelab.geometry import LayerGeometry
 
+from .variant import notes_of
+
 LayerNames = tuple[str, ...]
 """The layers that a warning is about; none, where it is about the whole network."""
 
@@ -22,6 +24,10 @@ def where(test: Callable[[LayerGeometry], object]) -> Callable[[Config, Sequence
     return lambda config, layers: tuple(layer.name for layer in layers if test(layer)) or None
 
 
+def followed(config: Config, layers: Sequence[LayerGeometry]) -> LayerNames | None:
+    return tuple(note.partition(":")[0].removesuffix(".stride") for note in notes_of(config)) or None
+
+
 def not_32_bit(config: Config, layers: Sequence[LayerGeometry]) -> LayerNames | None:
     return None if config.trainer.precision == "32-true" else ()
 
@@ -31,6 +37,10 @@ WARNINGS: Mapping[str, PlanWarning] = {
         where(lambda layer: any(layer.uneven)),
         "windows reach past the map on one side only, so that the two edges are treated differently; "
         "3x3, stride 2, padding 1 does so on every even size",
+    ),
+    "changed": PlanWarning(
+        followed,
+        "beside what was set, so that the branches of a block end on one grid, or the weights of a file fit",
     ),
     "unread": PlanWarning(
         where(lambda layer: any(layer.unread_pixels)),

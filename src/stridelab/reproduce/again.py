@@ -99,7 +99,17 @@ def rebuild_config(record: RunRecord) -> Rebuilt:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"config.json of run {record.name} is not JSON: {str(error)[:100]}.") from None
-    return rebuild(content)
+    try:
+        return rebuild(content)
+    except ValueError as error:
+        if "is not one of its choices" not in str(error) and "is not a data set" not in str(error):
+            raise
+        made = record.tags.get(names.USER_CODE, "")
+        where = made.partition(" ")[0] if made.partition(" ")[0].endswith(".py") else "FILE.py"
+        raise ValueError(
+            f"run {record.name} is of code that is not here{f' ({made[:60]})' if made else ''}: {error} A network or "
+            f"a data set that a file of yours registers is repeated with that file: python {where} reproduce run=..."
+        ) from None
 
 
 def artifact_text(record: RunRecord, name: str) -> str | None:

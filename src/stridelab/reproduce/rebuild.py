@@ -74,6 +74,8 @@ def fits(value: object, hint: Any) -> bool:
         return True
     if get_origin(hint) in (Union, types.UnionType):
         return any(fits(value, option) for option in get_args(hint))
+    if get_origin(hint) is dict:
+        return isinstance(value, dict)
     if get_origin(hint) is list:
         return isinstance(value, list) and all(fits(entry, get_args(hint)[0]) for entry in value)
     if hint is float:
@@ -84,4 +86,6 @@ def fits(value: object, hint: Any) -> bool:
 def expected(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(expected(option) for option in get_args(hint))
+    if get_origin(hint) is dict:
+        return "a mapping"
     return "a list of text" if get_origin(hint) is list else WORDS.get(hint, str(hint))

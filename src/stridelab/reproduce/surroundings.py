@@ -72,6 +72,9 @@ def code(was: Origin, now: Origin, *, tags: Mapping[str, str], here: Mapping[str
     same = None if then is None else then == here.get(names.CODE)
     words = {True: "the code that trains is the same", False: "the code that trains is another", None: "not recorded"}
     yield Finding("code", same, words[same])
+    user = [one.get(names.USER_CODE, "") for one in (tags, here)]
+    if any(user):
+        yield compared("user's code", *(printable(one, limit=100) for one in user))
     commits = [one.get(names.COMMIT, "") for one in (tags, here)]
     if commits[0] != commits[1]:
         then, now_at = (one[:12] if COMMIT.fullmatch(one) else "unknown" for one in commits)

@@ -11,6 +11,8 @@ from stridelab import names
 from stridelab.config import Config
 from stridelab.config.variants import science, varying_params
 from stridelab.data import DataConfig, DataSpec
+from stridelab.models.user_family import user_code
+from stridelab.models.weights import file_digest
 from stridelab.plan import Variant
 from stridelab.run import RunSpec
 from stridelab.system.files import read_json
@@ -84,6 +86,9 @@ def provenance_difference(spec: RunSpec) -> str:
     """What was different where a finished run was trained; empty when nothing was."""
     code = read_tag(spec.folder, names.CODE)
     parts = ["other code"] if code and code != code_digest() else []
+    user = read_tag(spec.folder, names.USER_CODE)
+    if user and user != spec.identity.tags.get(names.USER_CODE):
+        parts.append(f"other code of {user.partition(' ')[0]}")
     if other := platform_difference(stored_platform(spec.folder), platform_of(spec.provenance)):
         parts.append(other)
     return "; ".join(parts)
@@ -102,7 +107,7 @@ def make_run_specs(
     for variant, params in zip(variants, varying_params(configs), strict=True):
         config, digest = variant.config, data_specs[variant.config.data].digest
         identity = RunIdentity(
-            signature=signature_of(config, data_digest=digest, code=code_digest()),
+            signature=signature_of(config, data_digest=digest, code=code_of(config)),
             name=f"{variant.name} seed={config.seed}",
             sweep=name,
             variant=variant.name,
@@ -110,10 +115,17 @@ def make_run_specs(
             params=params,
             tags=commit
             | {names.CODE: code_digest(), names.SCIENCE: signature_of(config, data_digest=digest, code="")}
+            | ({names.USER_CODE: user} if (user := user_code(config.model)) else {})
             | ({names.WORDS: " ".join(config.tags)} if config.tags else {}),
         )
         specs.append(assign_folder(RunSpec(config, identity, Path(), origin, digest)))
     return specs
+
+
+def code_of(config: Config) -> str:
+    """Digest of our code, and of the user's where that makes the network."""
+    user = user_code(config.model)
+    return hashlib.sha256(f"{code_digest()} {user}".encode()).hexdigest() if user else code_digest()
 
 
 def signature_of(config: Config, *, data_digest: str, code: str) -> str:
@@ -121,6 +133,8 @@ def signature_of(config: Config, *, data_digest: str, code: str) -> str:
     question = science(config) | {"seed": config.seed}
     if config.ckpt_path is not None:
         question["ckpt_path"] = hashlib.sha256(Path(config.ckpt_path).read_bytes()).hexdigest()
+    if (weights := question.get("model.weights")) is not None:
+        question["model.weights"] = file_digest(weights)
     return signature(question, data_digest=data_digest, code_digest=code)
 
 

@@ -42,7 +42,7 @@ def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
 def settings(variant: Variant) -> str:
     """The keys that decide a geometry, as they are typed."""
     model = variant.config.model
-    keys = (one.name for one in fields(model) if one.name != "family")
+    keys = (one.name for one in fields(model) if one.name != "family" and getattr(model, one.name) not in (None, {}))
     return " ".join(f"model.{key}={spell_field(model, key)}" for key in keys)
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from stridelab import names
+from stridelab.models.feature_maps import conv_layers, feature_maps
 
 from .recorder import Recorder
 
@@ -55,7 +56,7 @@ class FeatureMaps(pl.Callback):
         training = network.training
         network.eval()
         weight = next(network.parameters())
-        maps = network.feature_maps(self.images.to(weight.device, weight.dtype), network.conv_layers)
+        maps = feature_maps(network, self.images.to(weight.device, weight.dtype), conv_layers(network))
         network.train(training)
         for name, values in maps.items():
             kept = values[:, : self.num_kept(values, layers=len(maps))].float().clamp(-LARGEST, LARGEST)

@@ -18,7 +18,7 @@ from stridelab import names
 from stridelab.data.batches import Batches
 from stridelab.data.splits import Data, probe_images
 from stridelab.geometry import LayerPlan, measure
-from stridelab.models.build import build
+from stridelab.models.build import build, load_weights
 from stridelab.system.memory import MIB
 from stridelab.system.points import point
 
@@ -28,7 +28,7 @@ from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
 from .network_file import save_network
 from .progress import Divergence, EarlyStopping, EpochMetrics, ProgressEvents
-from .randomness import Augmentation, BatchOrder, initialise, weights_digest
+from .randomness import Augmentation, BatchOrder, LayerNoise, initialise, weights_digest
 from .recorder import Progress, Recorder
 from .result import Result
 from .resume import Attempts
@@ -69,6 +69,8 @@ def fit(
     recorder.tags({names.PEAK_RSS: peak.meaning})
     network = build(plan)
     initialise(network, seed=seed)
+    for said in load_weights(network, plan):
+        progress({"said": said})
     init_digest = weights_digest(network)
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)
@@ -84,7 +86,7 @@ def fit(
     attempts = Attempts(order, throughput, peak)
     events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
     stopping = [EarlyStopping(config.early_stopping, epochs)] if config.early_stopping else []
-    ours = [Divergence(), epochs, *stopping, events, throughput, *maps, attempts, keeping]
+    ours = [LayerNoise(seed), Divergence(), epochs, *stopping, events, throughput, *maps, attempts, keeping]
     trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours])
     begin(trainer, module, batches, start)
     fit_s = attempts.seconds()

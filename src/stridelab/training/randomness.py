@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -50,26 +51,36 @@ def _shifted(bits: Tensor, by: int) -> Tensor:
 def initialise(module: nn.Module, *, seed: int) -> None:
     """Give every parameter the values that its name and the seed determine, whatever else the network holds.
 
-    Convolutions: He et al. 2015, normal, fan out. Linear and `Readout`: uniform within 1/sqrt(fan in). Norms: one
-    and zero. Scales of residual branches (`layer_scale`): 1e-6, as ConvNeXt (Liu et al. 2022).
+    Convolutions, and all of more than two dimensions: He et al. 2015, normal, fan out. Linear and `Readout`: uniform
+    within 1/sqrt(fan in). Norms: one and zero. Scales of residual branches (`layer_scale`): 1e-6, as ConvNeXt (Liu et
+    al. 2022). What a network's maker gave one value throughout keeps it (the slope of a PReLU).
     """
     convolutions = {f"{name}.weight": part for name, part in module.named_modules() if isinstance(part, nn.Conv2d)}
     for name, parameter in module.named_parameters():
         generator = keyed_generator(seed, "init", name)
         conv = convolutions.get(name)
-        if parameter.ndim == 4 and not isinstance(conv, Readout):
+        is_scale, is_readout = "layer_scale" in name, isinstance(conv, Readout)
+        if is_one_value(parameter) and not is_scale:
+            continue
+        if parameter.ndim > 2 and not is_readout and not is_scale:
             groups = 1 if conv is None else conv.groups
-            fan_out = parameter.shape[0] // groups * parameter.shape[2] * parameter.shape[3]
+            fan_out = parameter.shape[0] // groups * math.prod(parameter.shape[2:])
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * math.sqrt(2 / fan_out))
-        elif parameter.ndim in (2, 4):
+        elif parameter.ndim == 2 or is_readout:
             bound = 1 / math.sqrt(parameter.shape[1])
             parameter.copy_(torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound)
-        elif "layer_scale" in name:
+        elif is_scale:
             parameter.fill_(1e-6)
         elif name.endswith("weight"):
             parameter.fill_(1)
         else:
             parameter.zero_()
+
+
+def is_one_value(parameter: nn.Parameter) -> bool:
+    """Whether the network's maker set it, not its random numbers."""
+    first = parameter.flatten()[:1]
+    return parameter.numel() > 1 and bool((parameter == first).all())
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -97,6 +108,16 @@ class BatchOrder:
         """SHA-256 over every epoch's order and the batch size: equal digests mean equal batches."""
         text = f"{self.count} {self.batch_size} {sorted(self.handed_out.items())}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class LayerNoise(pl.Callback):
+    """Dropout and stochastic depth draw from PyTorch's own generator, which each epoch starts anew."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        torch.manual_seed(keyed_seed(self.seed, "layers", trainer.current_epoch))
 
 
 class Augmentation:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import NamedTuple
 
 from stridelab.geometry import LayerPlan
+from stridelab.system.user_code import load_entry_point
 
+from ..module_plan import Make, traced
 from ..settings import ModelConfig, Pair, require_choice
 from .allconv import AllConvConfig, allconv
 from .cnn import CnnConfig, cnn
 from .convnext import ConvNextConfig, convnext
 from .resnet import ResnetConfig, resnet
+from .torchvision import TorchvisionConfig, torchvision
 from .vgg import VggConfig, vgg
 
 __all__ = ["FAMILIES", "CnnConfig", "Family", "is_geometry", "layer_plan", "settings_of"]
@@ -23,6 +27,8 @@ class Family(NamedTuple):
     """(settings, input_channels=, input_size=, num_classes=) -> plan."""
     settings: type[ModelConfig]
     """A frozen dataclass whose fields are the keys `model.*` of this family; each refuses nonsense itself."""
+    module: Make | None = None
+    """What makes the network, where `layer_plan` is traced of it."""
 
 
 FAMILIES: dict[str, Family] = {
@@ -31,19 +37,28 @@ FAMILIES: dict[str, Family] = {
     "vgg": Family(vgg, VggConfig),
     "allconv": Family(allconv, AllConvConfig),
     "convnext": Family(convnext, ConvNextConfig),
+    "torchvision": Family(partial(traced, torchvision), TorchvisionConfig, torchvision),
 }
 """`model.family` -> how its settings become a layer plan. With conf/model/NAME.yaml, all that a family needs."""
 
 
+def find_family(name: object) -> bool:
+    """Whether there is such a family, in this process or offered by an installed package."""
+    return name in FAMILIES or (isinstance(name, str) and load_entry_point("family", name) and name in FAMILIES)
+
+
 def is_geometry(key: str) -> bool:
     """Whether `model.NAME` says, in some family, where and how maps are padded and made smaller: what a sweep is
-    about."""
+    about. So does a stride or padding that is set by a layer's name."""
+    if key.startswith("model.set."):
+        return key.endswith((".stride", ".padding"))
     known = [one for family in FAMILIES.values() for one in fields(family.settings) if f"model.{one.name}" == key]
     return any(one.metadata.get("geometry") for one in known)
 
 
 def settings_of(family: object) -> type[ModelConfig]:
     """ValueError names the families that there are."""
+    find_family(family)
     require_choice("model.family", family, tuple(FAMILIES))
     return FAMILIES[str(family)].settings
 

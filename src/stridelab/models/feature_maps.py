@@ -1,0 +1,46 @@
+"""What the layers of a network make of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .build import Network
+
+MOST_LAYERS = 8
+"""Of a module whose convolutions are shown: these, evenly spread."""
+
+
+def conv_layers(network: nn.Module) -> tuple[str, ...]:
+    """The convolutions whose maps are shown, the same ones whatever their strides."""
+    if isinstance(network, Network):
+        return network.conv_layers
+    convs = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    names = [name for name, conv in convs.items() if max(conv.kernel_size) > 1] or list(convs)
+    count = min(len(names), MOST_LAYERS)
+    return tuple(names[round(at * (len(names) - 1) / max(1, count - 1))] for at in range(count))
+
+
+def feature_maps(network: nn.Module, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    """Copies of the outputs of `layers`, in the order of computation, each (batch, channels, height, width)."""
+    if isinstance(network, Network):
+        return network.feature_maps(images, layers)
+    maps: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            maps.setdefault(name, output.clone())
+
+        return hook
+
+    hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return maps

@@ -1,0 +1,304 @@
+"""Networks of torchvision and of a user's file, layers set by name, data sets of the user's, the Python API."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import stridelab
+from stridelab.api import arguments_of
+from stridelab.config import expand, load
+from stridelab.config.variants import variant_name, varying_keys
+from stridelab.data import DATASETS, DataConfig
+from stridelab.data.catalog.user import USER_DATASETS
+from stridelab.geometry import measure, totals
+from stridelab.models.build import build, load_weights
+from stridelab.models.families import FAMILIES
+from stridelab.models.user_family import USER_FAMILIES
+from stridelab.plan import layer_plan_of
+from stridelab.sweep.agenda import code_of
+from stridelab.training.randomness import initialise, weights_digest
+
+NETWORKS = ("mobilenet_v3_small", "googlenet", "regnet_y_400mf")
+DOCUMENT = Path(__file__).parents[1] / "docs" / "your-own.md"
+
+
+@pytest.fixture(autouse=True)
+def _registries() -> Iterator[None]:
+    """As they were, after each test."""
+    before = [(one, dict(one)) for one in (FAMILIES, USER_FAMILIES, DATASETS, USER_DATASETS)]
+    yield
+    for one, content in before:
+        one.clear()
+        one.update(content)
+
+
+def plan_of(*words: str) -> Any:
+    return layer_plan_of(load(["model=torchvision", "data=cifar10", *words]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_of_torchvision_is_planned_and_starts_from_the_same_weights_at_another_stride(name: str) -> None:
+    """The traced plan counts the parameters of the module, whose output is one number a class; one step of training."""
+    first = {
+        "resnet18": "conv1",
+        "shufflenet_v2_x1_0": "conv1.0",
+        "googlenet": "conv1.conv",
+        "regnet_y_400mf": "stem.0",
+    }
+    key = f"model.set.{first.get(name, 'features.0.0')}.stride"
+    digests, sizes = set(), []
+    for stride in (1, 2):
+        plan = plan_of(f"model.name={name}", f"{key}={stride}")
+        network = build(plan)
+        initialise(network, seed=3)
+        digests.add(weights_digest(network))
+        whole = totals(measure(plan))
+        assert whole.params == sum(weights.numel() for weights in network.parameters())
+        sizes.append(whole.last_map.effective_stride)
+        loss = nn.functional.cross_entropy(network(torch.randn(4, 3, 32, 32)), torch.arange(4))
+        loss.backward()
+        assert torch.isfinite(loss)
+    assert len(digests) == 1
+    assert [2 * side for side in sizes[0]] == list(sizes[1])
+
+
+def test_a_shortcut_follows_its_block_and_says_so() -> None:
+    plan = plan_of("model.set.layer4.0.conv1.stride=1")
+    assert plan.notes == ("layer4.0.downsample.0.stride: 2 to 1, as its block",)
+    assert build(plan).layer4[0].downsample[0].stride == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["model.set.layr4.0.conv1.stride=1"],
+            "no layer is called layr4.0.conv1; the nearest names are layer4.0",
+        ),
+        (["model.set.fc.stride=1"], "fc is a Linear, which has no stride"),
+        (
+            ["model.set.layer2.0.stride=1"],
+            "BasicBlock, which has no stride; layers inside it that have one",
+        ),
+        (["model.set.fc=identity"], "variants would differ in more than stride and padding"),
+        (["model.set.conv1.stride=0"], "model.set.conv1.stride=0 is not allowed"),
+        (["model.set.conv1.padding=same"], "must be a whole number, .height, width., half or valid"),
+        (["model.set={layer*.0.conv1.stride: 1, layer2.?.conv1.stride: 2}"], "two values"),
+        (
+            ["model.set.layer2.1.conv1.stride=2"],
+            "layer2.1's input on 4 and layer2.1.bn2 on 2; change layer2.1.conv",
+        ),
+        (["model.name=resnet19"], "not a classifier of torchvision; the nearest names are resnet18"),
+        (["model.output_stride=7"], "goes from an effective stride of 4 to 8"),
+        (["model.output_stride=64"], "strides are traded for dilation, not made"),
+        (["model.weights=nowhere.pth"], "is not a file; nothing is downloaded"),
+        (["model.name=vgg16", "data=mnist"], "layer 'features.30' cannot run on a 28x28 image"),
+    ],
+)
+def test_what_cannot_be_set_is_one_error_before_anything_is_made(words: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        plan_of(*words)
+
+
+def test_a_lower_output_stride_keeps_receptive_field_and_responses() -> None:
+    """A dilated network computes on its dense grid, among others, what the strided one computes."""
+    net = nn.Sequential(*(nn.Conv2d(2, 2, 3, stride=2, padding=1) for _ in range(3)), nn.Conv2d(2, 2, 3, padding=1))
+    dense = stridelab.set_strides(net, {}, output_stride=2)
+    assert [layer.dilation for layer in dense] == [(1, 1), (1, 1), (2, 2), (4, 4)]
+    images = torch.randn(1, 2, 32, 32)
+    torch.testing.assert_close(dense(images)[:, :, ::4, ::4], net(images))
+    fields = [stridelab.geometry_of(one, 64)[-1].receptive_field for one in (net, dense)]
+    assert fields[0] == fields[1]
+    assert [layer.stride for layer in net][:3] == [(2, 2)] * 3
+
+
+def test_set_strides_copies_the_module_and_keeps_its_weights() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding_mode="circular", padding=1), nn.MaxPool2d(2))
+    made = stridelab.set_strides(net, {"0.stride": "1x2", "0.padding": 0, "1": "identity"})
+    assert (net[0].stride, made[0].stride, type(made[1])) == ((2, 2), (1, 2), nn.Identity)
+    assert torch.equal(net[0].weight, made[0].weight)
+    assert made(torch.zeros(1, 3, 8, 8)).shape[2:] == (6, 3)
+    with pytest.raises(ValueError, match="its weights are 3, and a copy keeps them"):
+        stridelab.set_strides(net, {"0.kernel_size": 5})
+
+
+def test_variants_are_called_after_the_layers_that_are_set() -> None:
+    for words in (["model.set={conv1.stride: 1},{conv1.stride: 2}"], ["model.set.conv1.stride=1,2"]):
+        configs = [job.config for job in expand(["model=torchvision", *words]) if job.config]
+        keys = varying_keys(configs)
+        assert [variant_name(config, keys) for config in configs] == ["conv1.stride=1", "conv1.stride=2"]
+    (globbed,) = expand(["model=torchvision", "model.set.layer*.0.conv1.stride=1", "model.set={maxpool: identity}"])
+    assert globbed.config is not None
+    assert globbed.config.model.set == {"layer*.0.conv1.stride": 1, "maxpool": "identity"}  # type: ignore[attr-defined]
+
+
+def test_weights_of_a_file_are_those_that_every_variant_starts_from(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    from torchvision.models import mobilenet_v3_small  # type: ignore[import-untyped]
+
+    torch.manual_seed(0)
+    saved = mobilenet_v3_small(num_classes=7).state_dict()
+    torch.save({"state_dict": saved}, path)
+    words = ["model.name=mobilenet_v3_small", f"model.weights={path}", "data=mnist"]
+    plan = plan_of(*words)
+    network = build(plan)
+    initialise(network, seed=0)
+    said = load_weights(network, plan)
+    assert plan.notes == said
+    assert [one.partition(":")[0] for one in said] == ["features.0.0.weight", "classifier.3"]
+    first = "features.0.0.weight"
+    torch.testing.assert_close(network.state_dict()[first], saved[first].sum(1, keepdim=True))
+    assert torch.equal(network.state_dict()["classifier.0.weight"], saved["classifier.0.weight"])
+    with pytest.raises(ValueError, match="is of another network: it lacks"):
+        plan_of("model.name=resnet18", f"model.weights={path}")
+    broken = tmp_path / "broken.pth"
+    broken.write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="is no file of weights alone"):
+        plan_of(f"model.weights={broken}")
+
+
+def test_arguments_of_a_function_are_typed_keys_of_its_family() -> None:
+    @stridelab.family("tiny")
+    def tiny(*, in_channels: int, num_classes: int, width: int = 4, tags: tuple[str, ...] = ("a",)) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(in_channels, width, 3, stride=2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, num_classes),
+        )
+
+    config = load(["model=tiny", "model.width=6", "model.set.0.stride=1"])
+    assert build(layer_plan_of(config))[0].weight.shape == (6, 1, 3, 3)  # type: ignore[index]
+    assert code_of(config) != code_of(load([]))
+    with pytest.raises(ValueError, match=r"model.width=x: a whole number is expected"):
+        load(["model=tiny", "model.width=x"])
+    with pytest.raises(ValueError, match=r"model.depth is not a key of model.family=tiny"):
+        load(["model=tiny", "model.depth=2"])
+    with pytest.raises(ValueError, match=r"the family 'cnn' of .* is taken"):
+        stridelab.family("cnn")(tiny)
+    with pytest.raises(ValueError, match=r"the argument 'depth' of .*needy needs a default"):
+
+        @stridelab.family("needy")
+        def needy(*, in_channels: int, depth: int) -> nn.Module:
+            raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (KeyError("x"), r"raised KeyError: 'x' \(test_your_own.py, line \d+\)"),
+        (3, "returned a int, not an nn.Module"),
+        (nn.Conv2d(1, 10, 3), r"returns \(images, 10, 26, 26\), not \(images, 10\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(784, 9)), r"returns \(images, 9\), not \(images, 10\)"),
+        (nn.LSTM(28, 10), "returns a tuple|cannot run on a 28x28 image"),
+    ],
+)
+def test_a_function_that_gives_no_classifier_is_one_error(returned: Any, said: str) -> None:
+    @stridelab.family("wrong")
+    def wrong(*, num_classes: int) -> Any:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    with pytest.raises(ValueError, match=said):
+        layer_plan_of(load(["model=wrong"]))
+
+
+IMAGES, LABELS = np.zeros((20, 6, 6), np.uint8), np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ((IMAGES / 255, LABELS), "training images of float64, from 0 to 0; expected are pixels of uint8"),
+        ((IMAGES, np.where(LABELS, np.nan, 0.0)), "training labels that are no numbers: 10 are NaN or infinite"),
+        ((IMAGES, LABELS, IMAGES, LABELS + 1), "a test label of 2, while training labels go from 0 to 1"),
+        ((IMAGES, LABELS - 1), "a training label of -1; classes are counted from 0"),
+        ((IMAGES, LABELS * 2), "no training image of class 1, while labels go to 2"),
+        ((IMAGES[:0], LABELS[:0]), "no training image"),
+        ((IMAGES, LABELS * 0), "training labels of one class; there is nothing to tell apart"),
+        ((IMAGES, LABELS[:9]), r"20 training images, but labels of shape \[9\]"),
+        ((IMAGES, LABELS, IMAGES[:, :5], LABELS), "training images of 6x6x1 and test images of 5x6x1"),
+        (([(IMAGES[0], 0), (IMAGES[0, :4], 1)], [(IMAGES[0], 0)]), "images of 2 sizes"),
+        (None, "returned a NoneType; expected are arrays"),
+        (OSError("gone"), "raised OSError: gone"),
+    ],
+)
+def test_what_is_no_data_set_is_one_error(returned: Any, said: str) -> None:
+    @stridelab.dataset("odd")
+    def odd() -> Any:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    with pytest.raises(ValueError, match=said):
+        load(["data=odd"])
+
+
+def test_a_torch_data_set_counts_as_one_of_arrays() -> None:
+    from stridelab.data.load import load as load_data
+
+    items = [(torch.full((3, 6, 6), index, dtype=torch.uint8), index % 2) for index in range(40)]
+    stridelab.dataset("tensors")(lambda: (items, items[:10]))
+    data = load_data(DataConfig(name="tensors", val_size=10))
+    assert (data.spec.num_train, data.spec.num_test, data.spec.input_channels) == (30, 10, 3)
+    assert data.test.images[3].unique().tolist() == [3]
+    with pytest.raises(ValueError, match=r"the data set 'mnist' of .* is taken"):
+        stridelab.dataset("mnist")(lambda: None)
+
+
+def test_python_writes_the_arguments_that_a_person_types() -> None:
+    keys = {"strides": ["1-2-2", (2, 2, 2)], "seeds": range(2), "train_size": None, "set": [{"conv1.stride": 1}]}
+    typed = ["model.strides=1-2-2,[2,2,2]", "seed=0,1", "data.train_size=null", "model.set={conv1.stride: 1}"]
+    assert arguments_of(keys) == typed
+    assert arguments_of({"trainer": {"lr": [0.1, 0.2]}, "results": "a b"}) == [
+        "trainer.lr=0.1,0.2",
+        "paths.results_dir='a b'",
+    ]
+
+
+def test_the_sweep_of_python_is_that_of_the_command_line(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {
+        "channels": (4,), "strides": [(1,), (2,)], "train_size": 100, "val_size": 100, "results": str(tmp_path),
+        "trainer": {"max_epochs": 1}, "sweep": {"report": False}, "launcher": "in_process", "seeds": [0, 1],
+    }  # fmt: skip
+    made = stridelab.sweep(**keys)
+    assert list(made.variants["variant"]) == ["strides=1", "strides=2"]
+    assert len(made.runs) == 4
+    assert made.compare(baseline="strides=2").baseline == "strides=2"
+    again = stridelab.load_sweep(results=str(tmp_path))
+    assert (again.name, list(again.runs["run_id"])) == (made.name, list(made.runs["run_id"]))
+    planned = stridelab.plan(**{key: value for key, value in keys.items() if key in ("channels", "strides", "seeds")})
+    assert list(planned["effective_stride_height"]) == [1, 2]
+
+
+def test_the_document_takes_a_module_in_a_file_to_a_report(tmp_path: Path) -> None:
+    """Its first file and its commands, from a folder of the user's, in processes of their own; then the run again."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    file = re.search(r"```python\n(.*?)```", text, re.S)
+    commands = re.findall(r"^(python mine\.py .*)$", text, re.M)
+    assert file is not None
+    (tmp_path / "mine.py").write_text(file[1])
+    small = ["data.train_size=100", "data.val_size=100", "trainer.max_epochs=1", "sweep.report=false"]
+    for command in commands[:3]:
+        words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", command)[2:]]
+        more = small if "-m" in words else []
+        done = subprocess.run(
+            [sys.executable, "mine.py", *words, *more],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+    assert "identical" in done.stdout
