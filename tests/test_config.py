@@ -269,7 +269,7 @@ def test_a_folder_of_ones_own_adds_to_ours_and_is_named_when_absent(own_folder: 
         ValueError, match=r"experiment=mine is not one of its choices; choose one of downsampling, first_stride"
     ):
         list(expand(["experiment=mine"]))
-    with pytest.raises(ValueError, match=r"choose one of downsampling, first_stride, mine, padding_swap"):
+    with pytest.raises(ValueError, match=r"choose one of downsampling, first_stride, .*mine, padding_swap"):
         list(expand(["experiment=yours"], config_dir=own_folder))
     with pytest.raises(ValueError, match=r"--config-dir .*absent: there is no such folder"):
         list(expand([], config_dir=own_folder / "absent"))
