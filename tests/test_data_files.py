@@ -90,7 +90,7 @@ def test_idx_files_read_as_torchvision_reads_them(tiny, packed):
     write(root / PLACE, IDX_CONTENTS, packed=packed)
     write(root / "FashionMNIST" / "raw", IDX_CONTENTS)  # torchvision itself reads unpacked files only
     arrays = read_idx(root / PLACE, digests=tiny.files.digests)
-    for train, (images, labels) in zip((True, False), (arrays[:2], arrays[2:]), strict=True):
+    for train, (images, labels) in zip((True, False), (arrays[:2], arrays[2:4]), strict=True):
         theirs = torchvision.datasets.FashionMNIST(root, train=train)
         assert np.array_equal(images[..., 0], theirs.data.numpy())
         assert np.array_equal(labels, theirs.targets.numpy())

@@ -125,14 +125,14 @@ def test_every_pixel_and_label_is_the_one_that_torchvision_reads(made, monkeypat
     files = DATASETS[name].files
     arrays = READERS[files.reader](root / files.folder, digests=files.digests)
     shape = (*DATASETS[name].input_size, DATASETS[name].input_channels)
-    for ours, our_labels, split in zip(arrays[::2], arrays[1::2], theirs(name, root, monkeypatch), strict=True):
+    for ours, our_labels, split in zip(arrays[:4:2], arrays[1:4:2], theirs(name, root, monkeypatch), strict=True):
         assert len(split) == len(ours) == len(our_labels)
         assert (ours.dtype, our_labels.dtype, ours.flags.c_contiguous) == (np.uint8, np.int64, True)
         for image, label, (picture, target) in zip(ours, our_labels, split, strict=True):
             assert np.array_equal(image, np.asarray(picture).reshape(shape))
             assert label == target
-    assert np.array_equal(np.concatenate(arrays[::2]), images)  # and the one that went in
-    assert np.array_equal(np.concatenate(arrays[1::2]), labels)
+    assert np.array_equal(np.concatenate(arrays[:4:2]), images)  # and the one that went in
+    assert np.array_equal(np.concatenate(arrays[1:4:2]), labels)
 
 
 @sets("kmnist", "svhn", "stl10")

@@ -21,6 +21,8 @@ CALLED = {
     "conv": "Conv2d", "norm": "BatchNorm2d", "activation": "ReLU", "max_pool": "MaxPool2d", "avg_pool": "AvgPool2d",
     "adaptive_avg_pool": "AdaptiveAvgPool2d", "global_avg_pool": "mean", "add": "add", "concat": "cat",
     "flatten": "Flatten", "linear": "Linear", "dropout": "Dropout", "identity": "Identity",
+    "blur_pool": "Conv2d", "space_to_depth": "PixelUnshuffle", "multiply": "mul", "readout": "mean",
+    "resample": "matmul", "soft_argmax": "softmax",
 }  # fmt: skip
 """PyTorch's names of our padding modes and layers."""
 

@@ -538,7 +538,7 @@ def test_an_explicit_pad_is_part_of_the_convolution_that_reads_it() -> None:
         ("2", "pad"),
         ("3", "avg_pool"),
         ("4", "conv"),
-        ("5", "pointwise"),
+        ("5", "space_to_depth"),
     ]
     assert plan.layers[0].padding == ((2, 0), (0, 1))
     assert plan.layers[0].inputs == (IMAGE,)

@@ -196,6 +196,7 @@ def test_warnings_are_explained_once_and_only_where_they_apply() -> None:
     assert "memory" in text.splitlines()[-2]
 
 
+RESNET = ["model=torchvision", "model.name=resnet18"]
 WARNED = {
     "changed": ["model=torchvision", "model.set.layer4.0.conv1.stride=1", "data=cifar10"],
     "uneven": ["model.strides=2"],
@@ -220,6 +221,11 @@ def test_each_warning_is_given_where_it_applies_and_not_otherwise(name: str) -> 
             layer("add", "sum", inputs=("narrow", "wide")),
         ]
         assert warnings_of(quiet, compose(branches, input_size=8)) == {"misaligned": ("sum",), "uneven": ("wide",)}
+    elif name == "changed":
+        mended = load([*RESNET, "model.set.layer2.0.conv1.stride=1"])
+        assert warnings_of(mended, measure(layer_plan_of(mended)))["changed"] == ("layer2.0.downsample.0",)
+        as_it_is = load([*RESNET, "model.set.conv1.stride=1"])
+        assert name not in warnings_of(as_it_is, measure(layer_plan_of(as_it_is)))
     elif name == "nondeterministic":
         pooled = compose([layer("adaptive_avg_pool", "pool", output_size=(2, 2))], input_size=8)
         assert warnings_of(quiet, pooled) == {"nondeterministic": ("pool",)}

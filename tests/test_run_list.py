@@ -40,7 +40,7 @@ def runs(results: Path, capsys: pytest.CaptureFixture[str]) -> Any:
             ended = int(end.code or 0)
         said = capsys.readouterr()
         assert ended == code, said
-        return said.out + said.err
+        return said.err or said.out if code else said.out
 
     return call
 

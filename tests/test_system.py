@@ -126,4 +126,4 @@ def test_a_sweep_a_kill_and_a_report_where_a_systems_names_are_missing(tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "goes on after epoch" in done.stdout
     assert [read_status(path.parent)[0] for path in results.glob("runs/*/result.json")] == ["FINISHED"]
-    assert len(list(results.glob("reports/*/*.html"))) == 1
+    assert len(list(results.glob("reports/*/comparison.html"))) == 1

@@ -31,7 +31,7 @@ def taken(
     maps = FeatureMaps(raw / 127.5 - 1, raw.to(torch.uint8), channels=channels, epochs=10, recorder=Notes(folder))
     sent: dict[str, Any] = {}
     maps.recorder.image = lambda key, array, step: sent.update({key: array})  # type: ignore[method-assign]
-    maps.take(SimpleNamespace(network=network, device=torch.device("cpu")), step=0)  # type: ignore[arg-type]
+    maps.take(SimpleNamespace(network=network, evaluated=network, device=torch.device("cpu")), step=0)  # type: ignore[arg-type]
     return maps, sent
 
 
