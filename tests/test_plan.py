@@ -198,7 +198,6 @@ def test_warnings_are_explained_once_and_only_where_they_apply() -> None:
 
 RESNET = ["model=torchvision", "model.name=resnet18"]
 WARNED = {
-    "changed": ["model=torchvision", "model.set.layer4.0.conv1.stride=1", "data=cifar10"],
     "uneven": ["model.strides=2"],
     "unread": ["model.strides=2", "model.padding=valid"],
     "skipped": ["model.strides=[4,1,1]"],
