@@ -67,10 +67,7 @@ def fit(
     tell(start, recorder, progress)
     peak = PeakMemory.start(device_of(config))
     recorder.tags({names.PEAK_RSS: peak.meaning})
-    network = build(plan)
-    initialise(network, seed=seed)
-    for said in load_weights(network, plan):
-        progress({"said": said})
+    network = untrained(plan, seed=seed, progress=progress)
     init_digest = weights_digest(network)
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)
@@ -108,10 +105,7 @@ def fit(
         order(epoch)  # left out by early stopping: equal digests still mean equal batches, as far as each run went
     metrics |= {"final/epoch": float(trained)} if stopping else {}
     recorder.metrics(metrics, step=trained)
-    if predictions := module.save_predictions(recorder.folder):
-        recorder.artifact(predictions)
-    for snapshots in maps:
-        recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
+    attach(recorder, module, maps)
     if task == "classify":  # the page knows no other heads
         recorder.artifact(save_network(trained_network, plan, data, recorder.folder, seed=seed))
     return Result(
@@ -122,6 +116,23 @@ def fit(
         train_images_timed=throughput.train.images,
         train_seconds_timed=throughput.train.seconds,
     )
+
+
+def untrained(plan: LayerPlan, *, seed: int, progress: Progress) -> torch.nn.Module:
+    """The network of `plan` with the weights that the seed, or the file that the plan names, gives it."""
+    network = build(plan)
+    initialise(network, seed=seed)
+    for said in load_weights(network, plan):
+        progress({"said": said})
+    return network
+
+
+def attach(recorder: Recorder, module: Classifier, maps: Sequence[FeatureMaps]) -> None:
+    """What the network said of the test images, and the maps that were kept of some of them."""
+    if predictions := module.save_predictions(recorder.folder):
+        recorder.artifact(predictions)
+    for snapshots in maps:
+        recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
 
 
 def tell(start: Start, recorder: Recorder, progress: Progress) -> None:
