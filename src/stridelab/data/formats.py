@@ -123,9 +123,9 @@ READERS: dict[str, ArrayReader] = {
 
 
 def array_limit(facts: DatasetFacts) -> int:
-    """Bytes that no file of such a set exceeds, unpacked: all images of a split, 8 bytes a label, a MiB of headers."""
+    """Bytes that no file of such a set exceeds, unpacked: all its images, 8 bytes a label, a MiB of headers."""
     image_bytes = facts.input_size[0] * facts.input_size[1] * facts.input_channels
-    return max(facts.num_train, facts.num_test) * (image_bytes + 8) + (1 << 20)
+    return (facts.num_train + facts.num_test) * (image_bytes + 8) + (1 << 20)
 
 
 def check_arrays(arrays: Arrays, facts: DatasetFacts, *, name: str) -> None:
