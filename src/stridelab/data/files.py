@@ -115,7 +115,7 @@ def _explain(config: DataConfig, tried: list[str]) -> str:
             f"To place them by hand, {how} {config.folder}:",
             *(f"  {name}" for name in (files.needs if isinstance(files, ImageFiles) else files.digests)),
             f"or set data.root to a folder that has {'them' if files.folder == '.' else files.folder}.",
-            *([f"They are in the wheel of the Python package {files.package}."] if _package(files) else []),
+            *([f"They are in the wheel of the Python package {package}."] if (package := _package(files)) else []),
             "data=fashion_mnist_mini comes with this package and needs no files.",
         ]
     return "\n".join(lines)
