@@ -66,8 +66,8 @@ def _path(axes: Axes, given: Mapping[str, str], _text: str, order: int) -> None:
     for letter, numbers in re.findall(r"([MLHhv])([^MLHhv]*)", given["d"]):
         values = [float(number) for number in numbers.split()]
         x, y = vertices[-1] if vertices else (0.0, 0.0)
-        ends = {"H": lambda: (values[0], y), "h": lambda: (x + (values[0] or 1e-3), y), "v": lambda: (x, y + values[0])}
-        vertices.append(ends[letter]() if letter in ends else (values[0], values[1]))
+        first = values[0] or 1e-3  # a line of no length is a dot, but not to matplotlib
+        vertices.append({"H": (first, y), "h": (x + first, y), "v": (x, y + first)}.get(letter, (first, values[-1])))
         codes.append(int(Outline.MOVETO if letter == "M" else Outline.LINETO))
     paint = _paint(given, order) | {"capstyle": given.get("stroke-linecap", "butt").replace("square", "projecting")}
     axes.add_patch(PathPatch(Outline(vertices, codes), **paint))
