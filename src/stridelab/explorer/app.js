@@ -38,7 +38,7 @@
     layer: null,
     channel: "mean",
     scale: "one",
-    stage: "trained",
+    epoch: "last",
     input: 0,
     unit: null,
     tour: null,
@@ -48,9 +48,18 @@
   let drawn = null; // the person's own picture: Float32 values from 0 to 1, one map
   const views = [{}, {}];
 
+  // Of each network the epochs whose weights are here, the last one being called so: networks may have trained longer
+  // than others. What can be chosen is what all have.
+  const epochs = data.networks.map((one) => Object.keys(one.weights).map(Number));
+  const isLast = (index, epoch) => epoch === Math.max(...epochs[index]);
+  const held = epochs.filter((some) => some.length);
+  const choosable = held.length ? [...held[0].filter((epoch) => held.every((some) => some.includes(epoch) && epoch < Math.max(...some))).map(String), "last"] : [];
+  const hasWeights = (index) => epochs[index].length > 0;
+
   const decoded = new Map();
   function weightsOf(index) {
-    const given = state.stage === "initial" ? data.initial : data.networks[index].weights;
+    const epoch = state.epoch === "last" ? Math.max(...epochs[index]) : state.epoch;
+    const given = data.weights[data.networks[index].weights[epoch]];
     if (!decoded.has(given)) decoded.set(given, network.decoded(given));
     return decoded.get(given);
   }
@@ -71,7 +80,7 @@
     if (state.layer) words.set("layer", state.layer);
     if (state.channel !== "mean") words.set("channel", state.channel);
     if (state.scale !== "one") words.set("scale", state.scale);
-    if (state.stage !== "trained") words.set("weights", state.stage);
+    if (state.epoch !== "last") words.set("epoch", state.epoch);
     if (state.input) words.set("input", state.input);
     if (state.unit) words.set("unit", state.unit.join(","));
     if (state.tour !== null) words.set("tour", state.tour + 1);
@@ -111,7 +120,7 @@
       layer: () => set("layer", names.includes(word) ? word : null),
       channel: () => set("channel", whole(word, 0, 9999)),
       scale: () => set("scale", ["one", "each"].includes(word) ? word : null),
-      weights: () => set("stage", word === "trained" || (word === "initial" && data.initial) ? word : null),
+      epoch: () => set("epoch", choosable.includes(word) ? word : null),
       input: () => set("input", whole(word, 0, 9999)),
       unit: () => set("unit", /^\d{1,5},\d{1,5}$/.test(word) ? word.split(",").map(Number) : null),
       tour: () => set("tour", whole(word, 1, TOUR.length) && Number(word) - 1),
@@ -157,9 +166,9 @@
   // What a side computes: {layers, refusal, trained, maps, missing}.
   function compute(side, input) {
     const base = data.networks[side.network];
-    const plan = plans.edited(base.plan, side.edits);
-    let layers;
+    let [plan, layers] = [base.plan, null];
     try {
+      plan = plans.edited(base.plan, side.edits);
       layers = measure(plan);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
@@ -167,11 +176,11 @@
     }
     const identity = plans.identity(layers);
     const same = identities.indexOf(identity);
-    const trained = same >= 0 && data.networks[same].weights ? same : null;
+    const trained = same >= 0 && hasWeights(same) ? same : null;
     const source = trained ?? side.network;
     const made = { plan, layers, trained, source, known: same, identity, refusal: null, maps: null, missing: null };
     if (input) made.shown = { ...input };
-    if (!input || !data.networks[source].weights) return withRecorded(made);
+    if (!input || !hasWeights(source)) return withRecorded(made);
     try {
       made.maps = network.forward(layers, weightsOf(source), input.image);
       made.shown = { ...made.maps, ...input };
@@ -205,13 +214,14 @@
     const base = data.networks[side.network];
     if (made.refusal) return h("p", { class: "refusal", role: "alert" }, `Not possible: ${made.refusal}.`);
     const one = made.known >= 0 ? data.networks[made.known] : null;
-    if (state.stage === "initial") return h("p", { class: "score" }, h("strong", {}, "Before training."), " Its filters are the random ones that all variants of this seed began with.");
-    const recorded = one && !one.weights && one.recorded ? " Its weights are too large for this page: the maps are those that its run recorded, before the norm, of its first images." : "";
+    if (state.epoch === "0") return h("p", { class: "score" }, h("strong", {}, "Before training."), " Its filters are those that all variants of this seed began with.");
+    if (state.epoch !== "last") return h("p", { class: "score" }, h("strong", {}, `After epoch ${state.epoch}.`), ` The network on its way; choose "after training" for what it became.`);
+    const recorded = one && !hasWeights(made.known) && one.recorded ? " Its weights are too large for this page: the maps are those that its run recorded, before the norm, of its first images." : "";
     if (one?.score) {
       const { label, text } = one.score;
       return h("p", { class: "score" }, h("strong", {}, text), ` ${label}; trained as ${one.name}.${recorded}`);
     }
-    if (!data.networks.some((any) => any.weights || any.score)) return null;
+    if (!data.networks.some((any, index) => hasWeights(index) || any.score)) return null;
     if (one) return h("p", { class: "score" }, `Trained as ${one.name}.${recorded}`);
     const words = base.command.length ? plans.command(plans.chosen(base.plan, side.edits), base) : null;
     const how = made.missing
@@ -312,9 +322,72 @@
     return select;
   }
 
-  function predictions(made) {
-    if (!made.maps || !data.image?.classes) return null;
-    const logits = made.maps[made.layers.at(-1).name].values;
+  // What the network says of the image, by the kind of its last layer.
+  function answer(made) {
+    if (!made.maps) return null;
+    const last = made.layers.at(-1);
+    return { linear: probabilities, soft_argmax: placeFound, resample: classOfPixels }[last.kind]?.(made.maps[last.name]) ?? null;
+  }
+
+  const truePlace = () => (state.image === "drawn" ? null : data.image.places?.[state.image] ?? null);
+
+  function placeFound(output) {
+    const [row, column, presence] = output.values;
+    const share = 1 / (1 + Math.exp(-presence));
+    const truth = truePlace();
+    const off = truth && Math.hypot(row - truth[0], column - truth[1]);
+    const where = `at row ${row.toFixed(1)}, column ${column.toFixed(1)} (orange cross)`;
+    const words = [h("p", {}, h("strong", {}, `${percent(share)} sure of an object, ${where}. `), off === null ? "" : `${off.toFixed(1)} px from its middle (white cross).`)];
+    return h("div", { class: "answer" }, onImage([[truth, "#fff"], [share > 0.5 ? [row, column] : null, drawing.palette().seen]]), words);
+  }
+
+  // The image, four times as large, with crosses at places: [[row, column] or null, colour].
+  function onImage(crosses) {
+    const { pixels } = inputOf();
+    const zoom = 4;
+    const canvas = h("canvas", { width: pixels.size[1] * zoom, height: pixels.size[0] * zoom, role: "img", "aria-label": "the image and the places on it" });
+    const context = canvas.getContext("2d");
+    context.imageSmoothingEnabled = false;
+    context.drawImage(drawing.picture(pixels, { channel: 0, low: 0, high: 1, isImage: true }), 0, 0, canvas.width, canvas.height);
+    for (const [place, colour] of crosses.filter(([at]) => at)) {
+      const [y, x] = place.map((at) => (at + 0.5) * zoom);
+      for (const [style, width] of [["#000", 5], [colour, 2.5]]) {
+        Object.assign(context, { strokeStyle: style, lineWidth: width });
+        context.beginPath();
+        for (const [dx, dy] of [[9, 0], [0, 9]]) {
+          context.moveTo(x - dx, y - dy);
+          context.lineTo(x + dx, y + dy);
+        }
+        context.stroke();
+      }
+    }
+    return canvas;
+  }
+
+  function classOfPixels(output) {
+    const { classes } = data.image;
+    const area = output.size[0] * output.size[1];
+    const winners = Uint8Array.from({ length: area }, (_, at) => {
+      let best = 0;
+      for (let channel = 1; channel < output.channels; channel++) if (output.values[channel * area + at] > output.values[best * area + at]) best = channel;
+      return best;
+    });
+    const hue = (label) => `hsl(${(label * 137.5) % 360} 70% 55%)`;
+    const canvas = h("canvas", { width: output.size[1], height: output.size[0], class: "pixels", role: "img", "aria-label": "the class of each pixel" });
+    const context = canvas.getContext("2d");
+    winners.forEach((label, at) => {
+      context.fillStyle = hue(label);
+      context.fillRect(at % output.size[1], Math.floor(at / output.size[1]), 1, 1);
+    });
+    const counts = [...new Set(winners)].map((label) => [label, winners.filter((one) => one === label).length]).sort((a, b) => b[1] - a[1]);
+    const named = (label) => classes?.[label] ?? `class ${label}`;
+    const legend = counts.slice(0, 6).map(([label, count]) => h("li", {}, h("i", { style: `background:${hue(label)}` }), `${named(label)} ${percent(count / area)}`));
+    return h("div", { class: "answer" }, canvas, h("ul", { class: "classes" }, legend));
+  }
+
+  function probabilities(output) {
+    if (!data.image?.classes) return null;
+    const logits = output.values;
     const shares = network.softmax(logits);
     const truth = state.image === "drawn" ? null : data.image.images[state.image].label;
     const rows = shares.map((share, label) => ({ share, label, name: data.image.classes[label] ?? String(label) }));
@@ -354,7 +427,7 @@
       picture.append(view.ladder.svg);
     }
     const save = h("button", { type: "button", onclick: () => saveDrawing(index) }, "Save drawing (SVG)");
-    parts.push(h("div", { class: "maps" }, picture, predictions(made)), lostWords(made), h("div", { class: "buttons" }, save, codeView(made)));
+    parts.push(h("div", { class: "maps" }, picture, answer(made)), lostWords(made), h("div", { class: "buttons" }, save, codeView(made)));
     host.replaceChildren(...parts.filter(Boolean));
     if (focused) host.querySelector(`[data-edit="${CSS.escape(focused)}"]`)?.focus();
   }
@@ -474,11 +547,11 @@
       return h("label", {}, label, " ", select);
     };
     const scaleEach = state.scale === "each";
-    const stages = [["trained", "after training"], ["initial", "before training"]];
+    const named = { 0: "before training", last: "after training" };
     const bar = h(
       "div",
       { class: "buttons" },
-      data.initial ? pick("weights", stages, state.stage, (stage) => change({ stage })) : null,
+      choosable.length > 1 ? pick("weights", choosable.map((one) => [one, named[one] ?? `after epoch ${one}`]), state.epoch, (epoch) => change({ epoch })) : null,
       pick("layer", names.map((one) => [one, one]), name, (layer) => change({ layer, unit: null })),
       pick("channel drawn above", [["mean", "mean of all"], ...Array.from({ length: count }, (_, at) => [at, at])], state.channel, (channel) => change({ channel: channel === "mean" ? channel : Number(channel) })),
       pick("grey", [["one", "one scale for all"], ["each", "each channel its own"]], state.scale, (scale) => change({ scale }))
@@ -619,14 +692,16 @@
   const answers = new Map(); // what a network says of each image, by what it computes with
   let pending = null;
 
+  const classifies = (made) => Boolean(made?.maps) && made.layers.at(-1).kind === "linear";
+
   const top = (made, maps) => {
     const { values } = maps[made.layers.at(-1).name];
     return values.indexOf(Math.max(...values));
   };
 
   const answersOf = ({ made }) => {
-    if (!made?.maps) return null;
-    const key = `${state.stage} ${made.source} ${made.identity}`;
+    if (!classifies(made)) return null;
+    const key = `${state.epoch} ${made.source} ${made.identity}`;
     if (!answers.has(key)) answers.set(key, data.image.images.map(() => null));
     return answers.get(key);
   };
@@ -819,7 +894,7 @@
 
   function disagreement() {
     if (!state.compare || !data.image?.classes) return "";
-    const tops = views.map(({ made }) => (made?.maps ? top(made, made.maps) : null));
+    const tops = views.map(({ made }) => (classifies(made) ? top(made, made.maps) : null));
     if (tops.includes(null)) return "";
     return tops[0] === tops[1] ? `A and B agree: ${className(tops[0])}.` : `A and B disagree: ${className(tops[0])} against ${className(tops[1])}.`;
   }
