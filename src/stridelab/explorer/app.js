@@ -37,7 +37,7 @@
     image: 0,
     layer: null,
     channel: "mean",
-    scale: "one",
+    scale: "network",
     epoch: "last",
     input: 0,
     unit: null,
@@ -79,7 +79,7 @@
     if (state.image !== 0 && state.image !== "drawn") words.set("image", state.image);
     if (state.layer) words.set("layer", state.layer);
     if (state.channel !== "mean") words.set("channel", state.channel);
-    if (state.scale !== "one") words.set("scale", state.scale);
+    if (state.scale !== "network") words.set("scale", state.scale);
     if (state.epoch !== "last") words.set("epoch", state.epoch);
     if (state.input) words.set("input", state.input);
     if (state.unit) words.set("unit", state.unit.join(","));
@@ -119,7 +119,7 @@
       image: () => set("image", whole(word, 0, data.image.images.length - 1)),
       layer: () => set("layer", names.includes(word) ? word : null),
       channel: () => set("channel", whole(word, 0, 9999)),
-      scale: () => set("scale", ["one", "each"].includes(word) ? word : null),
+      scale: () => set("scale", ["network", "one", "each"].includes(word) ? word : null),
       epoch: () => set("epoch", choosable.includes(word) ? word : null),
       input: () => set("input", whole(word, 0, 9999)),
       unit: () => set("unit", /^\d{1,5},\d{1,5}$/.test(word) ? word.split(",").map(Number) : null),
@@ -276,7 +276,7 @@
     const base = data.networks[side.network].plan;
     const editable = plans.editable(base);
     const measured = new Map((made.layers ?? []).map((layer) => [layer.name, layer]));
-    const head = ["layer", ...Object.values(KEYS), "map", "field", "jump", "MACs", "KiB"];
+    const head = ["layer", ...Object.values(KEYS), "map", "field", "eff. stride", "MACs", "KiB"];
     const rows = editable.map((layer) => {
       const here = measured.get(layer.name);
       const cells = Object.keys(KEYS).map((key) => h("td", {}, choice(index, base, layer, key)));
@@ -372,7 +372,7 @@
       for (let channel = 1; channel < output.channels; channel++) if (output.values[channel * area + at] > output.values[best * area + at]) best = channel;
       return best;
     });
-    const hue = (label) => `hsl(${(label * 137.5) % 360} 70% 55%)`;
+    const hue = (label) => classes?.[label] === "nothing" ? drawing.palette().map : `hsl(${(label * 137.5) % 360} 70% 55%)`;
     const canvas = h("canvas", { width: output.size[1], height: output.size[0], class: "pixels", role: "img", "aria-label": "the class of each pixel" });
     const context = canvas.getContext("2d");
     winners.forEach((label, at) => {
@@ -401,9 +401,18 @@
     );
   }
 
-  function sideView(index, input) {
+  // One scale for A and B, so that their maps can be compared; of what was possible last, where a change is refused.
+  function showSides(input) {
+    const shown = SIDES.map((_, index) => index).filter((index) => index === 0 || state.compare);
+    const all = shown.map((index) => compute(state.sides[index], input));
+    const rooms = shown.map((index) => Math.max(300, $(`side-${SIDES[index]}`).clientWidth - 40));
+    const drawn = all.map((made, at) => (made.refusal ? views[shown[at]].made : made));
+    const scale = Math.min(...drawn.map((made, at) => (made?.layers ? drawing.scaleFor(made.layers, rooms[at]) : Infinity)));
+    shown.forEach((index, at) => sideView(index, all[at], scale));
+  }
+
+  function sideView(index, made, scale) {
     const side = state.sides[index];
-    const made = compute(side, input);
     const view = views[index];
     const host = $(`side-${SIDES[index]}`);
     const focused = document.activeElement?.dataset?.edit;
@@ -417,7 +426,7 @@
     const picture = h("div", { class: `ladder scroll${made.refusal ? " stale" : ""}`, tabindex: 0, role: "region", "aria-label": `maps of ${SIDES[index].toUpperCase()}` });
     if (shownMade?.layers) {
       view.ladder = drawing.ladder(shownMade.layers, shownMade.shown, {
-        room: Math.max(300, host.clientWidth - 40),
+        scale,
         channel: state.channel,
         chosen: state.layer,
         title: `The maps of ${SIDES[index].toUpperCase()}, to one scale`,
@@ -546,7 +555,6 @@
       select.addEventListener("change", () => on(select.value));
       return h("label", {}, label, " ", select);
     };
-    const scaleEach = state.scale === "each";
     const named = { 0: "before training", last: "after training" };
     const bar = h(
       "div",
@@ -554,30 +562,37 @@
       choosable.length > 1 ? pick("weights", choosable.map((one) => [one, named[one] ?? `after epoch ${one}`]), state.epoch, (epoch) => change({ epoch })) : null,
       pick("layer", names.map((one) => [one, one]), name, (layer) => change({ layer, unit: null })),
       pick("channel drawn above", [["mean", "mean of all"], ...Array.from({ length: count }, (_, at) => [at, at])], state.channel, (channel) => change({ channel: channel === "mean" ? channel : Number(channel) })),
-      pick("grey", [["one", "one scale for all"], ["each", "each channel its own"]], state.scale, (scale) => change({ scale }))
+      pick("grey", [["network", "one scale a network"], ["one", "one scale for both"], ["each", "each channel its own"]], state.scale, (scale) => change({ scale }))
     );
     const most = 32;
-    const limits = values.flatMap(({ map }) => Array.from({ length: Math.min(map.channels, most) }, (_, channel) => drawing.bounds(map, channel)));
-    // One channel far brighter than all others must not bleach them: the top is the 98th hundredth of the channels' tops.
-    const tops = limits.map(([, high]) => high).sort((a, b) => a - b);
-    const [low, high] = [Math.min(...limits.map((one) => one[0])), tops[Math.floor(0.98 * (tops.length - 1))] ?? 1];
+    const shared = scaleOf(values.map(({ map }) => map), most);
     const rows = values.map(({ view, map }) => {
+      const [low, high] = state.scale === "one" ? shared : scaleOf([map], most);
       const tiles = Array.from({ length: Math.min(map.channels, most) }, (_, channel) => {
         const own = drawing.bounds(map, channel);
-        const tile = drawing.picture(map, { channel, low: scaleEach ? own[0] : low, high: scaleEach ? own[1] : high });
+        const tile = drawing.picture(map, { channel, low: state.scale === "each" ? own[0] : low, high: state.scale === "each" ? own[1] : high });
         const show = () => change({ channel, layer: name });
         return h("button", { type: "button", class: channel === state.channel ? "tile chosen" : "tile", "aria-label": `channel ${channel}`, title: `channel ${channel}: ${own[0].toPrecision(3)} to ${own[1].toPrecision(3)}`, onclick: show }, tile);
       });
       const which = SIDES[views.indexOf(view)].toUpperCase();
       const more = map.channels > most ? `, the first ${most}` : "";
-      return h("div", {}, h("h3", {}, `${which}: ${drawing.size(map.size)}, ${map.channels} channels${more}`), h("div", { class: "tiles" }, tiles));
+      const grey = state.scale === "each" ? "" : `, grey from ${low.toPrecision(3)} to ${high.toPrecision(3)}`;
+      return h("div", {}, h("h3", {}, `${which}: ${drawing.size(map.size)}, ${map.channels} channels${more}${grey}`), h("div", { class: "tiles" }, tiles));
     });
     host.replaceChildren(
       h("h2", {}, "What each channel answers"),
-      h("p", { class: "note" }, `After the norm and the activation. Grey from ${scaleEach ? "each channel's least to its greatest value" : `${low.toPrecision(3)} to ${high.toPrecision(3)}, brighter is white`}.`),
+      h("p", { class: "note" }, `After the norm and the activation. ${state.scale === "each" ? "Grey from each channel's least to its greatest value." : "What is brighter than the scale is white."}`),
       bar,
       ...rows
     );
+  }
+
+  // [low, high] of the grey: one channel far brighter than all others must not bleach them, so the top is the 98th
+  // hundredth of the channels' tops.
+  function scaleOf(maps, most) {
+    const limits = maps.flatMap((map) => Array.from({ length: Math.min(map.channels, most) }, (_, channel) => drawing.bounds(map, channel)));
+    const tops = limits.map(([, high]) => high).sort((a, b) => a - b);
+    return [Math.min(...limits.map(([low]) => low)), tops[Math.floor(0.98 * (tops.length - 1))] ?? 1];
   }
 
   // ---- the filter at work -------------------------------------------------------------------------------------------
@@ -880,7 +895,7 @@
     $("compare").setAttribute("aria-pressed", String(state.compare));
     imageView();
     tourView();
-    SIDES.forEach((_, index) => (index === 0 || state.compare) && sideView(index, input));
+    showSides(input);
     if (!state.compare) Object.assign(views[1], { made: null, ladder: null });
     $("disagree").textContent = disagreement();
     mark();
