@@ -421,8 +421,6 @@
     Object.assign(view, { made, ladder: null });
     const shownMade = made.refusal ? last : made;
     const parts = [title, verdict(made, side)];
-    if (made.layers) parts.push(figures(made));
-    parts.push(controls(index, made));
     const picture = h("div", { class: `ladder scroll${made.refusal ? " stale" : ""}`, tabindex: 0, role: "region", "aria-label": `maps of ${SIDES[index].toUpperCase()}` });
     if (shownMade?.layers) {
       view.ladder = drawing.ladder(shownMade.layers, shownMade.shown, {
@@ -436,7 +434,7 @@
       picture.append(view.ladder.svg);
     }
     const save = h("button", { type: "button", onclick: () => saveDrawing(index) }, "Save drawing (SVG)");
-    parts.push(h("div", { class: "maps" }, picture, answer(made)), lostWords(made), h("div", { class: "buttons" }, save, codeView(made)));
+    parts.push(picture, lostWords(made), made.layers && figures(made), controls(index, made), answer(made), h("div", { class: "buttons" }, save, codeView(made)));
     host.replaceChildren(...parts.filter(Boolean));
     if (focused) host.querySelector(`[data-edit="${CSS.escape(focused)}"]`)?.focus();
   }
