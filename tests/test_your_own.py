@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.models import get_model  # type: ignore[import-untyped]
 
 import stridelab
 from stridelab.api import arguments_of
@@ -23,12 +24,27 @@ from stridelab.data.catalog.user import USER_DATASETS
 from stridelab.geometry import measure, totals
 from stridelab.models.build import build, load_weights
 from stridelab.models.families import FAMILIES
+from stridelab.models.families.torchvision import OPTIONS
+from stridelab.models.trace import geometry_of
 from stridelab.models.user_family import USER_FAMILIES
 from stridelab.plan import layer_plan_of
 from stridelab.sweep.agenda import code_of
-from stridelab.training.randomness import initialise, weights_digest
+from stridelab.training.randomness import initialise
 
-NETWORKS = ("mobilenet_v3_small", "googlenet", "regnet_y_400mf")
+NETWORKS = {
+    "resnet18": ("conv1.stride", (1, 2)),
+    "resnet50": ("conv1.stride", (1, 2)),
+    "vgg16": ("features.30.stride", (1, 2)),
+    "mobilenet_v2": ("features.0.0.stride", (1, 2)),
+    "mobilenet_v3_small": ("features.0.0.stride", (1, 2)),
+    "efficientnet_b0": ("features.0.0.stride", (1, 2)),
+    "densenet121": ("features.conv0.stride", (1, 2)),
+    "convnext_tiny": ("features.0.0.stride", (2, 4)),
+    "regnet_y_400mf": ("stem.0.stride", (1, 2)),
+    "shufflenet_v2_x1_0": ("conv1.0.stride", (1, 2)),
+    "googlenet": ("conv1.conv.stride", (1, 2)),
+}
+"""What is swept, of which the second is the network's own."""
 DOCUMENT = Path(__file__).parents[1] / "docs" / "your-own.md"
 
 
@@ -47,29 +63,24 @@ def plan_of(*words: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_torchvision_is_planned_and_starts_from_the_same_weights_at_another_stride(name: str) -> None:
-    """The traced plan counts the parameters of the module, whose output is one number a class; one step of training."""
-    first = {
-        "resnet18": "conv1",
-        "shufflenet_v2_x1_0": "conv1.0",
-        "googlenet": "conv1.conv",
-        "regnet_y_400mf": "stem.0",
-    }
-    key = f"model.set.{first.get(name, 'features.0.0')}.stride"
-    digests, sizes = set(), []
-    for stride in (1, 2):
-        plan = plan_of(f"model.name={name}", f"{key}={stride}")
-        network = build(plan)
-        initialise(network, seed=3)
-        digests.add(weights_digest(network))
-        whole = totals(measure(plan))
-        assert whole.params == sum(weights.numel() for weights in network.parameters())
-        sizes.append(whole.last_map.effective_stride)
-        loss = nn.functional.cross_entropy(network(torch.randn(4, 3, 32, 32)), torch.arange(4))
-        loss.backward()
-        assert torch.isfinite(loss)
-    assert len(digests) == 1
-    assert [2 * side for side in sizes[0]] == list(sizes[1])
+def test_a_network_of_torchvision_is_planned_at_two_strides_and_takes_a_step(name: str) -> None:
+    """Its grids are those of large images, its parameters those of the module and the same for both strides."""
+    key, strides = NETWORKS[name]
+    layers = [measure(plan := plan_of(f"model.name={name}", f"model.set.{key}={stride}")) for stride in strides]
+    smaller, larger = (
+        next(one for one in reversed(found) if one.effective_stride and not one.whole) for found in layers
+    )
+    assert smaller.name == larger.name
+    assert [2 * step for step in smaller.effective_stride or ()] == list(larger.effective_stride or ())
+    unset = geometry_of(get_model(name, weights=None, **OPTIONS.get(name, {})), 224)[larger.name]
+    assert (larger.effective_stride, larger.receptive_field) == (unset.effective_stride, unset.receptive_field)
+    network = build(plan)
+    assert {totals(found).params for found in layers} == {sum(weights.numel() for weights in network.parameters())}
+    before = (last := list(network.parameters())[-1]).detach().clone()
+    nn.functional.cross_entropy(network(torch.randn(2, 3, 32, 32)), torch.arange(2)).backward()
+    torch.optim.SGD(network.parameters(), lr=0.1).step()
+    assert torch.isfinite(last).all()
+    assert not torch.equal(last, before)
 
 
 def test_a_shortcut_follows_its_block_and_says_so() -> None:

@@ -89,7 +89,9 @@ def concat(call: Call) -> Made:
     dims = tuple(next((dim for dim in alike if dim != "1"), "1") for alike in zip(*call.dims, strict=True))
     axis = call.get(1, "dim", 0) % len(dims)
     for tensor, own in zip(call.maps, call.dims, strict=True):
-        if any(dim != want and not (dim == "1" and n == 1) for dim, want, n in zip(own, dims, tensor.shape, strict=True)):
+        if any(
+            dim != want and not (dim == "1" and n == 1) for dim, want, n in zip(own, dims, tensor.shape, strict=True)
+        ):
             raise Unfollowed(f"joins maps of {'-'.join(own)} and {'-'.join(dims)}")
     if not (dims[axis] == "c" or (dims[axis] == "1" and "c" not in dims)):
         raise Unfollowed(f"joins maps along {dims[axis]!r}, not along the channels")
