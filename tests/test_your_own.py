@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import get_model  # type: ignore[import-untyped]
 
 import stridelab
 from stridelab.api import arguments_of
@@ -24,27 +25,25 @@ from stridelab.data.catalog.user import USER_DATASETS
 from stridelab.geometry import measure, totals
 from stridelab.models.build import build, load_weights
 from stridelab.models.families import FAMILIES
-from stridelab.models.families.torchvision import OPTIONS
-from stridelab.models.trace import geometry_of
 from stridelab.models.user_family import USER_FAMILIES
 from stridelab.plan import layer_plan_of
 from stridelab.sweep.agenda import code_of
 from stridelab.training.randomness import initialise
 
 NETWORKS = {
-    "resnet18": ("conv1.stride", (1, 2)),
-    "resnet50": ("conv1.stride", (1, 2)),
-    "vgg16": ("features.30.stride", (1, 2)),
-    "mobilenet_v2": ("features.0.0.stride", (1, 2)),
-    "mobilenet_v3_small": ("features.0.0.stride", (1, 2)),
-    "efficientnet_b0": ("features.0.0.stride", (1, 2)),
-    "densenet121": ("features.conv0.stride", (1, 2)),
-    "convnext_tiny": ("features.0.0.stride", (2, 4)),
-    "regnet_y_400mf": ("stem.0.stride", (1, 2)),
-    "shufflenet_v2_x1_0": ("conv1.0.stride", (1, 2)),
-    "googlenet": ("conv1.conv.stride", (1, 2)),
+    "resnet18": ("conv1.stride=1,2", 435),
+    "resnet50": ("conv1.stride=1,2", 427),
+    "vgg16": ("features.30.stride=1,2", 212),
+    "mobilenet_v2": ("features.0.0.stride=1,2", 491),
+    "mobilenet_v3_small": ("features.0.0.stride=1,2", 639),
+    "efficientnet_b0": ("features.0.0.stride=1,2", 851),
+    "densenet121": ("features.conv0.stride=1,2", 2071),
+    "convnext_tiny": ("features.0.0.stride=2,4", 1688),
+    "regnet_y_400mf": ("stem.0.stride=1,2", 793),
+    "shufflenet_v2_x1_0": ("conv1.0.stride=1,2", 527),
+    "googlenet": ("conv1.conv.stride=1,2", 379),
 }
-"""What is swept, of which the second is the network's own."""
+"""What is swept, the second stride the network's own; and its receptive field, that of large images."""
 DOCUMENT = Path(__file__).parents[1] / "docs" / "your-own.md"
 
 
@@ -65,16 +64,16 @@ def plan_of(*words: str) -> Any:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_of_torchvision_is_planned_at_two_strides_and_takes_a_step(name: str) -> None:
     """Its grids are those of large images, its parameters those of the module and the same for both strides."""
-    key, strides = NETWORKS[name]
-    layers = [measure(plan := plan_of(f"model.name={name}", f"model.set.{key}={stride}")) for stride in strides]
+    swept, field = NETWORKS[name]
+    key, _, strides = swept.partition("=")
+    plans = [plan_of(f"model.name={name}", f"model.set.{key}={stride}") for stride in strides.split(",")]
+    layers = [measure(plan) for plan in plans]
     smaller, larger = (
         next(one for one in reversed(found) if one.effective_stride and not one.whole) for found in layers
     )
-    assert smaller.name == larger.name
-    assert [2 * step for step in smaller.effective_stride or ()] == list(larger.effective_stride or ())
-    unset = geometry_of(get_model(name, weights=None, **OPTIONS.get(name, {})), 224)[larger.name]
-    assert (larger.effective_stride, larger.receptive_field) == (unset.effective_stride, unset.receptive_field)
-    network = build(plan)
+    assert (smaller.name, smaller.effective_stride) == (larger.name, (16, 16))
+    assert (larger.effective_stride, larger.receptive_field) == ((32, 32), (field, field))
+    network = build(plans[1])
     assert {totals(found).params for found in layers} == {sum(weights.numel() for weights in network.parameters())}
     before = (last := list(network.parameters())[-1]).detach().clone()
     nn.functional.cross_entropy(network(torch.randn(2, 3, 32, 32)), torch.arange(2)).backward()
@@ -113,12 +112,45 @@ def test_a_shortcut_follows_its_block_and_says_so() -> None:
         (["model.output_stride=7"], "goes from an effective stride of 4 to 8"),
         (["model.output_stride=64"], "strides are traded for dilation, not made"),
         (["model.weights=nowhere.pth"], "is not a file; nothing is downloaded"),
-        (["model.name=vgg16", "data=mnist"], "layer 'features.30' cannot run on a 28x28 image"),
+        (
+            ["model.set={layer4.0.conv1.stride: 1, layer4.0.downsample.0.stride: 2}"],  # PyTorch would broadcast
+            "branches of layer4.0 end on different grids: layer4.0.bn2 on 2 and layer4.0.downsample.1 on 1",
+        ),
+        (
+            ["model.name=vgg16", "data=mnist"],
+            "layer 'features.30' cannot run on a 28x28 image: .*; it runs on images of 32x32 .data.size=32 of",
+        ),
     ],
 )
 def test_what_cannot_be_set_is_one_error_before_anything_is_made(words: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         plan_of(*words)
+
+
+class Block(nn.Module):
+    def __init__(self, main: list[nn.Module], **others: nn.Module) -> None:
+        super().__init__()
+        self.main = nn.Sequential(*main)
+        for name, module in others.items():
+            self.add_module(name, module)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if hasattr(self, "proj"):
+            return self.proj(self.main(images))
+        return self.main(images) + self.downsample(images)
+
+
+def test_a_shortcut_follows_by_its_pool_too_and_what_is_none_stays() -> None:
+    """timm's ResNets halve by an average pool ahead of a 1x1 convolution."""
+    shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(2, 4, 1))
+    block = Block([nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2, padding=1)], downsample=shortcut)
+    images = torch.randn(1, 2, 9, 9)
+    for stride, side in ((1, 9), (3, 3)):
+        made = stridelab.set_strides(nn.Sequential(block), {"0.main.1.stride": stride})
+        assert made(images).shape[2:] == (side, side)
+    stem = Block([nn.Conv2d(2, 4, 3, padding=1)], proj=nn.Conv2d(4, 4, 1))
+    made = stridelab.set_strides(nn.Sequential(stem), {"0.main.0.stride": 2})
+    assert made[0].proj.stride == (1, 1)
 
 
 def test_a_lower_output_stride_keeps_receptive_field_and_responses() -> None:
@@ -176,6 +208,47 @@ def test_weights_of_a_file_are_those_that_every_variant_starts_from(tmp_path: Pa
     broken.write_bytes(b"no weights")
     with pytest.raises(ValueError, match="is no file of weights alone"):
         plan_of(f"model.weights={broken}")
+
+
+def test_weights_of_a_safetensors_file_fit_to_the_bit(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.torch", reason="an extra: pip install safetensors").save_file
+    words = ["model.name=mobilenet_v3_small", f"model.weights={tmp_path / 'weights.safetensors'}"]
+    saved = build(plan_of(words[0])).state_dict()
+    save_file(saved, tmp_path / "weights.safetensors")
+    network = build(plan := plan_of(*words))
+    initialise(network, seed=0)
+    assert load_weights(network, plan) == ()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in network.state_dict().items())
+    save_file({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="is of another network: it lacks"):
+        plan_of(words[1], "model.name=resnet18")
+
+
+def test_a_network_of_timm_is_set_like_one_of_torchvision() -> None:
+    pytest.importorskip("timm", reason="an extra: pip install timm")
+    words = ["model=timm", "data=mnist", "model.name=resnet10t", "model.set.layer2.0.conv1.stride=1"]
+    plan = layer_plan_of(load(words))
+    assert plan.notes == ("layer2.0.downsample.0.stride: 2 to 1, as its block",)
+    assert (last := totals(measure(plan)).last_map) is not None
+    assert last.effective_stride == (16, 16)
+    network = build(plan)
+    initialise(network, seed=0)
+    nn.functional.cross_entropy(network(torch.randn(2, 1, 28, 28)), torch.arange(2)).backward()
+    assert all(torch.isfinite(weights.grad).all() for weights in network.parameters())
+    with pytest.raises(ValueError, match=r"model.name='resnet10' is not a network of timm; the nearest names are resn"):
+        layer_plan_of(load([*words, "model.name=resnet10"]))
+
+
+def test_what_needs_an_extra_says_which(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for module in ("models.families.timm", "models.weights", "api"):
+        monkeypatch.setattr(import_module(f"stridelab.{module}"), "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"model=timm needs the package timm: pip install timm .or stridelab.timm.."):
+        load(["model=timm"])
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="needs the package safetensors: pip install safetensors"):
+        plan_of(f"model.weights={tmp_path / 'a.safetensors'}")
+    with pytest.raises(ValueError, match="needs the package xarray: pip install xarray"):
+        stridelab.Sweep("any", None, tmp_path).to_xarray()  # type: ignore[arg-type]
 
 
 def test_arguments_of_a_function_are_typed_keys_of_its_family() -> None:
@@ -289,6 +362,11 @@ def test_the_sweep_of_python_is_that_of_the_command_line(tmp_path: Path) -> None
     assert made.compare(baseline="strides=2").baseline == "strides=2"
     again = stridelab.load_sweep(results=str(tmp_path))
     assert (again.name, list(again.runs["run_id"])) == (made.name, list(made.runs["run_id"]))
+    if find_spec("xarray"):  # an extra: pip install xarray
+        table = made.to_xarray()
+        assert dict(table.sizes) == {"strides": 2, "seed": 2}
+        first = made.runs.query("variant == 'strides=2' and seed == 1")["test/acc"].item()
+        assert table["test/acc"].sel(strides="2", seed=1).item() == first
     planned = stridelab.plan(**{key: value for key, value in keys.items() if key in ("channels", "strides", "seeds")})
     assert list(planned["effective_stride_height"]) == [1, 2]
 

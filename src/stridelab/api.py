@@ -66,7 +66,7 @@ class Sweep:
     def to_xarray(self) -> Any:
         """An xarray Dataset of all finished runs' metrics, over what varies and `seed`. ValueError without xarray."""
         if find_spec("xarray") is None:
-            raise ValueError("to_xarray() needs the package xarray: pip install xarray")
+            raise ValueError("to_xarray() needs the package xarray: pip install xarray (or stridelab[xarray]).")
         runs = self.runs
         runs = runs[runs["status"] == "finished"]
         axes = runs["variant"].map(axes_of_name).apply(_series)
