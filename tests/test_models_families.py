@@ -23,6 +23,7 @@ from stridelab.models import layer_plan
 from stridelab.models.build import Network, build
 from stridelab.models.downsampling import DOWNSAMPLING
 from stridelab.models.families import FAMILIES
+from stridelab.models.feature_maps import conv_layers
 from stridelab.models.trace import geometry_of
 from stridelab.plan import layer_plan_of
 from stridelab.training.fit import fit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from torch import nn
 
 import stridelab
 from stridelab.api import arguments_of
+from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.config.variants import variant_name, varying_keys
 from stridelab.data import DATASETS, DataConfig
@@ -39,7 +41,7 @@ NETWORKS = {
     "efficientnet_b0": ("features.0.0.stride=1,2", 851),
     "densenet121": ("features.conv0.stride=1,2", 2071),
     "convnext_tiny": ("features.0.0.stride=2,4", 1688),
-    "regnet_y_400mf": ("stem.0.stride=1,2", 793),
+    "regnet_y_400mf": ("stem.0.stride=1,2", 575),
     "shufflenet_v2_x1_0": ("conv1.0.stride=1,2", 527),
     "googlenet": ("conv1.conv.stride=1,2", 379),
 }
@@ -391,3 +393,67 @@ def test_the_document_takes_a_module_in_a_file_to_a_report(tmp_path: Path) -> No
         )
         assert done.returncode == 0, done.stderr + done.stdout
     assert "identical" in done.stdout
+
+
+PACKAGE = {
+    "pyproject.toml": """
+        [build-system]
+        requires = ["setuptools"]
+        build-backend = "setuptools.build_meta"
+        [project]
+        name = "striped"
+        version = "1.2"
+        [project.entry-points."stridelab.families"]
+        striped = "striped.nets"
+        [project.entry-points."stridelab.datasets"]
+        stripes = "striped.images"
+        [tool.setuptools]
+        packages = ["striped"]
+        """,
+    "striped/__init__.py": "",
+    "striped/nets.py": """
+        import stridelab
+        from torch import nn
+
+        @stridelab.family("striped")
+        def striped(*, in_channels, num_classes, width: int = 2):
+            layers = nn.Conv2d(in_channels, width, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            return nn.Sequential(*layers, nn.Linear(width, num_classes))
+        """,
+    "striped/images.py": """
+        import numpy as np
+        import stridelab
+
+        @stridelab.dataset("stripes")
+        def stripes():
+            return np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
+        """,
+}
+
+
+def test_an_installed_package_offers_networks_and_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed without its dependencies; children train it, too."""
+    for name, text in PACKAGE.items():
+        (path := tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    install = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--offline",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
+    where = ["--python", sys.executable, "--target", str(tmp_path / "site"), str(tmp_path / "source")]
+    subprocess.run([*install, *where], check=True, capture_output=True)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    words = ["model=striped", "data=stripes", "model.set.0.stride=1,2", f"paths.results_dir={tmp_path}"]
+    small = ["data.val_size=8", "trainer.max_epochs=1", "trainer.batch_size=16", "sweep.report=false", "plan=off"]
+    configs = [job.config for job in expand([*words, *small]) if job.config]
+    assert start(configs, multirun=True) == 0
+    folders = [path.parent for path in tmp_path.glob("runs/*/result.json")]
+    assert len(folders) == 2
+    assert re.search(r"nets.py [0-9a-f]{64} striped 1.2", (folders[0] / "journal.jsonl").read_text())
