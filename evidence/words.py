@@ -100,6 +100,10 @@ FOUND: dict[str, tuple[str, str]] = {
         "Our prediction was wrong, too, and the other way round: the early stride was the more accurate in every seed, at a lower cost, and the gap is widest at equal multiplications. The order is that of the receptive field: a stride in the last layer widens no field, as no layer comes behind it.",
         "Three layers, of which the field is the bottleneck; in a deep network the field is wide wherever the stride is, and published tables have the early stride cost most. A network whose field exceeds the image in all arms decides between the two readings.",
     ),
+    "equal_compute": (
+        "Far more than not worse: with the same multiplications the strided networks see many times the images, and are ahead in every seed by more than any other contrast on this page.",
+        "One pass leaves stride 1 everywhere hardly trained, which is the point of an equal budget and its limit: with a budget in which it is trained to the end, the gap is another one. Equal multiplications are not equal time: strided networks do fewer of them a second.",
+    ),
     "parameter_count": (
         "With global average pooling the number never changes; with a flatten head it does, but not always: 1-2-2 and 2-2-1 end in maps of one size. The article's sentence needs that footnote. Beside it: in these short trainings flatten was far more accurate than gap.",
         "The flatten head has more parameters and sees where things are, both at once: this tells nothing of which counts.",
