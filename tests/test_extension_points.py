@@ -326,11 +326,11 @@ def test_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
         train(tmp_path / "results", "model.strides=1", "launcher=forwards")
     assert train(tmp_path / "results", "model.strides=1,2", "launcher=backwards") == 0
     printed = capsys.readouterr().out
-    assert printed.index("strides=2 seed=0  started") < printed.index("strides=1 seed=0  started")
+    assert printed.index("2 s0  started") < printed.index("1 s0  started")
     sweep = find_sweep(resolve_store(TrackingConfig(), results_dir=tmp_path / "results"))
     assert [(run.name, run.status) for run in sweep.runs] == [
-        ("strides=1 seed=0", "FINISHED"),
-        ("strides=2 seed=0", "FINISHED"),
+        ("1 s0", "FINISHED"),
+        ("2 s0", "FINISHED"),
     ]
 
 

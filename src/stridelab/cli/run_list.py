@@ -182,7 +182,11 @@ def columns_of(rows: Sequence[Listed], asked: str, known: Iterable[str]) -> list
             require_known(column, known, of="columns")
         return ["id", *(column for column in columns if column != "id")]
     params = dict.fromkeys(key for row in rows for key in row.record.params)
-    differing = [key for key in params if len({row.record.params.get(key) for row in rows}) > 1]
+    differing = [
+        key
+        for key in params
+        if not names.LAYER_PARAM.fullmatch(key) and len({row.record.params.get(key) for row in rows}) > 1
+    ]
     metrics = [key for key in SHOWN if any(key in row.record.metrics for row in rows)]
     facts = [key for key in ("status", "reason") if len({row.values[key] for row in rows}) > 1]
     return ["id", "name", *facts, *metrics, *(key for key in differing if key != "seed"), "sweep", "started"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from stridelab.report.differences import differences
 from stridelab.report.mistakes import Mistakes, mistakes
 from stridelab.report.provenance import read_json
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
-from stridelab.text import plural
+from stridelab.text import plural, short_variant
 from stridelab.training.tasks import primary_metrics
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Comparison:
 
     @cached_property
     def _short_names(self) -> dict[str, str]:
-        found = {name: re.sub(r"\b(strides|padding|padding_mode|downsample)=", "", name) for name in self.names}
+        found = {name: short_variant(name) for name in self.names}
         return found if len(set(found.values())) == len(found) else {name: name for name in found}
 
     def shown(self, limit: int) -> list[str]:

@@ -28,7 +28,7 @@ from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
 from stridelab.training.tasks import primary_metrics
 
-from .agenda import Agenda, make_agenda
+from .agenda import Agenda, make_agenda, run_name
 from .external_runs import ExternalRuns
 from .launchers import Launcher
 from .launchers.in_process import InProcessLauncher
@@ -133,7 +133,7 @@ def train_all(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Conso
 
 
 def by_name(variants: Sequence[Variant]) -> dict[str, Variant]:
-    return {f"{variant.name} seed={variant.config.seed}": variant for variant in variants}
+    return {run_name(variant): variant for variant in variants}
 
 
 def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) -> int:
