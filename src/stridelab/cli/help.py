@@ -57,7 +57,8 @@ EVERYDAY = {
     "seed",
     "Training": "trainer.max_epochs trainer.batch_size trainer.lr trainer.optimizer trainer.accelerator",
     "Data": "data.root data.train_size",
-    "The sweep and its records": "sweep.name sweep.jobs sweep.margin sweep.preview force paths.results_dir tracking.uri",
+    "The sweep and its records": "sweep.name sweep.jobs sweep.margin sweep.preview force paths.results_dir "
+    "tracking.uri",
 }
 """Heading -> keys that most people need."""
 

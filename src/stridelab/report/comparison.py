@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -169,6 +169,7 @@ def compare(
         runs[metric] = np.nan
     with_result = runs.loc[(runs["status"] == "finished") & runs[metric].notna(), "variant"]
     asked = next(iter([*planned.values(), *runs["variant"]]))
+    baseline = _full(baseline, runs["variant"])
     chosen = baseline or next(iter([*with_result, asked]))
     margin = margin_of(sweep)
     looks = _decisive(runs, earlier)
@@ -186,6 +187,11 @@ def compare(
         missing=missing,
         warnings=tuple(_warnings(missing, baseline=chosen, asked=baseline or asked)),
     )
+
+
+def _full(name: str | None, variants: Iterable[str]) -> str | None:
+    """The variant of that name, which may be short: `2-2-1 valid`."""
+    return next((variant for variant in variants if short_variant(variant) == name), name)
 
 
 def margin_of(sweep: SweepRecord) -> float:
@@ -252,18 +258,19 @@ def load(
     baseline: str | None = None,
     metric: str | None = None,
     results: str = "",
+    where: str = "",
     earlier: Sequence[int] = (),
     budget: Mapping[str, float] | None = None,
 ) -> Comparison:
-    """A sweep, by name or id, from the run folders in `results` and from the store at an address (relative paths
-    count from this folder)."""
-    from stridelab.tracking.find import find_sweep
+    """A sweep, by name or id, or several with commas between (`where`: some of their runs), from the run folders in
+    `results` and from the store at an address (relative paths count from this folder)."""
+    from stridelab.report.selection import find_selection
     from stridelab.tracking.settings import TrackingConfig
     from stridelab.tracking.store import resolve_store
 
     place = resolve_store(TrackingConfig(uri=store, experiment=experiment), results_dir=Path())
     warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm in MLflow, when a notebook imports it
-    found = find_sweep(place, sweep, results=Path(results) if results else None)
+    found = find_selection(place, sweep, where=where, results=Path(results) if results else None)
     return compare(found, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
 
 

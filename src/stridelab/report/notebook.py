@@ -74,6 +74,7 @@ def write_report(
     baseline: str | None = None,
     metric: str | None = None,
     budget: Mapping[str, float] | None = None,
+    where: str = "",
     timeout_s: float = TIMEOUT_S,
     progress: Progress = lambda done, total: None,
 ) -> ReportPaths:
@@ -90,7 +91,7 @@ def write_report(
     runs = write_csv(comparison.runs, folder / "runs.csv")
     variants = write_csv(comparison.variants, folder / "variants.csv")
     paper = write_paper(comparison, folder)
-    notebook = build(comparison, store, folder=folder, baseline=baseline, metric=metric)
+    notebook = build(comparison, store, folder=folder, baseline=baseline, metric=metric, where=where)
     problems = execute(notebook, folder=folder.resolve(), timeout_s=timeout_s, progress=progress)
     path = folder / "comparison.ipynb"
     path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
@@ -115,12 +116,18 @@ def _remember(folder: Path, seeds: set[int]) -> None:
 
 
 def build(
-    comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None = None
+    comparison: Comparison,
+    store: Store,
+    *,
+    folder: Path,
+    baseline: str | None,
+    metric: str | None = None,
+    where: str = "",
 ) -> NotebookNode:
     """The notebook, not yet executed."""
     code, text = v4.new_code_cell, v4.new_markdown_cell
     cells = [
-        code(_first_cell(comparison, store, folder=folder, baseline=baseline, metric=metric)),
+        code(_first_cell(comparison, store, folder=folder, baseline=baseline, metric=metric, where=where)),
         code('report.show_figure(comparison, "accuracy_vs_macs")'),
         text(INTRODUCTION),
         text("## In words"),
@@ -155,8 +162,16 @@ def build(
     return notebook
 
 
-def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None) -> str:
-    asked = {"baseline": baseline, "metric": metric, "earlier": list(comparison.earlier), "budget": comparison.budget}
+def _first_cell(
+    comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None, where: str
+) -> str:
+    asked = {
+        "where": where,
+        "baseline": baseline,
+        "metric": metric,
+        "earlier": list(comparison.earlier),
+        "budget": comparison.budget,
+    }
     chosen = "".join(f"    {key}={value!r},\n" for key, value in asked.items() if value)
     address = store_expression(store, folder=folder)
     imports = "import os\n\n" if address.startswith("os.") else ""
