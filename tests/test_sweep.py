@@ -171,6 +171,15 @@ def test_the_board_says_which_run_of_how_many_and_escapes_what_it_shows() -> Non
     assert "run 1 of 2  a [b]  test acc 0.9" in printed
 
 
+def test_on_a_terminal_the_board_says_how_much_is_left_and_how_fast_it_goes() -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with Board(["a", "b"], epochs=[2, 2], images=[1000, 1000], console=console) as board:
+        board.started(0)
+        board.event(0, {"epoch": 2, "epochs": 2, "step": 5, "steps": 10})
+        said = board.progress.tasks[0].fields["said"]
+        assert re.fullmatch(r"0 of 2 runs done, about .* left, [\d,]+ images/s", said)
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text

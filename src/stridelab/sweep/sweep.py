@@ -15,6 +15,7 @@ from rich.markup import escape
 from stridelab import names
 from stridelab.config import Config
 from stridelab.config.variants import refuse_mixed, sweep_name, varying_keys
+from stridelab.data.contents import contents_of
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
 from stridelab.system.files import read_json
@@ -214,6 +215,7 @@ def train(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) 
     board = Board(
         [spec.identity.name for spec in specs],
         epochs=[spec.config.trainer.max_epochs for spec in specs],
+        images=[contents_of(spec.config.data).num_train for spec in specs],
         console=console,
     )
     external = ExternalRuns(specs, board)
