@@ -83,7 +83,7 @@ def measured(folder: Path, count: int, what: str, *, tiny: bool) -> dict[str, An
     """What a process of its own finds."""
     command = [sys.executable, "-m", "benchmarks.data_process", what, str(folder / f"{count}")]
     command += [str(folder / "cache"), "tiny" if tiny else "full"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     if done.returncode:
         raise RuntimeError(f"measuring {what} failed: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout)

@@ -48,9 +48,27 @@ def test_too_few_seeds_get_the_very_command_that_decides(two_seeds: Comparison) 
     assert verdict(two_seeds) == "Undecided: of 2 variants, there are too few seeds for any verdict."
     command, takes = next_step(two_seeds)
     assert command == f"python train.py -m '{ARGV[2]}' seed=0,1,2,3,4,5,6"
-    runs = two_seeds.runs
-    minutes = -(-15 * runs["time/total_s"].mean() // 60)
-    assert takes == f"15 more runs, about {minutes:.0f} min"
+    assert takes.startswith("15 more runs, about ")
+
+
+@pytest.mark.parametrize(
+    ("begins_s", "lasts_s", "said"),
+    [
+        ((4, 4, 14, 14, 24, 24), 10, "2 min"),  # two at once, 5 s a run: 4 + 15 * 5 and 15 s around it
+        ((4, 5, 6, 9000, 9001, 9002), 1, "35 s"),  # interrupted for hours: 4 + 15 * 1 and 15 s
+    ],
+)
+def test_more_runs_take_as_long_as_these_did_by_the_clock(
+    two_seeds: Comparison, begins_s: tuple[int, ...], lasts_s: int, said: str
+) -> None:
+    sweep = two_seeds.sweep
+    start = sweep.run.start_ms
+    runs = [
+        replace(run, start_ms=start + 1000 * begin, end_ms=start + 1000 * (begin + lasts_s))
+        for run, begin in zip(sweep.runs, begins_s, strict=True)
+    ]
+    timed = replace(two_seeds, sweep=replace(sweep, runs=tuple(runs)))
+    assert next_step(timed)[1] == f"15 more runs, about {said}"
 
 
 def test_what_differs_is_named_by_how_much_it_is_better(eight_seeds: Comparison) -> None:

@@ -324,7 +324,7 @@ def test_on_a_dark_screen_ink_is_light_and_nothing_else_changes(comparison: Comp
     figure = draw(comparison, "accuracy_vs_macs")
     svg = render(figure)["svg"].decode()
     assert "@media (prefers-color-scheme: dark)" in svg
-    assert f'[style*="fill: {style.INK}"]{{fill:{style.DARK[style.INK]} !important}}' in svg
+    assert f'[style*="fill: {style.INK}"],[fill="{style.INK}"]{{fill:{style.DARK[style.INK]} !important}}' in svg
     assert f"fill: {style.INK}" in svg.partition("</style>")[2]
     assert "<script" not in svg
 

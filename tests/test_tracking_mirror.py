@@ -496,6 +496,8 @@ def record_many(runs: Path, count: int) -> list[Path]:
 def test_processes_open_a_fresh_store_at_once(tmp_path: Path, warm: ForkServerContext) -> None:
     """The race is between any two; `make faults` starts eight."""
     count = 8 if "STRIDELAB_FAULTS" in os.environ else 3
+    for end in ("-wal", "-shm"):  # of a file that was moved away after a kill: a new one must not take them for its own
+        (tmp_path / f"mlflow.db{end}").write_bytes(b"of another file" * 1000)
     start = warm.Barrier(count)
     children = [warm.Process(target=open_together, args=(tmp_path, number, start)) for number in range(count)]
     for child in children:
@@ -636,6 +638,35 @@ def test_another_empty_database_in_the_middle_gets_everything_with_its_new_paren
         assert mirror.flush(FLUSH_S, recheck=True)
     assert rows(store, "SELECT status, count(*) FROM runs GROUP BY 1") == [("FINISHED", 4)]
     assert [parent == sweep for parent, sweep in parents_in(store)] == [True]
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed first", "replaced by an older state"])
+def test_another_file_in_the_middle_gets_everything(
+    store: Store, runs: Path, template: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow keeps a file open that is no longer there: nothing may go on into it."""
+    assert store.database is not None
+    other = runs.parent.parent / "other.db"
+    shutil.copyfile(template, other)
+    with mirror_of(store) as mirror:
+        with open_run(runs / "a", identity()) as run:
+            mirror.watch(runs / "a")
+            train(run, steps=2)
+            assert mirror.flush(FLUSH_S)
+            if how == "replaced by an older state":
+                copy_database(store.database, other)
+                train(run, steps=4)
+                assert mirror.flush(FLUSH_S)
+            if how == "removed first":
+                for path in store.database.parent.glob("mlflow.db*"):
+                    path.unlink()
+            other.replace(store.database)
+            train(run)
+        assert mirror.flush(FLUSH_S, recheck=True)
+    assert "another file is where the store" in caplog.text
+    assert rows(store, "SELECT status, count(*) FROM runs GROUP BY 1") == [("FINISHED", 1)]
+    assert stored_points(store, find_run(store).run_id) == expected()
+    assert rows(store, "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_a_lost_parent_is_replaced_in_runs_that_are_all_there(store: Store, runs: Path) -> None:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Barrier
 from typing import Any
+from urllib.parse import quote
 
 from stridelab.system.files import write_json_atomic
 from stridelab.tracking import journal_cursor
@@ -110,20 +111,33 @@ class Server:
 
     folder: Path
     port: int
+    password: str = ""
+    """Of the user `admin`; empty: nobody is asked for one."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def uri_with(self, password: str) -> str:
+        return f"http://admin:{quote(password, safe='')}@127.0.0.1:{self.port}"
+
     def start(self) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env=os.environ | SETTINGS, stdout=log, stderr=log, start_new_session=True
+        variables = os.environ | SETTINGS
+        if self.password:
+            command += ["--app-name", "basic-auth"]
+            users = self.folder / "auth.ini"
+            users.write_text(
+                f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{self.folder / 'users.db'}\n"
+                "admin_username = admin\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
             )
+            variables |= {"MLFLOW_AUTH_CONFIG_PATH": str(users), "MLFLOW_AUTH_ADMIN_PASSWORD": self.password}
+            variables |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": "of a test"}
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
 
     def wait_until_up(self) -> None:
         for _ in range(6000):
@@ -155,9 +169,10 @@ class Server:
 
 
 @contextmanager
-def running_server(folder: Path, template: Path) -> Iterator[Server]:
+def running_server(folder: Path, template: Path, *, password: str = "") -> Iterator[Server]:
+    folder.mkdir(exist_ok=True)
     shutil.copyfile(template, folder / "mlflow.db")
-    server = Server(folder, free_port())
+    server = Server(folder, free_port(), password)
     server.start()
     try:
         server.wait_until_up()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from injection import (
@@ -167,6 +168,35 @@ def test_a_real_server_dies_in_the_middle_and_comes_back(
         assert sync(store, tmp_path / "results").complete
         found = [points_in(server.database(), folder.name) for folder in folders]
     assert found == [dict(one.points) for one in reference]
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_asks_for_a_password(
+    tmp_path: Path, template: Path, reference: list[Evidence], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`mlflow server --app-name basic-auth`: a wrong password is said at once, with what helps, and holds up nothing;
+    with the right one, a server that is killed in the middle gets all of it. Neither password is kept anywhere."""
+    pytest.importorskip("flask_wtf", reason="MLflow's basic-auth needs Flask-WTF")
+    right, wrong, results = *(f"pa/ss:w@rd' {one}" for one in ("right", "wrong")), tmp_path / "results"
+    with running_server(tmp_path / "server", template, password=right) as server:
+        assert sweep(results, SEEDS, f"tracking.uri={server.uri_with(wrong)}") == 0
+        said = capsys.readouterr()
+        assert "refuses this name and password" in said.out + said.err
+        folders = trained(results, reference)
+        assert rows(server.database(), "SELECT count(*) FROM runs") == [(0,)]
+        store = resolve_store(TrackingConfig(server.uri_with(right)), results_dir=results)
+        threading.Timer(0.5, server.kill).start()
+        assert not sync(store, results, timeout_s=10).complete
+        server.start()
+        server.wait_until_up()
+        assert sync(store, results).complete
+        found = [points_in(server.database(), folder.name) for folder in folders]
+        assert found == [dict(one.points) for one in reference]
+    kept = [path.read_bytes() for path in results.rglob("*") if path.is_file()]
+    for spelled in (right, wrong, quote(right, safe=""), quote(wrong, safe="")):
+        assert spelled not in said.out + said.err
+        assert not [one for one in kept if spelled.encode() in one]
 
 
 def points_in(database: Store, signature: str) -> dict[tuple[str, int], float]:

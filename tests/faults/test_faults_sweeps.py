@@ -300,8 +300,14 @@ def start(folder: Path, *overrides: str, **environment: str) -> subprocess.Popen
     command = [sys.executable, str(TRAIN), "-m", *TINY, "sweep.name=test", f"paths.results_dir={folder}", *overrides]
     return subprocess.Popen(
         command, cwd=folder, env=os.environ | environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=heed_signals,
     )  # fmt: skip
+
+
+def heed_signals() -> None:
+    """Also where the tests run in the background or under nohup, whose children would ignore them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(folder: Path, pattern: str) -> None:
@@ -367,7 +373,7 @@ def test_an_interruption(tmp_path: Path, template: Path, number: int, times: int
         for _ in range(times):
             os.killpg(process.pid, number)
             time.sleep(0.3)
-        out, _ = process.communicate(timeout=300)
+        out, _ = process.communicate()
     assert process.returncode == 128 + number, out
     assert "The same command continues" in out
     assert "train.py -m" in out

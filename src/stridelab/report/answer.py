@@ -13,7 +13,7 @@ from stridelab.report import statistics
 from stridelab.report.differences import paired
 from stridelab.report.provenance import command_text, read_json
 from stridelab.report.sentences import change, equivalent_text, num_comparisons, times
-from stridelab.report.speed import column_of, finished, tags
+from stridelab.report.speed import column_of
 from stridelab.text import duration, human, plural
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ BUDGETS = {"macs": "cost/macs", "ms": "latency/batch1_ms", "mib": "memory/peak_m
 """`compare budget.<key>=` -> the cost that it limits."""
 COSTS = {"cost/macs": "MACs", "throughput/train_images_per_s": "training speed", "memory/peak_mib": "peak memory"}
 NAMED = 3
+MOST_START_S = 60.0
+"""From a sweep's start to its first run: libraries, data; more was a pause."""
+AROUND_S = 15.0
+"""Of a sweep on two cores, outside its own record: libraries before it, the report after it."""
 
 
 def verdict(comparison: Comparison) -> str:
@@ -76,6 +80,9 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
     now = int(max(row["difference_seeds"] for row in rows))
     wanted = _seeds_wanted(rows, comparison)
     if wanted is None:
+        if comparison.margin:
+            size = f"{comparison.margin:g} {_unit(comparison, comparison.margin)}".rstrip()
+            return "", f"Seeds scatter so widely that to tell {size} takes more than {statistics.MOST_SEEDS} of them."
         return "", (
             f"What is undecided is small: differences of that size take more than {statistics.MOST_SEEDS} "
             "seeds. Say with sweep.margin= what does not matter, and ask for equivalence."
@@ -105,13 +112,18 @@ def _seeds_wanted(rows: list[dict[str, Any]], comparison: Comparison) -> int | N
 
 
 def _about(comparison: Comparison, count: int) -> str:
-    """Time, from the runs' own, as many at once as then."""
-    done = comparison.runs[comparison.runs["status"] == "finished"]
-    if "time/total_s" not in done or done["time/total_s"].isna().all():
+    """Wall time by the clock of the sweep's runs: from its start to its first run, then as they followed each other."""
+    timed = [run for run in comparison.sweep.runs if run.end_ms and run.status.lower() == "finished"]
+    own = [run for run in timed if run.tags.get(names.PARENT_RUN) == comparison.sweep.run_id] or timed
+    if not own:
         return ""
-    at_once = [int(text) for text in tags(finished(comparison), names.RUNS_AT_ONCE) if text.isdecimal()]
-    seconds = count * done["time/total_s"].mean() / max([*at_once, 1])
-    return f", about {duration(60 * math.ceil(seconds / 60) if seconds > 90 else seconds).removesuffix(' 00 s')}"
+    first = min(run.start_ms for run in own)
+    span = (max(run.end_ms or 0 for run in own) - first) / len(own)
+    alone = sum((run.end_ms or 0) - run.start_ms for run in own) / len(own)
+    start = min(max(first - comparison.sweep.run.start_ms, 0) / 1000, MOST_START_S)
+    seconds = start + count * min(span, alone) / 1000 + AROUND_S  # a span may hold a pause of hours
+    rounded = 60 * math.ceil(seconds / 60) if seconds > 90 else 5 * math.ceil(seconds / 5)
+    return f", about {duration(rounded).removesuffix(' 00 s')}"
 
 
 def fits(row: Mapping[str, Any], comparison: Comparison) -> bool:

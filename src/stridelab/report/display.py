@@ -43,6 +43,8 @@ LISTED_FROM = 3
 DISAGREEING = 8
 """Images, and variants, of the table of disagreements."""
 FIGURES_FOLDER = "figures"
+EXPLORER = "explorer.html"
+"""Beside the report, where runs kept their networks."""
 STYLES = {
     ("th", "t"): "text-align:left",
     ("th", "n"): "text-align:right",
@@ -92,7 +94,8 @@ def show_answer(comparison: Comparison) -> Page:
     """The verdict in a line, what to type next, what to choose, and the variants, best first."""
     command, takes = next_step(comparison)
     said = [verdict(comparison), *comparison.warnings]
-    html = f"<h1>Comparison: {_safe(comparison.sweep.name)}</h1>" + "".join(
+    touch = f"<p>Touch the trained networks: <a href='{EXPLORER}'>{EXPLORER}</a></p>" if Path(EXPLORER).exists() else ""
+    html = f"<h1>Comparison: {_safe(comparison.sweep.name)}</h1>{touch}" + "".join(
         f"<p class='{'verdict' if i == 0 else 'note'}'>{_prose(line)}</p>" for i, line in enumerate(said)
     )
     if command:

@@ -16,13 +16,12 @@ from stridelab.explorer.network_file import images_of, plan_of, tensor_data, wei
 from stridelab.explorer.page import MOST_BYTES, PageImages, PageNetwork, Weights, explorer_page
 from stridelab.geometry import LayerPlan
 from stridelab.report.comparison import Comparison, feature_maps
-from stridelab.report.display import quantity
+from stridelab.report.display import EXPLORER, quantity
 from stridelab.report.provenance import read_json
 
 if TYPE_CHECKING:
     from stridelab.tracking.mlflow_reader import RunRecord
 
-EXPLORER = "explorer.html"
 MOST_RECORDED_BYTES = 256 << 10
 """Of the maps of a network whose weights are too large for the page."""
 SETTINGS = {
@@ -40,6 +39,7 @@ def write_explorer(comparison: Comparison, folder: Path) -> Path | None:
     """explorer.html in `folder`; None when no finished run kept its network."""
     kept = {name: arrays for name, run in comparison.feature_map_runs.items() if (arrays := network_arrays(run))}
     if not kept:
+        (folder / EXPLORER).unlink(missing_ok=True)  # of an earlier state of the sweep
         return None
     runs = comparison.feature_map_runs
     networks = [page_network(comparison, name, runs[name], arrays) for name, arrays in kept.items()]

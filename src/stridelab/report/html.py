@@ -40,14 +40,15 @@ TEMPLATE = """\
 <main>
 {%- endblock header -%}
 {%- block footer -%}
+<details class="code"><summary>The notebook's code</summary>
+{%- for cell in nb.cells if cell.cell_type == "code" %}{{ cell.source | highlight_code }}{% endfor -%}
+</details>
 </main>
 <script>{{ resources.script }}</script>
 </body>
 </html>
 {%- endblock footer -%}
-{%- block input_group -%}
-<details class="code"><summary>code</summary>{{ cell.source | highlight_code(metadata=cell.metadata) }}</details>
-{%- endblock input_group -%}
+{%- block input_group -%}{%- endblock input_group -%}
 {%- block data_svg scoped -%}
 {%- set known = output.metadata["image/svg+xml"] -%}
 <figure tabindex="0"><img data-figure="{{ known.figure | escape_html }}" alt="{{ known.alt | escape_html }}"

@@ -91,13 +91,13 @@ def write_report(
     runs = write_csv(comparison.runs, folder / "runs.csv")
     variants = write_csv(comparison.variants, folder / "variants.csv")
     paper = write_paper(comparison, folder)
+    explorer = write_explorer(comparison, folder)  # before the notebook, which links to it
     notebook = build(comparison, store, folder=folder, baseline=baseline, metric=metric, where=where)
     problems = execute(notebook, folder=folder.resolve(), timeout_s=timeout_s, progress=progress)
     path = folder / "comparison.ipynb"
     path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
     html = folder / "comparison.html"
     html.write_text(as_html(notebook, title=f"Comparison: {sweep.name}"), encoding="utf-8")
-    explorer = write_explorer(comparison, folder)
     figures = tuple(file for name in FIGURES for file in sorted((folder / "figures").glob(f"{name}.*")))
     return ReportPaths(path, html, runs, variants, figures, paper, tuple(problems), explorer)
 

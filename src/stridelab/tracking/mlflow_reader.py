@@ -79,10 +79,10 @@ class Reader:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._histories: dict[tuple[str, str], Points] = {}
-        follow_move(store)
         apply_settings()
         with self._readable():
             self.client: MlflowClient = connect(store, create=False)
+            follow_move(store)
             self.experiment_id = find_experiment(self.client, store.experiment)
 
     @contextmanager

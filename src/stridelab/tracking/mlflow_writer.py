@@ -21,7 +21,7 @@ from .parcel import pack_folder
 from .relocate import follow_move
 from .run import IDENTITY, clean
 from .settings import redact
-from .store import Store, connect, ensure_experiment, local_folder
+from .store import Store, connect, ensure_experiment, file_identity, local_folder
 from .view import view_tag
 
 if TYPE_CHECKING:
@@ -53,10 +53,16 @@ class Writer:
     """Writes into one store and experiment. Every method may raise anything when the store is away."""
 
     def __init__(self, store: Store) -> None:
-        follow_move(store)
         self.client: MlflowClient = connect(store)
+        self._store, self._file = store, file_identity(store)
+        follow_move(store)
         self.experiment_id = ensure_experiment(self.client, store)
         self._known: dict[str, Found] = {}
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file, or none, now is where the SQLite store was."""
+        return file_identity(self._store) != self._file
 
     def ping(self) -> None:
         self.client.get_experiment(self.experiment_id)

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import warnings
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -105,6 +105,7 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
     apply_settings()
     from mlflow import MlflowClient
 
+    let_go_of_replaced(store)
     if store.database is not None:
         if create:
             create_sqlite(store.database, artifact_root=store.artifact_root)
@@ -112,6 +113,7 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
             raise ValueError(f"there is no store at {store.database}: nothing has been run with this results folder.")
         with closing(sqlite3.connect(f"file:{quote(str(store.database))}?mode=rw", uri=True, timeout=5)) as database:
             database.execute("PRAGMA schema_version").fetchone()
+        _opened[store.uri] = file_identity(store)
     elif not store.uri.startswith(("http://", "https://")):
         from sqlalchemy import create_engine
 
@@ -120,6 +122,31 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
             pass
         engine.dispose()
     return MlflowClient(store.uri)
+
+
+def file_identity(store: Store) -> tuple[int, int] | None:
+    """Device and inode of a SQLite store's file, which are others when another file took its place."""
+    try:
+        stat = store.database.stat() if store.database else None
+    except FileNotFoundError:
+        return None
+    return (stat.st_dev, stat.st_ino) if stat else None
+
+
+_opened: dict[str, tuple[int, int] | None] = {}
+"""Address of a SQLite store -> the file that MLflow has opened for it in this process."""
+
+
+def let_go_of_replaced(store: Store) -> None:
+    """MLflow keeps its connections as long as the process lives, and would go on writing to a file that was moved away
+    or replaced: close them then."""
+    if _opened.get(store.uri) in (None, file_identity(store)):
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    known: dict[str, Any] = SqlAlchemyStore._engine_map
+    if (engine := known.get(store.uri)) is not None:
+        engine.dispose()
 
 
 def create_sqlite(path: Path, *, artifact_root: str) -> None:
@@ -136,11 +163,15 @@ def create_sqlite(path: Path, *, artifact_root: str) -> None:
             return
         for left in path.parent.glob(f".{path.name}.*{PARTIAL}*"):
             left.unlink()
-        with replacement(path) as new:
+        for end in ("-wal", "-shm"):  # of a file that was moved away: they would be read into the new one
+            path.with_name(path.name + end).unlink(missing_ok=True)
+        with suppress(FileExistsError), replacement(path) as new:
             made: Any = SqlAlchemyStore
             made(SQLITE + str(new), artifact_root).engine.dispose()
             with closing(sqlite3.connect(new)) as database:
                 database.execute("PRAGMA journal_mode=WAL")
+            if _has_content(path):  # somebody has put one there meanwhile
+                raise FileExistsError(path)
 
 
 def find_experiment(client: MlflowClient, name: str) -> str | None:

@@ -170,6 +170,9 @@ class Mirror:
     def _send_all(self) -> None:
         """A stretch of each journal in turn, until nothing is left or the store fails."""
         left = True
+        if self._writer is not None and self._writer.is_replaced:
+            log.warning("another file is where the store %s was; it is sent what it lacks.", self.store.database)
+            self._writer, self._recheck = None, True
         while left:
             left = False
             for cursor in list(self._cursors.values()):

@@ -14,7 +14,7 @@ from stridelab.report.figures.cost import costs
 from stridelab.report.figures.curves import learning_curves
 from stridelab.report.figures.effects import factor_effects
 from stridelab.report.figures.feature_maps import feature_maps_first, feature_maps_last
-from stridelab.report.figures.geometry import geometry
+from stridelab.report.figures.geometry import geometry, redrawn
 from stridelab.report.figures.style import DARK, NothingToDraw, drawing
 
 if TYPE_CHECKING:
@@ -83,25 +83,25 @@ def draw(comparison: Comparison, name: str) -> Figure | str:
 
 
 def render(figure: Figure | str) -> dict[str, bytes]:
-    """By format: svg, and of matplotlib's figures pdf and png, this with two pixels for each shown at 100 %."""
-    if isinstance(figure, str):
-        return {"svg": figure.encode()}
+    """By format: svg, pdf, and png with two pixels for each shown at 100 %."""
     found = {}
     with drawing():
+        drawn = redrawn(figure) if isinstance(figure, str) else figure
         for kind in FORMATS:
             buffer = BytesIO()
-            figure.savefig(buffer, format=kind, transparent=kind == "svg", metadata=NO_DATE.get(kind))
+            drawn.savefig(buffer, format=kind, transparent=kind == "svg", metadata=NO_DATE.get(kind))
             found[kind] = buffer.getvalue()
-    found["svg"] = in_the_dark(found["svg"])
+    found["svg"] = in_the_dark(figure.encode() if isinstance(figure, str) else found["svg"])
     return found
 
 
 def in_the_dark(svg: bytes) -> bytes:
     """The same drawing, light on dark where the reader's screen is dark."""
     rules = "".join(
-        f'[style*="{what}: {light}"]{{{what}:{dark} !important}}'
+        f'[style*="{what}: {light}"],[{what}="{light}"]{{{what}:{dark} !important}}'
         for light, dark in DARK.items()
         for what in ("fill", "stroke")
     )
     style = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
-    return svg.replace(b"<defs>", style.encode() + b"<defs>", 1)
+    start = svg.index(b">", svg.index(b"<svg")) + 1
+    return svg[:start] + style.encode() + svg[start:]

@@ -30,8 +30,9 @@ becomes their orange: Tol's wine stands for it."""
 DARK = {
     INK: "#e6e6e6", GREY: "#a8a8a8", FAINT: "#3a3a3a", "#8a8a8a": "#777777", "#000000": "#ffffff",
     "#ffffff": "#161616", "#0072b2": "#56a8e0", "#882255": "#d06a9d",
+    "#212529": "#e6e6e6", "#6c757d": "#a8a8a8", "#f1f3f5": "#2a2a2a", "#ced4da": "#4a4a4a", "#a5d8ff": "#1d4f73",
 }  # fmt: skip
-"""Colour -> what stands for it on a dark screen."""
+"""Colour -> what stands for it on a dark screen; the last five are of geometry.drawing."""
 MARKERS = "osD^vphd"
 
 RC: dict[str, Any] = {
