@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from stridelab.report.differences import differences, paired
 from stridelab.report.provenance import command_text, origin
 from stridelab.report.sentences import cost_words, interval_text, points, summary
 from stridelab.report.table import IDENTITY, map_sizes, variant_table, write_csv
+from stridelab.report.terminal import variants_table
+from stridelab.tables import as_text
 from stridelab.tracking.find import SweepRecord
 
 MIXED = [
@@ -365,6 +368,22 @@ def test_validation_accuracy_stands_in_where_the_test_split_was_not_touched(mixe
     comparison = report.compare(replace(mixed, runs=runs))
     assert comparison.metric == "final/val_acc"
     assert summary(comparison).opening[1].startswith("Highest mean validation accuracy: strides=1-1-1")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_no_number_is_cut_on_a_terminal_and_what_does_not_fit_is_named(width: int) -> None:
+    comparison = report.compare(sweep_of(grid()))
+    found, dropped = variants_table(comparison, width=width)
+    text, whole = as_text(found, width=width), as_text(variants_table(comparison)[0])
+    assert max(map(len, text.splitlines())) <= width
+    assert set(re.findall(r"[-+\d.,]*\d", text)) <= set(re.findall(r"[-+\d.,]*\d", whole))
+    assert bool(dropped) == (width == 80)
+    assert (
+        dropped
+        == ["variant", "n", "test acc %", "difference", "verdict", "MMACs", "RF", "maps", "img/s", "MiB"][
+            10 - len(dropped) :
+        ]
+    )
 
 
 @pytest.mark.parametrize("width", [100, 120])
