@@ -136,7 +136,7 @@ def show_a_family(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "1-2" in said
     assert "11 of 28 px" in said  # 3, 5, then 5 + 2 and 7 + 2 * 2
     assert "19 of 28 px" in said  # 3, 3 + 2 * 2, 7 + 2 * 2, 11 + 2 * 4
-    help_command.print_help()
+    help_command.print_help(everything=True)
     said = capsys.readouterr().out
     assert "model.width" in said
     assert "toy" in said

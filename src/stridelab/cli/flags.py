@@ -13,7 +13,7 @@ INSTEAD = {
     "--config-path": "say --config-dir DIR for configurations of your own",
     "--experimental-rerun": "the same command again continues a run; stridelab reproduce run=ID repeats one",
     "--hydra-help": "Hydra composes the configuration and runs nothing; --help lists what there is",
-    "--shell-completion": "there is none; --help lists every key",
+    "--shell-completion": "there is none; --help=all lists every key",
 }
 INSTEAD |= {
     "-cn": INSTEAD["--config-name"],
