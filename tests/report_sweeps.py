@@ -124,7 +124,7 @@ def record_sweep(
                 _record_run(results / "runs" / signature, signature, fake, sweep=name, maps=maps)
         if mirror is None:
             return store, read_sweep(folder, store)
-        assert mirror.flush(60)
+        assert mirror.flush(600)
     analyze(store)
     return store, find_sweep(store, name)
 

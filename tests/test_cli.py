@@ -104,7 +104,7 @@ def test_questions_are_answered_and_create_nothing(tmp_path: Path, capsys: pytes
         ("train", "--version"): f"stridelab {__version__}\n",
         ("train", "--info"): "configurations: ",
         ("train", "seed=0", "--help"): "trainer.max_epochs",
-        ("train", "--help=all"): "trainer.clip_norm",
+        ("train", "--help=all"): "trainer.momentum",
         ("train", "--cfg", "job"): "max_epochs: 5",
         ("train", "trainer.max_epochs=7", "--cfg=job"): "max_epochs: 7",
         ("train", "-c", "job", "experiment=stride_ladder"): "task_name: stride_ladder",
