@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import differences
 from stridelab.report.mistakes import Mistakes, mistakes
 from stridelab.report.provenance import read_json
+from stridelab.report.selection import find_selection, named
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
 from stridelab.text import plural, short_variant
 from stridelab.training.tasks import primary_metrics
@@ -208,24 +209,6 @@ def _decisive(runs: pd.DataFrame, earlier: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({n for n in earlier if needed <= n < counts.max()})) if len(counts) else ()
 
 
-def named(sweep: SweepRecord) -> tuple[SweepRecord, dict[str, str]]:
-    """The sweep with its runs under the names and parameters that it gave them itself, and all variants that it was
-    asked for, by signature: a run that another sweep trained is called there after what varied there."""
-    planned = read_json(sweep.run, names.VARIANTS_FILE)
-    try:
-        runs = [_renamed(run, planned.get(run.tags.get(names.SIGNATURE, ""))) for run in sweep.runs]
-        return replace(sweep, runs=tuple(runs)), {key: str(own["variant"]) for key, own in planned.items()}
-    except (TypeError, KeyError, AttributeError):  # from elsewhere, and not as a sweep writes it
-        return sweep, {}
-
-
-def _renamed(run: RunRecord, own: Mapping[str, Any] | None) -> RunRecord:
-    if own is None:
-        return run
-    params = {str(key): str(value) for key, value in own["params"].items()}
-    return replace(run, name=str(own["name"]), tags={**run.tags, names.VARIANT: str(own["variant"])}, params=params)
-
-
 def _warnings(missing: Sequence[str], *, baseline: str, asked: str) -> Iterator[str]:
     if missing:
         listed = ", ".join(f"{count} of {variant}" for variant, count in Counter(missing).items())
@@ -264,7 +247,6 @@ def load(
 ) -> Comparison:
     """A sweep, by name or id, or several with commas between (`where`: some of their runs), from the run folders in
     `results` and from the store at an address (relative paths count from this folder)."""
-    from stridelab.report.selection import find_selection
     from stridelab.tracking.settings import TrackingConfig
     from stridelab.tracking.store import resolve_store
 

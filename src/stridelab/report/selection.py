@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from stridelab.report.comparison import named
+from stridelab import names
+from stridelab.report.provenance import read_json
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.listed import Listed, kept
 from stridelab.tracking.mlflow_reader import Points, RunRecord
@@ -53,3 +55,21 @@ def select(sweeps: Sequence[SweepRecord], where: str = "") -> SweepRecord:
         runs=tuple(runs),
         run=replace(sweeps[0].run, _reader=NoFiles()),
     )
+
+
+def named(sweep: SweepRecord) -> tuple[SweepRecord, dict[str, str]]:
+    """The sweep with its runs under the names and parameters that it gave them itself, and all variants that it was
+    asked for, by signature: a run that another sweep trained is called there after what varied there."""
+    planned = read_json(sweep.run, names.VARIANTS_FILE)
+    try:
+        runs = [_renamed(run, planned.get(run.tags.get(names.SIGNATURE, ""))) for run in sweep.runs]
+        return replace(sweep, runs=tuple(runs)), {key: str(own["variant"]) for key, own in planned.items()}
+    except (TypeError, KeyError, AttributeError):  # from elsewhere, and not as a sweep writes it
+        return sweep, {}
+
+
+def _renamed(run: RunRecord, own: Mapping[str, Any] | None) -> RunRecord:
+    if own is None:
+        return run
+    params = {str(key): str(value) for key, value in own["params"].items()}
+    return replace(run, name=str(own["name"]), tags={**run.tags, names.VARIANT: str(own["variant"])}, params=params)
