@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from report_sweeps import grid, record_sweep
+from stridelab.cli.open_page import answers
 from stridelab.report.comparison import compare
 from stridelab.report.paper import note
 from stridelab.tracking.find import SweepRecord
@@ -29,7 +30,7 @@ from stridelab.tracking.view import wish
 
 CHROMIUM = which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
-PATIENCE_MS = 60_000
+PATIENCE_MS = 300_000
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the command chromium")
 
@@ -57,7 +58,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Sweep
     )
     try:
         until = time.monotonic() + PATIENCE_MS / 1000
-        while socket.socket().connect_ex(("127.0.0.1", port)):
+        while not answers(port):
             assert time.monotonic() < until, "the server does not answer"
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}", sweep
