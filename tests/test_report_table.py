@@ -376,7 +376,7 @@ def test_no_number_is_cut_on_a_terminal_and_what_does_not_fit_is_named(width: in
     found, dropped = variants_table(comparison, width=width)
     text, whole = as_text(found, width=width), as_text(variants_table(comparison)[0])
     assert max(map(len, text.splitlines())) <= width
-    assert set(re.findall(r"[-+\d.,]*\d", text)) <= set(re.findall(r"[-+\d.,]*\d", whole))
+    assert set(re.findall(r"[-+]?[\d,]+\.\d+", text)) <= set(re.findall(r"[-+]?[\d,]+\.\d+", whole))
     assert bool(dropped) == (width == 80)
     assert (
         dropped

@@ -90,28 +90,3 @@ def test_the_prepared_view_groups_by_variant_and_draws_accuracy_against_macs(
         expect(page.get_by_text(f"Group: {name}")).to_be_visible()
     expect(page.locator(".xtitle", has_text="cost/macs")).to_be_visible()
     expect(page.locator(".ytitle", has_text="test/acc")).to_be_visible()
-
-
-def test_the_table_begins_with_what_differs(shown: tuple[str, SweepRecord], page: Page) -> None:
-    address, sweep = shown
-    assert sweep.run is not None
-    page.goto("about:blank")
-    page.goto(view_link(address, experiment_id=sweep.run.experiment_id, run_id=sweep.run_id, charts=False))
-    headings = page.get_by_role("columnheader")
-    expect(headings.filter(has_text="strides")).to_be_visible()
-    places = {}
-    for name in ("Run Name", "strides", "test/acc", "cost/macs"):
-        box = headings.filter(has_text=name).first.bounding_box()
-        assert box is not None
-        places[name] = box["x"]
-    assert sorted(places, key=places.__getitem__) == ["Run Name", "strides", "test/acc", "cost/macs"]
-    assert page.get_by_text("Show more columns").count() == 0
-
-
-def test_the_sweeps_page_begins_with_the_verdict(shown: tuple[str, SweepRecord], page: Page) -> None:
-    address, sweep = shown
-    assert sweep.run is not None
-    page.goto(f"{address}/#/experiments/{sweep.run.experiment_id}/runs/{sweep.run_id}?workflowType=machine_learning")
-    expect(page.get_by_text("Undecided: of 2 variants")).to_be_visible()
-    expect(page.get_by_role("cell", name="baseline")).to_be_visible()
-    expect(page.get_by_role("link", name="as charts")).to_be_visible()
