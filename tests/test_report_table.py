@@ -453,7 +453,9 @@ def test_what_lies_within_the_margin_that_was_set_beforehand_is_called_equivalen
     found = {name: row["difference_verdict"] for name, row in comparison.by_variant.items()}
     assert found == {"strides=1-1-1": "baseline", "twin": "equivalent", "near": "differs", "far": "differs"}
     assert equivalent_text(comparison) == "equivalent within \u00b11 point"
-    assert verdict_text(comparison.by_variant["near"]).startswith("differs, within the margin (p=")
+    near = comparison.by_variant["near"]
+    assert verdict_text(near).startswith("differs (p=")
+    assert verdict_text(near | {"difference_p_equivalent": 0.01}).startswith("differs, within the margin (p=")
     without = differences(comparison.runs, metric="test/acc", baseline="strides=1-1-1").set_index("variant")
     assert without.loc["twin", "verdict"] == statistics.UNDECIDED
 

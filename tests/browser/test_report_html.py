@@ -183,9 +183,11 @@ def test_table_and_chart_point_at_each_other(opened: tuple[Page, list[str], list
 
 def test_a_brush_over_the_chart_chooses_in_the_table_too(opened: tuple[Page, list[str], list[str]]) -> None:
     page, _, _ = opened
+    page.locator(".chart").scroll_into_view_if_needed()
     box = page.locator(".chart").bounding_box()
+    assert box
     everyone = set(column(page, 0))
-    page.mouse.move(box["x"] + 60, box["y"] + 5)
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5, steps=2)
     page.mouse.up()
