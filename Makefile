@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without bytecode, each of the many processes of a sweep and of the tests compiles its libraries anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup sweep test faults benchmarks check ui data notebook plan lock clean clean-results
+.PHONY: help setup sweep test faults benchmarks check ui data notebook plan reference findings lock clean clean-results
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,6 +56,15 @@ data: $(READY) ## the full Fashion-MNIST, where it can be had
 
 notebook: $(READY) ## write the comparison of the latest sweep again
 	$(BIN)/python scripts/compare.py sweep=latest
+
+EXPERIMENT ?= detail
+
+reference: $(READY) ## train EXPERIMENT=... (what is missing of it) and keep its tables in results/reference/
+	$(BIN)/python train.py experiment=$(EXPERIMENT) sweep.name=$(EXPERIMENT)
+	$(BIN)/python -m evidence reference $(EXPERIMENT)
+
+findings: $(READY) ## write docs/findings.md and its figures again from results/reference/
+	$(BIN)/python -m evidence findings
 
 lock: ## resolve pyproject.toml into requirements.lock again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

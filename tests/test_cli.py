@@ -51,7 +51,7 @@ REFUSED = {
     "a launcher that is none": (["train", "launcher=slurm"], "launcher=slurm is not one of its choices; choose one of"),
     "Hydra's launcher": (["train", "-m", "seed=0,1", "hydra/launcher=basic"], "say launcher= instead"),
     "Hydra's folders": (["train", "hydra.sweep.dir=x"], "say paths.results_dir= instead"),
-    "two experiments": (["train", "-m", "experiment=stride_ladder,padding_swap"], "experiment cannot be swept"),
+    "two experiments": (["train", "-m", "experiment=stride_ladder,stem"], "experiment cannot be swept"),
     "two folders of results": (["train", "-m", "paths.results_dir=A,B"], "paths.results_dir=A,B: one path is expected"),
     "two experiments of MLflow": (["train", "-m", "tracking.experiment=e1,e2"], "tracking.experiment cannot be swept"),
     "a long name": (["train", f"task_name={'x' * 300}"], "100 at most"),

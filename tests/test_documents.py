@@ -11,7 +11,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from stridelab.cli import plan
 from stridelab.config import expand
@@ -70,10 +72,32 @@ def test_every_script_that_is_mentioned_exists() -> None:
     assert all((ROOT / "scripts" / name).exists() for name in scripts)
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    rows = re.findall(r"^\| (?!promise).* \| (.*) \|$", text[text.index("## Promises") :], re.M)
+    files = {path.stem.removeprefix("test_"): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    names = re.findall(r"def test_(\w+)", "\n".join(files.values()))
+    assert len(rows) > 40
+    for name in re.findall(r"`([a-z_.]+)`", "\n".join(rows)):
+        known = name in files or any(one.startswith(name.removesuffix("...")) for one in names)
+        assert known, f"docs/reliability.md names the test {name}, and there is none"
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_notebook_runs_and_says_what_is_true(tmp_path: Path) -> None:
+    """In a kernel of its own, in an empty folder."""
+    notebook = nbformat.read(ROOT / "docs" / "python.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    said = [
+        "".join(out.get("data", {}).get("text/plain", "") for out in cell.get("outputs", ())) for cell in notebook.cells
+    ]
+    assert [text for text in said if text][-2:] == ["['strides=1-2', 'strides=2-2']", "[(32, 32), (8, 8)]"]
+    assert len(list(tmp_path.glob("results/runs/*/result.json"))) == 4
 
 
 def test_the_drawing_of_the_readme_is_what_its_command_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

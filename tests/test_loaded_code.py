@@ -6,15 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from stridelab.cli.train import start as train
+from stridelab.config import expand
+from stridelab.models.families import FAMILIES
+from stridelab.models.user_family import USER_FAMILIES
+from stridelab.system.user_code import Source, files_of
 from stridelab.tracking.loaded_code import LOADED_DIGEST, refuse_other_code
 from stridelab.tracking.signature import PACKAGE, code_digest, training_sources
 from stridelab.tracking.status import read_status
+from tracking_stores import local_store
 
 TINY = (
     "model.channels=[4,4,8]", "model.strides=4-2-2", "data.train_size=300", "data.val_size=100",
@@ -84,3 +91,82 @@ def test_a_warm_process_that_comes_back_with_other_code_trains_nothing(copied: P
     assert "was edited since the sweep began" in " ".join(out.split()), out
     assert not list(copied.parent.glob("results/runs/*/result.json"))
     assert {read_status(path)[0] for path in copied.parent.glob("results/runs/*")} == {"KILLED", "FAILED"}
+
+
+OWN = """
+import stridelab
+import torch
+from torch import nn
+{imports}
+
+@stridelab.family("edited_network")
+def edited_network(*, in_channels: int, num_classes: int) -> nn.Module:
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)
+    return nn.Sequential(nn.Conv2d(in_channels, 4, 3, 4), *head)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_an_edit_of_the_users_file_refuses_the_rest_of_the_sweep(
+    tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each run loads the file anew: what it would train from then on is not what was signed."""
+    for registry in (FAMILIES, USER_FAMILIES):
+        monkeypatch.setitem(registry, "edited_network", None)  # which ends with the test
+        del registry["edited_network"]
+    file, results = tmp_path / "mine.py", tmp_path / "results"
+    file.write_text(OWN.format(imports="import blocks"))
+    (tmp_path / "blocks.py").write_text("WIDTH = 4\n")
+    local_store(results, template)
+    Source("", str(file)).load()
+    words = [word for word in TINY if not word.startswith("model.")]
+    jobs = expand(
+        [*words, "model=edited_network", "seed=0,1,2", "trainer.max_epochs=8", f"paths.results_dir={results}"]
+    )
+
+    def edit() -> None:
+        while not list(results.glob("runs/*/checkpoints/*.ckpt")):
+            time.sleep(0.02)
+        (tmp_path / "blocks.py").write_text("WIDTH = 5\n")
+
+    thread = threading.Thread(target=edit)
+    thread.start()
+    assert train([job.config for job in jobs], multirun=True) == 1
+    thread.join()
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("mine.py has changed since the sweep began") >= 1
+    assert "Results are not mixed; run the command again" in said
+    assert len(list(results.glob("runs/*/result.json"))) == 1
+    assert sorted(read_status(path)[0] for path in results.glob("runs/*")) == ["FAILED", "FAILED", "FINISHED"]
+
+
+@pytest.mark.parametrize(
+    ("imports", "counts"),
+    [
+        ("import blocks", "blocks.py"),
+        ("from parts import stem", "parts/stem.py"),
+        ("from parts.stem import width", "parts/__init__.py"),
+        ("import parts.stem as stem", "parts/stem.py"),
+        ("from parts import outer", "parts/deep/inner.py"),
+        ("import elsewhere", "../lib/elsewhere.py"),
+    ],
+)
+def test_what_a_users_file_imports_counts_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imports: str, counts: str
+) -> None:
+    home = tmp_path / "home"
+    (home / "parts" / "deep").mkdir(parents=True)
+    (tmp_path / "lib").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    texts = {"mine.py": f"import json, torch, stridelab\n{imports}\n", "parts/outer.py": "from .deep import inner\n"}
+    for name in ("blocks.py", "parts/__init__.py", "parts/stem.py", "parts/deep/inner.py", "../lib/elsewhere.py"):
+        texts[name] = "width = 1\n"
+    for name, text in texts.items():
+        (home / name).write_text(text)
+    source = Source("", str(home / "mine.py"))
+    before = source.digest
+    (home / "other.py").write_text("nobody imports it")
+    assert source.digest == before
+    (home / counts).write_text("width = 2\n")
+    assert source.digest != before
+    assert all(file.is_relative_to(tmp_path) for file in files_of(home / "mine.py"))

@@ -23,6 +23,7 @@ from stridelab.models import layer_plan
 from stridelab.models.build import Network, build
 from stridelab.models.downsampling import DOWNSAMPLING
 from stridelab.models.families import FAMILIES
+from stridelab.models.feature_maps import conv_layers
 from stridelab.models.trace import geometry_of
 from stridelab.plan import layer_plan_of
 from stridelab.training.fit import fit
@@ -268,3 +269,17 @@ def test_every_family_trains_with_two_strides_from_the_same_weights_and_resumes_
     resumed = train("resumed", f"ckpt_path='{tmp_path}/whole/checkpoints/epoch-0001.ckpt'")
     assert resumed.weights_digest == whole.weights_digest
     assert resumed.metrics["test/loss"] == whole.metrics["test/loss"]
+
+
+def test_maps_are_kept_of_eight_layers_at_most_but_of_all_of_cnn() -> None:
+    def kept(*words: str) -> tuple[str, ...]:
+        return conv_layers(build(layer_plan_of(load([f"model.{word}" for word in words]))))
+
+    deep = kept("family=resnet", "depth=20", "width=2", "strides=1-2-2")
+    assert len(deep) == 8
+    assert (deep[0], deep[-1]) == ("conv1", "layer3.2.conv2")
+    assert not any("downsample" in name for name in deep)
+    assert deep == kept("family=resnet", "depth=20", "width=2", "strides=2-1-2", "downsample=blur_pool")
+    assert kept("channels=[1,1,1,1,1,1,1,1,1,1]", "strides=1", "kernel_sizes=[3,1,3,1,3,1,3,1,3,1]") == tuple(
+        f"conv{number}" for number in range(1, 11)
+    )

@@ -253,6 +253,9 @@ def test_wrong_arguments_are_refused(
         [],
         ["model.strides=[[1,2],2,1]", "model.padding=[0,[1,2],[1,0,2,1]]", "model.kernel_sizes=[3,[1,5],2]"],
         ["tags=[a,b]", "data.train_size=100", "trainer.limit_train_batches=3", "trainer.precision=64-true"],
+        *([f"model={family}"] for family in ("resnet", "vgg", "allconv", "convnext", "torchvision")),
+        ["model=resnet", "model.padding=[1,2]", "model.stem_stride=1x2"],
+        ["model=torchvision", "model.set={maxpool: identity}", "model.set.conv1.stride=[1,2]"],
     ],
 )
 def test_a_configuration_comes_back_from_json_as_it_was(overrides: list[str]) -> None:

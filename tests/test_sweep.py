@@ -114,10 +114,8 @@ def test_an_interruption_ends_the_children(pool: LocalLauncher) -> None:
         pids.append(event["pid"])
         raise KeyboardInterrupt
 
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        pool.run([Task(sleep, (60,)), Task(sleep, (60,))], Listener(event=interrupt))
-    assert time.monotonic() - began < 30
+        pool.run([Task(sleep, (3600,)), Task(sleep, (3600,))], Listener(event=interrupt))
     assert not alive(pids[0])
 
 
@@ -218,11 +216,9 @@ def test_what_is_known_already_is_taken_and_not_started(pool: LocalLauncher) -> 
 
 
 def test_a_task_that_takes_too_long_is_ended(pool: LocalLauncher) -> None:
-    began = time.monotonic()
-    late, other = pool.run([Task(sleep, (60,), timeout_s=0.5), Task(double, (1,))])
+    late, other = pool.run([Task(sleep, (3600,), timeout_s=0.5), Task(double, (1,))])
     assert (late.status, late.died, late.reason) == ("timed out", True, "timed out after 0.00833 min")
     assert other.value == 2
-    assert time.monotonic() - began < 20
 
 
 def test_the_first_failure_can_end_all(pool: LocalLauncher) -> None:

@@ -17,7 +17,7 @@ from stridelab.data.splits import Data
 from stridelab.geometry import measure, totals
 from stridelab.models.build import build
 from stridelab.models.head_modules import Resample, SoftArgmax, bilinear
-from stridelab.plan import layer_plan_of
+from stridelab.plan import examine, layer_plan_of
 from stridelab.training.memory import measured_saved_bytes
 from stridelab.training.tasks import TASKS, localisation, segmentation
 
@@ -152,3 +152,13 @@ def test_a_run_records_its_task_s_metrics(task: str, tmp_path: Path, capsys: pyt
 def test_a_task_that_cannot_be_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(overrides)
+
+
+@pytest.mark.parametrize("task", ["locate", "segment"])
+def test_a_network_with_its_own_classifier_reads_no_places(task: str) -> None:
+    config = load([f"task={task}", "data=canvas", "model=torchvision", "model.name=resnet18"])
+    said = examine(config, keys=()).error or ""
+    assert said.startswith(
+        f"task={task} reads the last map, and a network of model=torchvision ends with its own class"
+    )
+    assert said.endswith("choose one of cnn, resnet, vgg, allconv, convnext.")

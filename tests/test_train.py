@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -136,18 +137,20 @@ def test_a_run_elsewhere_is_bit_identical(swept: Swept, tmp_path: Path) -> None:
 def test_an_interruption_is_recorded_and_the_same_command_goes_on(number: int, tmp_path: Path) -> None:
     arguments = ["model.strides=1-1-1", *SMALL, "trainer.max_epochs=400"]
     with subprocess.Popen(
-        [sys.executable, str(TRAIN), *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    ) as process:
-        wait_for(tmp_path / "results" / "runs", "*/checkpoints/epoch-0002.ckpt")
+        [sys.executable, str(TRAIN), *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        wait_for(tmp_path / "results" / "runs", "*/checkpoints/*.ckpt")
         process.send_signal(number)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate()
     assert process.returncode == 128 + number
     assert "The same command continues" in out
-    assert find_run(resolve_store(TrackingConfig(), results_dir=tmp_path / "results")).status == "KILLED"
+    results = tmp_path / "results"
+    assert find_run(resolve_store(TrackingConfig(), results_dir=results), results=results).status == "KILLED"
 
 
 def wait_for(folder: Path, pattern: str) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not list(folder.glob(pattern)):
         assert time.monotonic() < deadline, f"no {pattern}"
         time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from stridelab.config import load
 from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.models.build import build
-from stridelab.plan import layer_plan_of
+from stridelab.plan import examine, layer_plan_of
 from stridelab.plan.variant_row import row_of
 from stridelab.probes.trained import final_weights
 from stridelab.training.average import Average
@@ -135,3 +136,15 @@ REFUSED = {
 def test_a_recipe_that_cannot_be_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=REFUSED[words]):
         load([f"trainer.{word}" for word in words])
+
+
+@pytest.mark.parametrize(("warmup", "epochs"), [("10", 1), ("1.0", 2), ("1000", 5)])
+def test_a_warm_up_as_long_as_the_training_is_refused(warmup: str, epochs: int) -> None:
+    """640 images, 64 a step."""
+    words = [f"trainer.warmup={warmup}", f"trainer.max_epochs={epochs}", "trainer.schedule=cosine"]
+    config = load([*words, "data.train_size=640"])
+    said = rf"trainer.warmup={warmup} is \S+ steps, and the training has {10 * epochs} in all, which leaves none"
+    assert re.match(said, examine(config, keys=()).error or "")
+    with pytest.raises(ValueError, match=said):
+        TrainingStep(nn.Linear(1, 1), config.trainer, num_steps=10 * epochs)
+    assert load([*words, "data.train_size=640", "trainer.warmup=9"]).trainer.warmup_steps(10) == 9

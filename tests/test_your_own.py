@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from torch import nn
 
 import stridelab
 from stridelab.api import arguments_of
+from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.config.variants import variant_name, varying_keys
 from stridelab.data import DATASETS, DataConfig
@@ -26,9 +30,22 @@ from stridelab.models.families import FAMILIES
 from stridelab.models.user_family import USER_FAMILIES
 from stridelab.plan import layer_plan_of
 from stridelab.sweep.agenda import code_of
-from stridelab.training.randomness import initialise, weights_digest
+from stridelab.training.randomness import initialise
 
-NETWORKS = ("mobilenet_v3_small", "googlenet", "regnet_y_400mf")
+NETWORKS = {
+    "resnet18": ("conv1.stride=1,2", 435),
+    "resnet50": ("conv1.stride=1,2", 427),
+    "vgg16": ("features.30.stride=1,2", 212),
+    "mobilenet_v2": ("features.0.0.stride=1,2", 491),
+    "mobilenet_v3_small": ("features.0.0.stride=1,2", 639),
+    "efficientnet_b0": ("features.0.0.stride=1,2", 851),
+    "densenet121": ("features.conv0.stride=1,2", 2071),
+    "convnext_tiny": ("features.0.0.stride=2,4", 1688),
+    "regnet_y_400mf": ("stem.0.stride=1,2", 575),
+    "shufflenet_v2_x1_0": ("conv1.0.stride=1,2", 527),
+    "googlenet": ("conv1.conv.stride=1,2", 379),
+}
+"""What is swept, the second stride the network's own; and its receptive field, that of large images."""
 DOCUMENT = Path(__file__).parents[1] / "docs" / "your-own.md"
 
 
@@ -47,29 +64,24 @@ def plan_of(*words: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_torchvision_is_planned_and_starts_from_the_same_weights_at_another_stride(name: str) -> None:
-    """The traced plan counts the parameters of the module, whose output is one number a class; one step of training."""
-    first = {
-        "resnet18": "conv1",
-        "shufflenet_v2_x1_0": "conv1.0",
-        "googlenet": "conv1.conv",
-        "regnet_y_400mf": "stem.0",
-    }
-    key = f"model.set.{first.get(name, 'features.0.0')}.stride"
-    digests, sizes = set(), []
-    for stride in (1, 2):
-        plan = plan_of(f"model.name={name}", f"{key}={stride}")
-        network = build(plan)
-        initialise(network, seed=3)
-        digests.add(weights_digest(network))
-        whole = totals(measure(plan))
-        assert whole.params == sum(weights.numel() for weights in network.parameters())
-        sizes.append(whole.last_map.effective_stride)
-        loss = nn.functional.cross_entropy(network(torch.randn(4, 3, 32, 32)), torch.arange(4))
-        loss.backward()
-        assert torch.isfinite(loss)
-    assert len(digests) == 1
-    assert [2 * side for side in sizes[0]] == list(sizes[1])
+def test_a_network_of_torchvision_is_planned_at_two_strides_and_takes_a_step(name: str) -> None:
+    """Its grids are those of large images, its parameters those of the module and the same for both strides."""
+    swept, field = NETWORKS[name]
+    key, _, strides = swept.partition("=")
+    plans = [plan_of(f"model.name={name}", f"model.set.{key}={stride}") for stride in strides.split(",")]
+    layers = [measure(plan) for plan in plans]
+    smaller, larger = (
+        next(one for one in reversed(found) if one.effective_stride and not one.whole) for found in layers
+    )
+    assert (smaller.name, smaller.effective_stride) == (larger.name, (16, 16))
+    assert (larger.effective_stride, larger.receptive_field) == ((32, 32), (field, field))
+    network = build(plans[1])
+    assert {totals(found).params for found in layers} == {sum(weights.numel() for weights in network.parameters())}
+    before = (last := list(network.parameters())[-1]).detach().clone()
+    nn.functional.cross_entropy(network(torch.randn(2, 3, 32, 32)), torch.arange(2)).backward()
+    torch.optim.SGD(network.parameters(), lr=0.1).step()
+    assert torch.isfinite(last).all()
+    assert not torch.equal(last, before)
 
 
 def test_a_shortcut_follows_its_block_and_says_so() -> None:
@@ -102,12 +114,45 @@ def test_a_shortcut_follows_its_block_and_says_so() -> None:
         (["model.output_stride=7"], "goes from an effective stride of 4 to 8"),
         (["model.output_stride=64"], "strides are traded for dilation, not made"),
         (["model.weights=nowhere.pth"], "is not a file; nothing is downloaded"),
-        (["model.name=vgg16", "data=mnist"], "layer 'features.30' cannot run on a 28x28 image"),
+        (
+            ["model.set={layer4.0.conv1.stride: 1, layer4.0.downsample.0.stride: 2}"],  # PyTorch would broadcast
+            "branches of layer4.0 end on different grids: layer4.0.bn2 on 2 and layer4.0.downsample.1 on 1",
+        ),
+        (
+            ["model.name=vgg16", "data=mnist"],
+            "layer 'features.30' cannot run on a 28x28 image: .*; it runs on images of 32x32 .data.size=32 of",
+        ),
     ],
 )
 def test_what_cannot_be_set_is_one_error_before_anything_is_made(words: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         plan_of(*words)
+
+
+class Block(nn.Module):
+    def __init__(self, main: list[nn.Module], **others: nn.Module) -> None:
+        super().__init__()
+        self.main = nn.Sequential(*main)
+        for name, module in others.items():
+            self.add_module(name, module)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if hasattr(self, "proj"):
+            return self.proj(self.main(images))
+        return self.main(images) + self.downsample(images)
+
+
+def test_a_shortcut_follows_by_its_pool_too_and_what_is_none_stays() -> None:
+    """timm's ResNets halve by an average pool ahead of a 1x1 convolution."""
+    shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(2, 4, 1))
+    block = Block([nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2, padding=1)], downsample=shortcut)
+    images = torch.randn(1, 2, 9, 9)
+    for stride, side in ((1, 9), (3, 3)):
+        made = stridelab.set_strides(nn.Sequential(block), {"0.main.1.stride": stride})
+        assert made(images).shape[2:] == (side, side)
+    stem = Block([nn.Conv2d(2, 4, 3, padding=1)], proj=nn.Conv2d(4, 4, 1))
+    made = stridelab.set_strides(nn.Sequential(stem), {"0.main.0.stride": 2})
+    assert made[0].proj.stride == (1, 1)
 
 
 def test_a_lower_output_stride_keeps_receptive_field_and_responses() -> None:
@@ -165,6 +210,47 @@ def test_weights_of_a_file_are_those_that_every_variant_starts_from(tmp_path: Pa
     broken.write_bytes(b"no weights")
     with pytest.raises(ValueError, match="is no file of weights alone"):
         plan_of(f"model.weights={broken}")
+
+
+def test_weights_of_a_safetensors_file_fit_to_the_bit(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.torch", reason="an extra: pip install safetensors").save_file
+    words = ["model.name=mobilenet_v3_small", f"model.weights={tmp_path / 'weights.safetensors'}"]
+    saved = build(plan_of(words[0])).state_dict()
+    save_file(saved, tmp_path / "weights.safetensors")
+    network = build(plan := plan_of(*words))
+    initialise(network, seed=0)
+    assert load_weights(network, plan) == ()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in network.state_dict().items())
+    save_file({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="is of another network: it lacks"):
+        plan_of(words[1], "model.name=resnet18")
+
+
+def test_a_network_of_timm_is_set_like_one_of_torchvision() -> None:
+    pytest.importorskip("timm", reason="an extra: pip install timm")
+    words = ["model=timm", "data=mnist", "model.name=resnet10t", "model.set.layer2.0.conv1.stride=1"]
+    plan = layer_plan_of(load(words))
+    assert plan.notes == ("layer2.0.downsample.0.stride: 2 to 1, as its block",)
+    assert (last := totals(measure(plan)).last_map) is not None
+    assert last.effective_stride == (16, 16)
+    network = build(plan)
+    initialise(network, seed=0)
+    nn.functional.cross_entropy(network(torch.randn(2, 1, 28, 28)), torch.arange(2)).backward()
+    assert all(torch.isfinite(weights.grad).all() for weights in network.parameters())
+    with pytest.raises(ValueError, match=r"model.name='resnet10' is not a network of timm; the nearest names are resn"):
+        layer_plan_of(load([*words, "model.name=resnet10"]))
+
+
+def test_what_needs_an_extra_says_which(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for module in ("models.families.timm", "models.weights", "api"):
+        monkeypatch.setattr(import_module(f"stridelab.{module}"), "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"model=timm needs the package timm: pip install timm .or stridelab.timm.."):
+        load(["model=timm"])
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="needs the package safetensors: pip install safetensors"):
+        plan_of(f"model.weights={tmp_path / 'a.safetensors'}")
+    with pytest.raises(ValueError, match="needs the package xarray: pip install xarray"):
+        stridelab.Sweep("any", None, tmp_path).to_xarray()  # type: ignore[arg-type]
 
 
 def test_arguments_of_a_function_are_typed_keys_of_its_family() -> None:
@@ -278,6 +364,11 @@ def test_the_sweep_of_python_is_that_of_the_command_line(tmp_path: Path) -> None
     assert made.compare(baseline="strides=2").baseline == "strides=2"
     again = stridelab.load_sweep(results=str(tmp_path))
     assert (again.name, list(again.runs["run_id"])) == (made.name, list(made.runs["run_id"]))
+    if find_spec("xarray"):  # an extra: pip install xarray
+        table = made.to_xarray()
+        assert dict(table.sizes) == {"strides": 2, "seed": 2}
+        first = made.runs.query("variant == 'strides=2' and seed == 1")["test/acc"].item()
+        assert table["test/acc"].sel(strides="2", seed=1).item() == first
     planned = stridelab.plan(**{key: value for key, value in keys.items() if key in ("channels", "strides", "seeds")})
     assert list(planned["effective_stride_height"]) == [1, 2]
 
@@ -302,3 +393,67 @@ def test_the_document_takes_a_module_in_a_file_to_a_report(tmp_path: Path) -> No
         )
         assert done.returncode == 0, done.stderr + done.stdout
     assert "identical" in done.stdout
+
+
+PACKAGE = {
+    "pyproject.toml": """
+        [build-system]
+        requires = ["setuptools"]
+        build-backend = "setuptools.build_meta"
+        [project]
+        name = "striped"
+        version = "1.2"
+        [project.entry-points."stridelab.families"]
+        striped = "striped.nets"
+        [project.entry-points."stridelab.datasets"]
+        stripes = "striped.images"
+        [tool.setuptools]
+        packages = ["striped"]
+        """,
+    "striped/__init__.py": "",
+    "striped/nets.py": """
+        import stridelab
+        from torch import nn
+
+        @stridelab.family("striped")
+        def striped(*, in_channels, num_classes, width: int = 2):
+            layers = nn.Conv2d(in_channels, width, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            return nn.Sequential(*layers, nn.Linear(width, num_classes))
+        """,
+    "striped/images.py": """
+        import numpy as np
+        import stridelab
+
+        @stridelab.dataset("stripes")
+        def stripes():
+            return np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
+        """,
+}
+
+
+def test_an_installed_package_offers_networks_and_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed without its dependencies; children train it, too."""
+    for name, text in PACKAGE.items():
+        (path := tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    install = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--offline",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
+    where = ["--python", sys.executable, "--target", str(tmp_path / "site"), str(tmp_path / "source")]
+    subprocess.run([*install, *where], check=True, capture_output=True)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    words = ["model=striped", "data=stripes", "model.set.0.stride=1,2", f"paths.results_dir={tmp_path}"]
+    small = ["data.val_size=8", "trainer.max_epochs=1", "trainer.batch_size=16", "sweep.report=false", "plan=off"]
+    configs = [job.config for job in expand([*words, *small]) if job.config]
+    assert start(configs, multirun=True) == 0
+    folders = [path.parent for path in tmp_path.glob("runs/*/result.json")]
+    assert len(folders) == 2
+    assert re.search(r"nets.py [0-9a-f]{64} striped 1.2", (folders[0] / "journal.jsonl").read_text())

@@ -66,7 +66,7 @@ class Sweep:
     def to_xarray(self) -> Any:
         """An xarray Dataset of all finished runs' metrics, over what varies and `seed`. ValueError without xarray."""
         if find_spec("xarray") is None:
-            raise ValueError("to_xarray() needs the package xarray: pip install xarray")
+            raise ValueError("to_xarray() needs the package xarray: pip install xarray (or stridelab[xarray]).")
         runs = self.runs
         runs = runs[runs["status"] == "finished"]
         axes = runs["variant"].map(axes_of_name).apply(_series)
@@ -117,12 +117,13 @@ def sweep(**keys: Any) -> Sweep:
             "if __name__ == '__main__':"
         )
     configs = []
-    for job in expand(arguments_of(keys)):
+    arguments = arguments_of(keys)
+    for job in expand(arguments):
         if job.config is None:
             raise ValueError(job.error)
         configs.append(job.config)
     first = configs[0]
-    with program_hidden():
+    with program_hidden(["stridelab", "train", "-m", *arguments]):
         code = run_sweep(configs, launcher_for(first, num_runs=len(configs)), multirun=True)
     if code:
         raise RuntimeError("not every run of the sweep finished; what is printed above says why")
@@ -213,15 +214,16 @@ def one_value(value: Any) -> str:
 
 
 @contextmanager
-def program_hidden() -> Iterator[None]:
-    """Child processes run the file of the program again, which may call us: they need not, they find what they need."""
+def program_hidden(command: list[str]) -> Iterator[None]:
+    """Child processes run the file of the program again, which may call us: they need not, they find what they need.
+    What is recorded and advised is the `command` that does the same."""
     program: Any = sys.modules["__main__"]
-    spec, path = getattr(program, "__spec__", None), vars(program).get("__file__")
-    program.__spec__ = None
+    spec, path, called = getattr(program, "__spec__", None), vars(program).get("__file__"), sys.argv
+    program.__spec__, sys.argv = None, command
     vars(program).pop("__file__", None)
     try:
         yield
     finally:
-        program.__spec__ = spec
+        program.__spec__, sys.argv = spec, called
         if path is not None:
             program.__file__ = path

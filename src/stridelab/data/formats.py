@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .catalog.arrays import ANIMALS_TEST_EVERY
 from .catalog.facts import DatasetFacts
 from .files import on_disk
 
@@ -96,16 +97,35 @@ def read_stl10(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) ->
     )
 
 
+def read_animals(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
+    """animal-mnist's pickled arrays, pixels [n, 28, 28] and labels [n]; of equal pictures the first stays. Every
+    `ANIMALS_TEST_EVERY`th of the others is a test image."""
+    images, labels = (
+        _ArraysOnly(io.BytesIO(read_file(folder, name, digest=digests[name], max_bytes=max_bytes))).load()
+        for name in ("animal_data_version_3.gz", "animal_label_version_3.gz")
+    )
+    first = np.sort(np.unique(images.reshape(len(images), -1), axis=0, return_index=True)[1])
+    is_test = np.arange(len(first)) % ANIMALS_TEST_EVERY == ANIMALS_TEST_EVERY - 1
+    train, test = first[~is_test], first[is_test]
+    return Arrays(images[train][..., None], labels[train], images[test][..., None], labels[test])
+
+
 ArrayReader = Callable[..., Arrays]
 
-READERS: dict[str, ArrayReader] = {"idx": read_idx, "cifar": read_cifar, "svhn": read_svhn, "stl10": read_stl10}
+READERS: dict[str, ArrayReader] = {
+    "idx": read_idx,
+    "cifar": read_cifar,
+    "svhn": read_svhn,
+    "stl10": read_stl10,
+    "animals": read_animals,
+}
 """Called with a folder, `digests=` and `max_bytes=`: what none of the files, unpacked, may exceed."""
 
 
 def array_limit(facts: DatasetFacts) -> int:
-    """Bytes that no file of such a set exceeds, unpacked: all images of a split, 8 bytes a label, a MiB of headers."""
+    """Bytes that no file of such a set exceeds, unpacked: all its images, 8 bytes a label, a MiB of headers."""
     image_bytes = facts.input_size[0] * facts.input_size[1] * facts.input_channels
-    return max(facts.num_train, facts.num_test) * (image_bytes + 8) + (1 << 20)
+    return (facts.num_train + facts.num_test) * (image_bytes + 8) + (1 << 20)
 
 
 def check_arrays(arrays: Arrays, facts: DatasetFacts, *, name: str) -> None:
@@ -203,4 +223,4 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "numpy" and name in ("_reconstruct", "ndarray", "dtype"):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"a CIFAR batch has no use for {module}.{name}")
+        raise pickle.UnpicklingError(f"a file of arrays has no use for {module}.{name}")

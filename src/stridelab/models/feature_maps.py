@@ -11,17 +11,20 @@ from torch import Tensor, nn
 from .build import Network
 
 MOST_LAYERS = 8
-"""Of a module whose convolutions are shown: these, evenly spread."""
+"""Whose maps are kept, of other families than cnn: these, evenly spread from the first to the last."""
 
 FOLLOWERS = {f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "instancenorm", "normalization")}
 """Where the modules are defined that a layer's map is shown after."""
 
 
 def conv_layers(network: nn.Module) -> tuple[str, ...]:
-    """The convolutions whose maps are shown, the same ones whatever their strides."""
-    if isinstance(network, Network):
-        return network.conv_layers
+    """The convolutions whose maps are kept, the same ones whatever their strides; those of 1x1 only where there are no
+    others."""
     convs = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    if isinstance(network, Network):
+        convs = {name: convs[name] for name in network.conv_layers}  # in the plan's order, without blur pools
+        if not any("." in name for name in convs):  # of cnn, whose layers a person lists one by one
+            return tuple(convs)
     names = [name for name, conv in convs.items() if max(conv.kernel_size) > 1] or list(convs)
     count = min(len(names), MOST_LAYERS)
     return tuple(names[round(at * (len(names) - 1) / max(1, count - 1))] for at in range(count))

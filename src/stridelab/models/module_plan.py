@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -77,15 +78,35 @@ _plans: dict[tuple[Any, ...], ModulePlan] = {}
 def trace_module(
     make: Make, config: ModuleConfig, input_channels: int, input_size: Pair, num_classes: int
 ) -> ModulePlan:
-    from .surgery import traced_output
+    from .branches import refuse_broadcast, traced_output
     from .weights import fitting_weights
 
     module, notes = made(make, config, input_channels, input_size, num_classes, traced_only=True)
-    plan, output = traced_output(module, input_size, input_channels)
+    try:
+        plan, output = traced_output(module, input_size, input_channels)
+    except ValueError as error:
+        larger = larger_size(module, input_size, input_channels) if "cannot run on" in str(error) else ""
+        raise ValueError(f"{error}{larger}") from None
     refuse_no_classifier(output, num_classes)
+    if config.set:
+        refuse_broadcast(plan)
     if config.weights is not None:
         notes += fitting_weights(module, config.weights)[1]
     return ModulePlan(input_channels, input_size, plan.layers, config, num_classes, notes)
+
+
+SIZES = (32, 48, 64, 96, 128, 224, 299)
+
+
+def larger_size(module: nn.Module, input_size: Pair, input_channels: int) -> str:
+    """Where images were too small: the first of some sizes on which the network runs."""
+    from .trace import trace
+
+    for size in (size for size in SIZES if size > max(input_size)):
+        with suppress(ValueError):
+            trace(module, size, input_channels=input_channels)
+            return f"; it runs on images of {size}x{size} (data.size={size} of image files)"
+    return ""
 
 
 def made(
@@ -109,6 +130,16 @@ def made(
         module = make(config, **facts, without_numbers=traced_only)
     notes = change(module, config.set, output_stride=config.output_stride, images=(input_channels, *input_size))
     return module, notes
+
+
+def on_device(make: Callable[[], nn.Module], *, without_numbers: bool) -> nn.Module:
+    """What `make` returns; `without_numbers`: on the device meta, unless it computes its widths with tensors."""
+    import torch
+
+    if without_numbers:
+        with suppress(NotImplementedError, RuntimeError), torch.device("meta"):
+            return make()
+    return make()
 
 
 def refuse_no_classifier(output: Any, num_classes: int) -> None:

@@ -66,7 +66,8 @@ class ConvNetConfig(ModelConfig):
         strides = per_layer("strides", self.strides, count=count, parse=pair, of=of)
         ways = per_layer("downsample", self.downsample, count=count, parse=down_sampling, of=of)
         if "padding" not in others:
-            others["padding"] = (padding_policy("model.padding", self.padding),)
+            one = self.padding[0] if isinstance(self.padding, list | tuple) and len(self.padding) == 1 else self.padding
+            others["padding"] = (padding_policy("model.padding", one),)  # a record of a run has it as this
         for name, value in {"strides": strides, "downsample": ways, **others}.items():
             object.__setattr__(self, name, value)
         if not 2 <= positive("model.blur_size", self.blur_size) <= 5:

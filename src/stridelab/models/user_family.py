@@ -29,6 +29,8 @@ USER_SETTINGS: set[type] = set()
 class UserFamily:
     function: Callable[..., Any]
     source: Source
+    code: str
+    """`mine.py <digest> <version>` when it was loaded: what is edited later is not what this process trains."""
 
     @property
     def said(self) -> str:
@@ -47,7 +49,8 @@ def family(name: str) -> Callable[[F], F]:
             by = f" by {known.said}" if known else ""
             raise ValueError(f"the family {name!r} of {source.name} is taken{by}; give it another name.")
         settings = settings_of_function(name, function)
-        USER_FAMILIES[name] = UserFamily(function, source)
+        code = f"{source.name} {source.digest} {source.version}".rstrip()
+        USER_FAMILIES[name] = UserFamily(function, source, code)
         make = UserModule(name, function)
         FAMILIES[name] = Family(partial(traced, make), settings, make)
         return function
@@ -154,5 +157,5 @@ PACKAGES = ("torchvision", "timm")
 def user_code(config: ModelConfig) -> str:
     """What makes the network where we do not: `mine.py <digest>`, `torchvision 0.29.0`; empty where we do."""
     if own := USER_FAMILIES.get(config.family):
-        return f"{own.source.name} {own.source.digest} {own.source.version}".rstrip()
+        return own.code
     return f"{config.family} {metadata.version(config.family)}" if config.family in PACKAGES else ""

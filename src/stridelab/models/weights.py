@@ -23,7 +23,9 @@ def weights_file(path: str) -> Path:
     if not file.is_file():
         raise ValueError(f"model.weights={path} is not a file; nothing is downloaded")
     if file.suffix == ".safetensors" and find_spec("safetensors") is None:
-        raise ValueError(f"model.weights={path} is read with the package safetensors: pip install safetensors")
+        raise ValueError(
+            f"model.weights={path} needs the package safetensors: pip install safetensors (or stridelab[safetensors])"
+        )
     return file
 
 

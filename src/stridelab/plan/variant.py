@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from stridelab.config import Config
 from stridelab.config.variants import variant_name
 from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
-from stridelab.models import layer_plan
+from stridelab.models import FAMILIES, layer_plan
 from stridelab.models.module_plan import ModuleConfig, ModulePlan
 from stridelab.training.tasks import TASKS
 
@@ -40,6 +41,8 @@ def layers_of(config: Config) -> tuple[LayerGeometry, ...]:
     layers = measure(layer_plan_of(config))
     refuse_lonely_image(config, layers)
     refuse_wide_crop(config)
+    trainer = config.trainer
+    trainer.warmup_steps(ceil(contents_of(config.data).num_train / trainer.images_a_step) * trainer.max_epochs)
     return layers
 
 
@@ -82,6 +85,7 @@ def layer_plan_of(config: Config) -> LayerPlan:
     )
     if isinstance(plan, ModulePlan) and config.task != "classify":
         raise ValueError(
-            f"task={config.task} gives a network another head, which model.family={config.model.family} has not"
+            f"task={config.task} reads the last map, and a network of model={config.model.family} ends with its own "
+            f"classifier; choose one of {', '.join(name for name, one in FAMILIES.items() if not one.module)}."
         )
     return TASKS[config.task].head(plan, facts.num_classes)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module, metadata
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Any
 
 GROUPS = {"family": "stridelab.families", "dataset": "stridelab.datasets"}
 """What a decorator registers -> the entry points by which an installed package offers the same."""
+OURS = Path(__file__).parents[2]
+"""The folder from which this package is imported."""
 MAINS = ("__main__", "__mp_main__")
 
 
@@ -33,17 +37,18 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the file and those beside it that it imports, and the version of its package."""
+        """SHA-256 over the file and those of the user's that it imports, and the version of its package."""
         digest = hashlib.sha256(self.version.encode())
-        for path in sorted(files_of(Path(self.path))) if self.path else ():
-            digest.update(path.name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n"))
+        files = files_of(Path(self.path)) if self.path else ()
+        for name, content in sorted((path.name.encode(), path.read_bytes()) for path in files):
+            digest.update(name + b"\0" + content.replace(b"\r\n", b"\n"))
         return digest.hexdigest()
 
     @property
     def version(self) -> str:
         """`name 1.2` of the installed package that it is in; empty of a file of its own."""
         top = self.module.partition(".")[0]
-        for distribution in metadata.packages_distributions().get(top, ())[:1] if top else ():
+        for distribution in distributions().get(top, ())[:1] if top else ():
             return f"{distribution} {metadata.version(distribution)}"
         return ""
 
@@ -68,6 +73,8 @@ class Source:
             sys.path.remove(str(Path(self.path).parent))
 
 
+distributions = cache(metadata.packages_distributions)
+"""By the packages in them."""
 _loading: list[Source] = []
 
 
@@ -89,7 +96,7 @@ def source_of(function: Callable[..., Any]) -> Source:
 
 
 def files_of(path: Path) -> set[Path]:
-    """The file and, of its folder, what it imports, and what that imports."""
+    """The file, what it imports of the user's own, and what that imports."""
     found, ahead = {path}, [path]
     while ahead:
         for new in imported(ahead.pop()):
@@ -100,20 +107,37 @@ def files_of(path: Path) -> set[Path]:
 
 
 def imported(path: Path) -> Iterator[Path]:
+    """Files of modules that import statements in `path` name, and of the packages that these are in."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError):
         return
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-        else:
-            continue
-        for name in names:
-            stem = path.parent.joinpath(*name.split("."))
-            yield from (file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file())
+        match node:
+            case ast.Import():
+                names, folders = [alias.name.split(".") for alias in node.names], own_folders(path)
+            case ast.ImportFrom():
+                base = node.module.split(".") if node.module else []
+                names = [[*base, alias.name] for alias in node.names]
+                folders = [path.parents[node.level - 1]] if node.level else own_folders(path)
+            case _:
+                continue
+        for parts in names:
+            for folder in folders:
+                stems = [folder.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+                files = (file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py"))
+                yield from (file.resolve() for file in files if file.is_file())
+
+
+def own_folders(path: Path) -> list[Path]:
+    """Whence a file of the user's imports what is no installed package, and no module of Python or of ours."""
+    python = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
+    kept = [path.parent]
+    for folder in (Path(entry).resolve() for entry in sys.path):
+        installed = {"site-packages", "dist-packages"} & {*folder.parts} or any(map(folder.is_relative_to, python))
+        if folder.is_dir() and not installed and folder not in (OURS, *kept):
+            kept.append(folder)
+    return kept
 
 
 def load_entry_point(kind: str, name: str) -> bool:

@@ -70,7 +70,8 @@ class TrainerConfig:
     deterministic: bool = True
     """Refuse operations that have no deterministic form."""
     feature_map_images: int = 4
-    """Test images whose feature maps are kept; 0 keeps none."""
+    """Test images whose feature maps are kept; 0 keeps none. Of cnn, behind each convolution; of other networks, behind
+    eight at most, larger than 1x1, evenly spread from the first to the last."""
     feature_map_channels: int = 16
     """Channels a layer kept of each, at most."""
     limit_train_batches: Any = 1.0
@@ -134,6 +135,16 @@ class TrainerConfig:
     @property
     def images_a_step(self) -> int:
         return self.batch_size * self.accumulate
+
+    def warmup_steps(self, num_steps: int) -> int:
+        """Of `num_steps` in all. ValueError where none is left for the schedule itself."""
+        wanted = self.warmup if isinstance(self.warmup, int) else round(self.warmup * num_steps)
+        if 0 < wanted >= num_steps:
+            raise ValueError(
+                f"trainer.warmup={self.warmup} is {wanted:,} steps, and the training has {num_steps:,} in all, which "
+                f"leaves none for trainer.schedule={self.schedule}; choose a shorter one, or more trainer.max_epochs."
+            )
+        return int(wanted)
 
 
 CHOICES: dict[str, tuple[str | None, ...]] = {

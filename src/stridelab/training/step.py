@@ -93,18 +93,12 @@ def decays(parameter: Tensor) -> bool:
 
 def schedule_of(optimizer: torch.optim.Optimizer, config: TrainerConfig, num_steps: int) -> Any:
     """Ahead of it the warm-up: at step i of w, (i + 1) / (w + 1) of the rate."""
-    rising = warmup_steps(config, num_steps)
+    rising = config.warmup_steps(num_steps)
     schedule = SCHEDULES[config.schedule](optimizer, config.lr, num_steps - rising)
     if not rising:
         return schedule
     linear = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (rising + 1), total_iters=rising)
     return torch.optim.lr_scheduler.SequentialLR(optimizer, [linear, schedule], milestones=[rising])
-
-
-def warmup_steps(config: TrainerConfig, num_steps: int) -> int:
-    """One step at least is left for the schedule itself."""
-    wanted = config.warmup if isinstance(config.warmup, int) else round(config.warmup * num_steps)
-    return min(wanted, num_steps - 1)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, lr: float, num_steps: int) -> Any:

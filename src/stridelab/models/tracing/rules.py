@@ -85,12 +85,17 @@ def arithmetic(kind: str) -> Rule:
 
 
 def concat(call: Call) -> Made:
-    dims = call.dims[0]
-    axis = call.get(1, "dim", 0)
-    if set(call.dims) != {dims} or not (dims[axis] == "c" or (dims[axis] == "1" and "c" not in dims)):
+    """Along the channels. A dimension of size 1 behind a reshape may be any: on a map of one pixel, either axis."""
+    dims = tuple(next((dim for dim in alike if dim != "1"), "1") for alike in zip(*call.dims, strict=True))
+    axis = call.get(1, "dim", 0) % len(dims)
+    for tensor, own in zip(call.maps, call.dims, strict=True):
+        if any(
+            dim != want and not (dim == "1" and n == 1) for dim, want, n in zip(own, dims, tensor.shape, strict=True)
+        ):
+            raise Unfollowed(f"joins maps of {'-'.join(own)} and {'-'.join(dims)}")
+    if not (dims[axis] == "c" or (dims[axis] == "1" and "c" not in dims)):
         raise Unfollowed(f"joins maps along {dims[axis]!r}, not along the channels")
-    at = axis % len(dims)
-    return Made("concat", (*dims[:at], "c", *dims[at + 1 :]), {})  # single channels too, sliced out before
+    return Made("concat", (*dims[:axis], "c", *dims[axis + 1 :]), {})  # single channels too, sliced out before
 
 
 def linear(call: Call) -> Made:

@@ -48,7 +48,7 @@ def panel_of(task: Task) -> Panel:
 
 def learning_curves(comparison: Comparison) -> Figure:
     """The task's validation metric and training loss by epoch; names at the right, in the colours of both panels."""
-    panels = (*(panel_of(task) for task in TASKS.values()), Panel("train/loss", "Training loss (nats)", 1.0))
+    panels = (*(panel_of(task) for task in TASKS.values()), Panel("train/loss", "Training loss", 1.0))
     curves = {panel: comparison.curves(panel.metric) for panel in panels}
     curves = {panel: table for panel, table in curves.items() if len(table)}
     if not curves:

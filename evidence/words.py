@@ -1,0 +1,116 @@
+"""What the page says in words; its numbers come from the tables."""
+
+INTRODUCTION = """\
+# Findings: what people say about stride, tested
+
+Twelve sentences that are repeated about stride and padding, each tested by an experiment that ships. Question, plan, number of
+seeds and margin stood in `conf/experiment/*.yaml`, and were committed, before the first run (`git log conf/experiment`); one
+arm of the first had been tried before, with two seeds and other rates, to find out what a run costs. Everything here is made
+from the tables in [results/reference](../results/reference) by `make findings`; `make reference EXPERIMENT=...` trains one again.
+
+How to read it. Every experiment compares networks that differ in what is asked, and in nothing else: for one seed they start
+from the same weights and see the same batches. A contrast is counted for each seed; its mean comes with Student's 95 %
+interval, an exact sign-flip test, corrected over the contrasts of the claim (Holm), and, where a margin was set, a test that it
+is within it (see [statistics](statistics.md)). *Supported*: the contrasts that decide went as claimed. *Not supported*: one
+went the other way. *Equivalent*: within the margin. *Undecided*: the seeds do not tell.
+
+How far it goes. The networks are small (a few thousand parameters) and briefly trained on few images, so that everybody can
+run them; accuracies are far below what such images allow ([networks](networks.md) has an ordinary one), and a longer training
+may narrow or turn a difference. All images of Fashion-MNIST's test split are used, the same for all: intervals are over
+seeds. The CIFAR-10 twins that the files name have not been run.
+"""
+
+ADVICE: tuple[tuple[str, str, str], ...] = (
+    (
+        "detail",
+        "not supported",
+        "Do not keep stride 1 everywhere to keep detail. Here it was the less accurate, also where dilation or depth gave it "
+        "as wide a field as strides did, and it costs many times the multiplications.",
+    ),
+    (
+        "speed",
+        "supported",
+        "For speed, count the multiplications first (`stridelab plan`): the order held; the factor did not have to.",
+    ),
+    (
+        "field",
+        "supported",
+        "Look at the receptive field before anything else: a stride is the cheap way to widen it, and in networks this "
+        "shallow nearly all of it was used.",
+    ),
+    (
+        "early_late",
+        "not supported",
+        "In a shallow network do not put the only stride last: it then widens no field, and here it lost in every seed, at a higher cost.",
+    ),
+    (
+        "early_late",
+        "supported",
+        "Put the stride late, where multiplications allow it.",
+    ),
+    (
+        "parameter_count",
+        "supported for gap, not for flatten",
+        "Compare strides with global average pooling. With a flatten head parameters change with the stride, and accuracy "
+        "with them.",
+    ),
+    (
+        "shift",
+        "undecided",
+        "If a prediction must not jump when the image moves, put a blur or a max pool ahead of the step: both were steadier "
+        "in every seed. What the blur costs in accuracy is not decided.",
+    ),
+    (
+        "shift",
+        "supported",
+        "If a prediction must not jump when the image moves, put a blur ahead of the step.",
+    ),
+    (
+        "equal_compute",
+        "supported",
+        "With a fixed budget of multiplications, stride and train for longer.",
+    ),
+    (
+        "pooling",
+        "supported",
+        "Do not stride a convolution in place of a pool and call it the same; add a convolution if the budget allows it.",
+    ),
+)
+"""Experiment, the verdict on which it rests, and what to do."""
+
+OTHERS = """\
+`experiment=stem` has three seeds, too few for a verdict: [its tables](../results/reference/stem/README.md). Not run:
+`segment_stride`, `resnet20_cifar10`, `resnet18_stems_cifar10`, and the twins on CIFAR-10.
+"""
+
+FOUND: dict[str, tuple[str, str]] = {
+    "speed": (
+        "Measured in turns, while others used both cores: every figure is marked untrusted, and the spread (iqr) is wide; the order stood all the same.",
+        "One processor, one thread, networks so small that other work than multiplying counts. `stridelab benchmark` on a quiet machine gives figures to be quoted.",
+    ),
+    "detail": (
+        "Equal fields do not save the claim: dilated and deep networks of stride 1 have the field of 2-2-1 and stay below it. The field does count: with dilation the same network of stride 1 gains. So the field explains a part of what stride 1 lacks, and not all of it.",
+        "Batch norm, a head that averages over the map, few steps: fine maps may need longer to train, and the deep arm most of all. A run of ten times the length decides that.",
+    ),
+    "field": (
+        "Our prediction that the effective field stays below the theoretical one was wrong for 1-1-1 and 2-1-1: at the threshold of two deviations it is the whole of it in every seed.",
+        "Three layers are shallow: that the effective field is a small part of the theoretical one is said of deep networks.",
+    ),
+    "early_late": (
+        "Our prediction was wrong, too, and the other way round: the early stride was the more accurate in every seed, at a lower cost, and the gap is widest at equal multiplications. The order is that of the receptive field: a stride in the last layer widens no field, as no layer comes behind it.",
+        "Three layers, of which the field is the bottleneck; in a deep network the field is wide wherever the stride is, and published tables have the early stride cost most. A network whose field exceeds the image in all arms decides between the two readings.",
+    ),
+    "parameter_count": (
+        "With global average pooling the number never changes; with a flatten head it does, but not always: 1-2-2 and 2-2-1 end in maps of one size. The article's sentence needs that footnote. Beside it: in these short trainings flatten was far more accurate than gap.",
+        "The flatten head has more parameters and sees where things are, both at once: this tells nothing of which counts.",
+    ),
+    "shift": (
+        "Consistency rose by as much with a max pool as with the blur, in every seed. Accuracy with the blur is lower by a difference whose interval holds both nothing and more than the point that was set.",
+        "The claim's words, that a stride blurs small structure, are no measurement: the share of energy that is folded is given as aliasing. More seeds decide the accuracy.",
+    ),
+    "strides": (
+        "Predicted, as the article has it: stride 1 everywhere keeps most detail and is the most accurate. It was not. The network is four times as large as those above and trained on the embedded images. We took the receptive field for the reason; the first experiment says that it is a part of it.",
+        "",
+    ),
+}
+"""Experiment -> what was found, and what that does not say and what would; written when the tables were there."""
