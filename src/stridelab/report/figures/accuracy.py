@@ -75,7 +75,7 @@ def accuracy_vs_macs(comparison: Comparison) -> Figure:
         left_out(len(named), len(known), "are named, the others are grey"),
     ]
     headline(figure, f"{comparison.metric_text.capitalize()} against cost", note=" ".join(filter(None, notes)))
-    best_first = sorted(marks, key=lambda mark: -mark.get_ydata()[0])
+    best_first = sorted(marks, key=lambda mark: -float(np.asarray(mark.get_ydata())[0]))
     figure.legend(handles=best_first, loc="outside right upper", frameon=False, handletextpad=0.2)
     return figure
 

@@ -60,7 +60,7 @@ def learning_curves(comparison: Comparison) -> Figure:
     for axes, (panel, table) in zip(grid, curves.items(), strict=True):
         means = _draw_panel(axes, table, panel, look, short)
     headline(figure, "Learning curves", note=_note(next(iter(curves.values())), look))
-    as_they_end = sorted(means, key=lambda mean: -mean.get_ydata()[-1])
+    as_they_end = sorted(means, key=lambda mean: -float(np.asarray(mean.get_ydata())[-1]))
     figure.legend(handles=as_they_end, loc="outside right upper", frameon=False)
     return figure
 
