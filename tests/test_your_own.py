@@ -35,7 +35,7 @@ from stridelab.training.randomness import initialise
 NETWORKS = {
     "resnet18": ("conv1.stride=1,2", 435),
     "resnet50": ("conv1.stride=1,2", 427),
-    "vgg16": ("features.30.stride=1,2", 212),
+    "vgg16": ("features.23.stride=1,2", 212),
     "mobilenet_v2": ("features.0.0.stride=1,2", 491),
     "mobilenet_v3_small": ("features.0.0.stride=1,2", 639),
     "efficientnet_b0": ("features.0.0.stride=1,2", 851),
