@@ -8,14 +8,19 @@ import hashlib
 import io
 import json
 import math
+import os
 import random
 import re
+import signal
+import sqlite3
 import stat
 import struct
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -188,6 +193,43 @@ def test_what_a_killed_import_left_is_removed_and_what_is_being_made_is_not(tmp_
             assert living.exists()
     assert list(results.iterdir()) == [results / ".import-link"]
     assert mine.exists()
+
+
+def killed(work: Callable[[], object], *, after_s: float) -> None:
+    """A copy of this process that does some of it."""
+    if not (child := os.fork()):
+        try:
+            work()
+        finally:
+            os._exit(0)
+    time.sleep(after_s)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_anywhere_an_export_is_whole_or_absent_and_an_import_is_completed(
+    swept: Swept, tmp_path: Path, there: Path, seed: int
+) -> None:
+    chance, out = random.Random(seed), tmp_path / "out"
+    for number in range(6):
+        to = out / f"{number}.tar.gz"
+        killed(lambda to=to: export_sweep(store_of(swept.results), "ours", to, results=swept.results),  # type: ignore[misc]
+               after_s=chance.uniform(0.0, 0.4))  # fmt: skip
+        assert not to.exists() or to.read_bytes() == swept.archives[".tar.gz"].read_bytes()
+    export_sweep(store_of(swept.results), "ours", out / "last.zip", results=swept.results)
+    assert all(path.suffix in (".gz", ".zip") for path in out.iterdir()), "what kills left is gone"
+    source = swept.archives[".tar.gz"]
+    for _ in range(3):
+        killed(lambda: import_sweep(source, store_of(there), there), after_s=chance.uniform(0.0, 3.0))
+    assert import_sweep(source, store_of(there), there).sent.complete
+    assert len(find_sweep(store_of(there)).runs) == 3
+    with closing(sqlite3.connect(there / "mlflow.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (4,)
+        query = "SELECT count(*), count(DISTINCT run_uuid || key || step) FROM metrics"
+        assert len(set(database.execute(query).fetchone())) == 1
+    assert not list(there.glob(".import-*"))
 
 
 def test_a_file_that_exists_is_not_overwritten(swept: Swept, tmp_path: Path) -> None:

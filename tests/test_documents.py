@@ -72,6 +72,17 @@ def test_every_script_that_is_mentioned_exists() -> None:
     assert all((ROOT / "scripts" / name).exists() for name in scripts)
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    rows = re.findall(r"^\| (?!promise).* \| (.*) \|$", text[text.index("## Promises") :], re.M)
+    files = {path.stem.removeprefix("test_"): path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    names = re.findall(r"def test_(\w+)", "\n".join(files.values()))
+    assert len(rows) > 40
+    for name in re.findall(r"`([a-z_.]+)`", "\n".join(rows)):
+        known = name in files or any(one.startswith(name.removesuffix("...")) for one in names)
+        assert known, f"docs/reliability.md names the test {name}, and there is none"
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):

@@ -140,12 +140,13 @@ def test_an_interruption_is_recorded_and_the_same_command_goes_on(number: int, t
         [sys.executable, str(TRAIN), *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
         preexec_fn=partial(signal.signal, number, signal.SIG_DFL),
     ) as process:  # fmt: skip
-        wait_for(tmp_path / "results" / "runs", "*/checkpoints/epoch-0002.ckpt")
+        wait_for(tmp_path / "results" / "runs", "*/checkpoints/*.ckpt")
         process.send_signal(number)
         out, _ = process.communicate()
     assert process.returncode == 128 + number
     assert "The same command continues" in out
-    assert find_run(resolve_store(TrackingConfig(), results_dir=tmp_path / "results")).status == "KILLED"
+    results = tmp_path / "results"
+    assert find_run(resolve_store(TrackingConfig(), results_dir=results), results=results).status == "KILLED"
 
 
 def wait_for(folder: Path, pattern: str) -> None:
