@@ -73,11 +73,11 @@ def page_of(strides: str) -> str:
     from stridelab.models.plain_arrays import plain_arrays
 
     plan = layer_plan(CnnConfig(strides=strides), input_channels=1, input_size=(28, 28), num_classes=10)
-    arrays: dict[str, Any] = {f"trained/{name}": values for name, values in plain_arrays(build(plan)).items()}
+    arrays: dict[str, Any] = {f"1/{name}": values for name, values in plain_arrays(build(plan)).items()}
     pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28), np.uint8)
     facts = {"mean": [0.3], "std": [0.4], "class_names": [str(label) for label in range(10)]}
     images = images_of({"images": pixels, "labels": np.arange(20) % 10}, facts)
-    network = PageNetwork(strides, plan, weights=weights_of(arrays, stage="trained"))
+    network = PageNetwork(strides, plan, weights=weights_of(arrays))
     return explorer_page([network], title="benchmark", images=images)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from stridelab.tracking.find import find_sweep
 from stridelab.tracking.store import resolve_store
 
 from . import REFERENCE
+from .claims import CLAIMS
 
 FIGURE = "accuracy_vs_macs"
 MOST_KIB = 400
@@ -32,13 +34,22 @@ def write_reference(experiment: str, results: Path) -> Path:
     write_csv(comparison.runs.drop(columns=["run_id", "run_name"]), folder / "runs.csv")
     write_csv(comparison.variants, folder / "variants.csv")
     if "test/acc" in comparison.runs:
-        (folder / f"{FIGURE}.png").write_bytes(render(draw(comparison, FIGURE))["png"])
+        (folder / f"{FIGURE}.png").write_bytes(render(draw(by_arm(comparison, experiment), FIGURE))["png"])
     page = results / "reports" / comparison.sweep.folder_name / "comparison.html"
     kept = page.is_file() and page.stat().st_size <= MOST_KIB * 1024
     if kept:
         shutil.copyfile(page, folder / page.name)
     (folder / "README.md").write_text(readme(experiment, comparison, kept=kept), encoding="utf-8")
     return folder
+
+
+def by_arm(comparison: Comparison, experiment: str) -> Comparison:
+    """With the variants called as in CLAIMS, for a figure."""
+    arms = next((claim.arms for claim in CLAIMS if claim.experiment == experiment), {})
+    names = {variant: arm for arm, variant in arms.items()}
+    runs, variants = (table.replace({"variant": names}) for table in (comparison.runs, comparison.variants))
+    baseline = names.get(comparison.baseline, comparison.baseline)
+    return replace(comparison, runs=runs, variants=variants, baseline=baseline)
 
 
 def readme(experiment: str, comparison: Comparison, *, kept: bool) -> str:

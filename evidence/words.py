@@ -41,7 +41,7 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
     (
         "early_late",
         "not supported",
-        "Do not take late for better as a law: compare at equal multiplications, and look at the field that is left.",
+        "In a shallow network do not put the only stride last: it then widens no field, and here it lost in every seed, at a higher cost.",
     ),
     (
         "early_late",
@@ -84,6 +84,10 @@ OTHERS = """\
 """
 
 FOUND: dict[str, tuple[str, str]] = {
+    "speed": (
+        "Measured in turns, while others used both cores: every figure is marked untrusted, and the spread (iqr) is wide; the order stood all the same.",
+        "One processor, one thread, networks so small that other work than multiplying counts. `stridelab benchmark` on a quiet machine gives figures to be quoted.",
+    ),
     "detail": (
         "Equal fields do not save the claim: dilated and deep networks of stride 1 have the field of 2-2-1 and stay below it. The field does count: with dilation the same network of stride 1 gains. So the field explains a part of what stride 1 lacks, and not all of it.",
         "Batch norm, a head that averages over the map, few steps: fine maps may need longer to train, and the deep arm most of all. A run of ten times the length decides that.",
@@ -91,6 +95,10 @@ FOUND: dict[str, tuple[str, str]] = {
     "field": (
         "Our prediction that the effective field stays below the theoretical one was wrong for 1-1-1 and 2-1-1: at the threshold of two deviations it is the whole of it in every seed.",
         "Three layers are shallow: that the effective field is a small part of the theoretical one is said of deep networks.",
+    ),
+    "early_late": (
+        "Our prediction was wrong, too, and the other way round: the early stride was the more accurate in every seed, at a lower cost, and the gap is widest at equal multiplications. The order is that of the receptive field: a stride in the last layer widens no field, as no layer comes behind it.",
+        "Three layers, of which the field is the bottleneck; in a deep network the field is wide wherever the stride is, and published tables have the early stride cost most. A network whose field exceeds the image in all arms decides between the two readings.",
     ),
     "parameter_count": (
         "With global average pooling the number never changes; with a flatten head it does, but not always: 1-2-2 and 2-2-1 end in maps of one size. The article's sentence needs that footnote. Beside it: in these short trainings flatten was far more accurate than gap.",

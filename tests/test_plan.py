@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,8 +19,8 @@ from rich.console import Console
 from stridelab.cli.plan import USAGE
 from stridelab.config import Config, load
 from stridelab.config.grid import grid_of
-from stridelab.geometry import compose, layer, measure, training_memory
-from stridelab.plan import examine, layer_plan_of, print_plan
+from stridelab.geometry import compose, layer, measure, parse_plan, training_memory
+from stridelab.plan import examine, formats, layer_plan_of, print_plan
 from stridelab.plan.formats import FORMATS
 from stridelab.plan.json_csv import CSV_COLUMNS, LAYER_FIELDS
 from stridelab.plan.table import SAMPLE, lines_of
@@ -53,6 +54,23 @@ def hostile(name: str) -> str:
     FORMATS[name]([VariantRow(labels, good.figures), VariantRow(labels, None, f"{HOSTILE} is not possible")], out)
     assert config.ckpt_path == HOSTILE
     return out.getvalue()
+
+
+def test_html_holds_the_plans_of_the_grid_and_says_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def page(*arguments: str) -> dict[str, Any]:
+        text = written("html", *arguments).partition('id="data">')[2].partition("</script>")[0]
+        return json.loads(text)  # type: ignore[no-any-return]
+
+    content = page(*GRID)
+    assert [one["name"] for one in content["networks"]] == [row.name for row in rows_of(grid_of(GRID))]
+    for one, (_, job) in zip(content["networks"], grid_of(GRID), strict=True):
+        assert measure(parse_plan(one["plan"])) == measure(layer_plan_of(job.config))
+    assert content["subtitle"] == "networks before training"
+    assert page(*MIXED)["subtitle"] == "networks before training, without 2 that are not possible"
+    monkeypatch.setattr(formats, "MOST_IN_PAGE", 2)
+    assert page(*GRID)["subtitle"] == "networks before training, the first 2 of 6"
+    with pytest.raises(ValueError, match="needs a variant that is possible"):
+        written("html", "model.strides=9", "model.padding=valid")
 
 
 def test_json_is_what_geometry_measures() -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from shutil import which
@@ -18,7 +24,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from torch import nn
 
 from stridelab.explorer.network_file import images_of, tensor_data, weights_of
-from stridelab.explorer.page import PageImages, PageNetwork, explorer_page, plan_data
+from stridelab.explorer.page import PageImages, PageNetwork, explorer_page, layer_data, plan_data
 from stridelab.geometry import PADDING_MODES, PADDINGS, LayerPlan, layer, measure, totals
 from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import build
@@ -27,6 +33,7 @@ from stridelab.models.families import settings_of
 from stridelab.models.plain_arrays import plain_arrays
 from stridelab.models.trace import geometry_of
 from stridelab.training.randomness import initialise
+from stridelab.training.tasks import TASKS
 
 CHROMIUM = which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
@@ -53,12 +60,12 @@ def trained(config: CnnConfig, *, seed: int) -> tuple[nn.Module, LayerPlan]:
     return network.eval(), plan
 
 
-def arrays_of(network: nn.Module, stage: str = "trained") -> dict[str, Any]:
-    return {f"{stage}/{name}": values for name, values in plain_arrays(network).items()}
+def arrays_of(network: nn.Module, epoch: int = 5) -> dict[str, Any]:
+    return {f"{epoch}/{name}": values for name, values in plain_arrays(network).items()}
 
 
 def page_network(name: str, network: nn.Module, plan: LayerPlan, **more: Any) -> PageNetwork:
-    return PageNetwork(name, plan, weights=weights_of(arrays_of(network), stage="trained"), **more)
+    return PageNetwork(name, plan, weights=weights_of(arrays_of(network)), **more)
 
 
 def some_images() -> PageImages:
@@ -82,7 +89,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for spelled, strides in (("1-1-1", 1), ("2-2-1", "2-2-1"))
     )
     path = tmp_path_factory.mktemp("explorer") / "explorer.html"
-    page = explorer_page([fine, coarse], title="Explorer <i>", images=some_images(), initial=fine.weights)
+    page = explorer_page([fine, coarse], title="Explorer <i>", images=some_images())
     path.write_text(page, encoding="utf-8")
     return path
 
@@ -256,6 +263,28 @@ def test_other_families_are_measured_and_computed_as_in_python(calculator: Page,
     assert_same_maps(calculator, network.eval(), plan, within=3e-3)
 
 
+@pytest.mark.parametrize("task", ["locate", "segment"])
+def test_heads_that_tell_places_compute_as_in_pytorch_wherever_the_strides_put_their_units(
+    calculator: Page, task: str
+) -> None:
+    def headed(strides: str) -> LayerPlan:
+        config = CnnConfig(channels=(4, 5), strides=strides, padding="same")
+        return TASKS[task].head(layer_plan(config, input_channels=1, input_size=(28, 28), num_classes=3), 3)
+
+    plan = headed("2-1")
+    assert in_page(calculator, [plan]) == [in_python(plan)]
+    network = build(plan)
+    initialise(network, seed=8)
+    network(torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    assert_same_maps(calculator, network.eval(), plan)
+    edited = calculator.evaluate(
+        "(plan) => plans.edited(plan, {conv1: {stride: '1'}, conv2: {stride: '3'}}).layers.at(-1)",
+        plain(plan_data(plan)),
+    )
+    last = plain(layer_data(headed("1-3").layers[-1]))
+    assert {name: edited[name] for name in last} == last
+
+
 def assert_same_maps(page: Page, network: Any, plan: LayerPlan, *, within: float = 1e-3) -> None:
     """`within`: of each map's largest value. Weights are float16 in the page, and their roundings add up in depth."""
     image = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(5))
@@ -266,7 +295,7 @@ def assert_same_maps(page: Page, network: Any, plan: LayerPlan, *, within: float
             network.map(1, [28, 28], Float32Array.from(image)));
         return Object.fromEntries(Object.entries(maps).map(([name, map]) => [name, Array.from(map.values)]));
     }"""
-    weights = weights_of(arrays_of(network), stage="trained")
+    [weights] = weights_of(arrays_of(network)).values()
     found = page.evaluate(script, [plain(plan_data(plan)), weights, image.flatten().tolist()])
     for name in names:
         values = wanted[name].detach().flatten()
@@ -274,16 +303,101 @@ def assert_same_maps(page: Page, network: Any, plan: LayerPlan, *, within: float
         assert error <= within * max(values.abs().max().item(), 1e-3), name
 
 
-def test_the_code_to_copy_is_that_network(calculator: Page) -> None:
-    for config in (CnnConfig(), CnnConfig(strides="2-2-2", padding="same", padding_mode="reflect", dilations="1-2-1")):
-        plan = layer_plan(config, input_channels=1, input_size=(28, 28), num_classes=10)
-        words = calculator.evaluate("(plan) => code.torch(geometry.measure(plan))", plain(plan_data(plan)))
-        scope: dict[str, Any] = {}
-        exec(words, scope)
-        copied, ours = scope["Network"](), build(plan)
-        copied.load_state_dict(ours.state_dict())
-        images = torch.rand(2, 1, 28, 28)
-        assert torch.equal(copied.eval()(images), ours.eval()(images))
+def plan_of(config: Any, size: tuple[int, int] = (28, 28)) -> LayerPlan:
+    return layer_plan(config, input_channels=1, input_size=size, num_classes=10)
+
+
+CODED = [word for word in PADDINGS if word != "torch_same"]  # which stride 2 cannot have
+PLANS = {
+    "default": plan_of(CnnConfig()),
+    "flatten": plan_of(CnnConfig(head="flatten", strides="1-2-2")),
+    **{f"padding={word}": plan_of(CnnConfig(strides="2-2-1", padding=word, dilations="1-2-1")) for word in CODED},
+    **{f"padding_mode={word}": plan_of(CnnConfig(padding_mode=word, padding="same")) for word in PADDING_MODES},
+    **{
+        f"downsample={word}": plan_of(CnnConfig(strides="1-2-2", downsample=word))
+        for word in DOWNSAMPLING
+        if word != "none"
+    },
+    "odd pools": plan_of(CnnConfig(strides="1-2-2", downsample="max_pool"), (27, 29)),
+    "odd blur": plan_of(CnnConfig(strides="2-2-1", downsample="blur_pool", blur_size=4, padding_mode="circular")),
+    **{family: plan_of(settings_of(family)(family=family)) for family in ("resnet", "vgg", "allconv", "convnext")},
+}
+
+
+def copied_weights(network: nn.Module, names: list[str]) -> dict[str, Any]:
+    """Under the names that the copied code has: a dot in a layer's name is an underscore there."""
+    given = {}
+    for name, values in network.state_dict().items():
+        layer_name, _, part = name.rpartition(".")
+        plain_name = layer_name.replace(".", "_")
+        given[f"{plain_name}_{part}" if f"{plain_name}_{part}" in names else f"{plain_name}.{part}"] = values
+    return given
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_pytorch_code_to_copy_is_that_network(calculator: Page, name: str) -> None:
+    plan = PLANS[name]
+    scope: dict[str, Any] = {}
+    exec(calculator.evaluate("(plan) => code.torch(geometry.measure(plan))", plain(plan_data(plan))), scope)
+    copied, ours = scope["Network"](), build(plan)
+    initialise(ours, seed=1)
+    copied.load_state_dict(copied_weights(ours, list(copied.state_dict())))
+    images = torch.rand(2, 1, *plan.input_size)
+    assert torch.equal(copied.eval()(images), ours.eval()(images))
+
+
+def in_keras_order(network: nn.Module) -> dict[str, list[Any]]:
+    """The arrays of each layer as Keras takes them: its kernels have the channels last."""
+    found: dict[str, list[Any]] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and isinstance(module.weight, nn.Parameter):
+            weight = module.weight.permute(2, 3, 1, 0) if isinstance(module, nn.Conv2d) else module.weight.T
+            found[name] = [weight] if module.bias is None else [weight, module.bias]
+        elif isinstance(module, nn.BatchNorm2d):
+            found[name] = [module.weight, module.bias, module.running_mean, module.running_var]
+        elif isinstance(module, nn.LayerNorm):
+            found[name] = [module.weight, module.bias]
+    return {name.replace(".", "_"): [one.detach().numpy() for one in arrays] for name, arrays in found.items()}
+
+
+NOT_IN_KERAS = {"padding_mode=replicate", "padding_mode=circular", "odd blur", "convnext"}
+RUN_IN_KERAS = {"flatten", "padding=same_lower", "padding_mode=reflect", "odd pools", "resnet"}
+RUN_IN_KERAS |= {f"downsample={word}" for word in ("avg_pool", "blur_pool", "space_to_depth")}
+
+
+@pytest.mark.skipif(find_spec("keras") is None, reason="needs the package keras")
+def test_the_keras_code_to_copy_is_that_network(calculator: Page, tmp_path: Path) -> None:
+    jobs = {}
+    for name, plan in PLANS.items():
+        words = calculator.evaluate("(plan) => code.keras(geometry.measure(plan), plan)", plain(plan_data(plan)))
+        assert (words is None) == (name in NOT_IN_KERAS), name
+        if name not in RUN_IN_KERAS:
+            continue
+        network = build(plan)
+        initialise(network, seed=1)
+        images = torch.rand(2, 1, *plan.input_size)
+        network(images)  # so that the norms have something to say
+        logits = network.eval()(images).detach().numpy()
+        jobs[name] = (words, in_keras_order(network), images.permute(0, 2, 3, 1).numpy(), logits)
+    (tmp_path / "jobs").write_bytes(pickle.dumps(jobs))
+    environment = os.environ | {"KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", RUN_KERAS, tmp_path / "jobs"], check=True, env=environment)
+
+
+RUN_KERAS = """
+import pickle, sys
+import numpy as np
+for name, (words, weights, images, logits) in pickle.load(open(sys.argv[1], "rb")).items():
+    scope = {}
+    exec(words, scope)
+    for layer, arrays in weights.items():
+        made = scope["x_" + layer]._keras_history.operation
+        while not getattr(made, "weights", None):  # the steps that are taken after a convolution
+            made = made.input._keras_history.operation
+        made.set_weights(arrays)
+    found = scope["network"](images, training=False).detach().numpy()
+    np.testing.assert_allclose(found, logits, atol=2e-5 * max(1, abs(logits).max()), err_msg=name)
+"""
 
 
 def test_it_asks_for_nothing_and_complains_of_nothing(opened: tuple[Page, list[str], list[str]], written: Path) -> None:
@@ -443,6 +557,46 @@ def test_the_sum_that_is_shown_is_the_unit_s_value(opened: tuple[Page, list[str]
     page.reload()
     shown = float(page.inner_text("#filter .totals strong").rpartition(":")[2])
     assert math.isclose(shown, maps[0, 3, 5, 7].item(), abs_tol=2e-3)
+
+
+def test_each_kept_epoch_of_training_can_be_looked_at(browser: Browser, tmp_path: Path) -> None:
+    (begun, plan), (ended, _) = (trained(CnnConfig(channels=(4, 4), strides="1-2"), seed=seed) for seed in (1, 2))
+    weights = weights_of(arrays_of(begun, 0) | arrays_of(ended, 3) | arrays_of(begun, 6))
+    path = tmp_path / "epochs.html"
+    one = PageNetwork("one", plan, weights=weights, score="80.0 %", score_label="test accuracy")
+    path.write_text(explorer_page([one], title="epochs", images=some_images()), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    seen = {}
+    for epoch in ("last", "3", "0"):
+        page.locator("#feature-maps").get_by_label("weights").select_option(epoch)
+        seen[epoch] = page.inner_text("#side-a .predictions")
+    assert seen["0"] == seen["last"] != seen["3"]
+    assert "Before training" in page.inner_text("#side-a .score")
+    page.reload()
+    assert page.inner_text("#side-a .predictions") == seen["0"]
+    content = json.loads(page.evaluate("document.getElementById('data').textContent"))
+    assert len(content["weights"]) == 2  # equal weights are in the page once
+    page.close()
+
+
+def test_a_place_that_was_found_is_said_and_how_far_off_it_is(browser: Browser, tmp_path: Path) -> None:
+    config = CnnConfig(channels=(4, 5), strides="1-2")
+    plan = TASKS["locate"].head(layer_plan(config, input_channels=1, input_size=(28, 28), num_classes=3), 3)
+    network = build(plan)
+    initialise(network, seed=8)
+    images = replace(some_images(), places=[(13.5, 20.0), None, None, None])
+    path = tmp_path / "locate.html"
+    page_of = explorer_page([page_network("locate", network.eval(), plan)], title="places", images=images)
+    path.write_text(page_of, encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    pixels = torch.frombuffer(bytearray(base64.b64decode(images.pixels[0])), dtype=torch.uint8).reshape(1, 1, 28, 28)
+    row, column, *_ = network((pixels / 255 - 0.3) / 0.4)[0].tolist()
+    text = page.inner_text("#side-a .answer")
+    assert f"at row {row:.1f}, column {column:.1f}" in text
+    assert f"{math.hypot(row - 13.5, column - 20):.1f} px from its middle" in text
+    page.close()
 
 
 def test_the_tour_has_eight_steps_that_each_can_be_seen(opened: tuple[Page, list[str], list[str]]) -> None:

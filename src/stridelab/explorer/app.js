@@ -37,8 +37,8 @@
     image: 0,
     layer: null,
     channel: "mean",
-    scale: "one",
-    stage: "trained",
+    scale: "network",
+    epoch: "last",
     input: 0,
     unit: null,
     tour: null,
@@ -48,9 +48,18 @@
   let drawn = null; // the person's own picture: Float32 values from 0 to 1, one map
   const views = [{}, {}];
 
+  // Of each network the epochs whose weights are here, the last one being called so: networks may have trained longer
+  // than others. What can be chosen is what all have.
+  const epochs = data.networks.map((one) => Object.keys(one.weights).map(Number));
+  const isLast = (index, epoch) => epoch === Math.max(...epochs[index]);
+  const held = epochs.filter((some) => some.length);
+  const choosable = held.length ? [...held[0].filter((epoch) => held.every((some) => some.includes(epoch) && epoch < Math.max(...some))).map(String), "last"] : [];
+  const hasWeights = (index) => epochs[index].length > 0;
+
   const decoded = new Map();
   function weightsOf(index) {
-    const given = state.stage === "initial" ? data.initial : data.networks[index].weights;
+    const epoch = state.epoch === "last" ? Math.max(...epochs[index]) : state.epoch;
+    const given = data.weights[data.networks[index].weights[epoch]];
     if (!decoded.has(given)) decoded.set(given, network.decoded(given));
     return decoded.get(given);
   }
@@ -70,8 +79,8 @@
     if (state.image !== 0 && state.image !== "drawn") words.set("image", state.image);
     if (state.layer) words.set("layer", state.layer);
     if (state.channel !== "mean") words.set("channel", state.channel);
-    if (state.scale !== "one") words.set("scale", state.scale);
-    if (state.stage !== "trained") words.set("weights", state.stage);
+    if (state.scale !== "network") words.set("scale", state.scale);
+    if (state.epoch !== "last") words.set("epoch", state.epoch);
     if (state.input) words.set("input", state.input);
     if (state.unit) words.set("unit", state.unit.join(","));
     if (state.tour !== null) words.set("tour", state.tour + 1);
@@ -110,8 +119,8 @@
       image: () => set("image", whole(word, 0, data.image.images.length - 1)),
       layer: () => set("layer", names.includes(word) ? word : null),
       channel: () => set("channel", whole(word, 0, 9999)),
-      scale: () => set("scale", ["one", "each"].includes(word) ? word : null),
-      weights: () => set("stage", word === "trained" || (word === "initial" && data.initial) ? word : null),
+      scale: () => set("scale", ["network", "one", "each"].includes(word) ? word : null),
+      epoch: () => set("epoch", choosable.includes(word) ? word : null),
       input: () => set("input", whole(word, 0, 9999)),
       unit: () => set("unit", /^\d{1,5},\d{1,5}$/.test(word) ? word.split(",").map(Number) : null),
       tour: () => set("tour", whole(word, 1, TOUR.length) && Number(word) - 1),
@@ -157,9 +166,9 @@
   // What a side computes: {layers, refusal, trained, maps, missing}.
   function compute(side, input) {
     const base = data.networks[side.network];
-    const plan = plans.edited(base.plan, side.edits);
-    let layers;
+    let [plan, layers] = [base.plan, null];
     try {
+      plan = plans.edited(base.plan, side.edits);
       layers = measure(plan);
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
@@ -167,11 +176,11 @@
     }
     const identity = plans.identity(layers);
     const same = identities.indexOf(identity);
-    const trained = same >= 0 && data.networks[same].weights ? same : null;
+    const trained = same >= 0 && hasWeights(same) ? same : null;
     const source = trained ?? side.network;
     const made = { plan, layers, trained, source, known: same, identity, refusal: null, maps: null, missing: null };
     if (input) made.shown = { ...input };
-    if (!input || !data.networks[source].weights) return withRecorded(made);
+    if (!input || !hasWeights(source)) return withRecorded(made);
     try {
       made.maps = network.forward(layers, weightsOf(source), input.image);
       made.shown = { ...made.maps, ...input };
@@ -205,13 +214,14 @@
     const base = data.networks[side.network];
     if (made.refusal) return h("p", { class: "refusal", role: "alert" }, `Not possible: ${made.refusal}.`);
     const one = made.known >= 0 ? data.networks[made.known] : null;
-    if (state.stage === "initial") return h("p", { class: "score" }, h("strong", {}, "Before training."), " Its filters are the random ones that all variants of this seed began with.");
-    const recorded = one && !one.weights && one.recorded ? " Its weights are too large for this page: the maps are those that its run recorded, before the norm, of its first images." : "";
+    if (state.epoch === "0") return h("p", { class: "score" }, h("strong", {}, "Before training."), " Its filters are those that all variants of this seed began with.");
+    if (state.epoch !== "last") return h("p", { class: "score" }, h("strong", {}, `After epoch ${state.epoch}.`), ` The network on its way; choose "after training" for what it became.`);
+    const recorded = one && !hasWeights(made.known) && one.recorded ? " Its weights are too large for this page: the maps are those that its run recorded, before the norm, of its first images." : "";
     if (one?.score) {
       const { label, text } = one.score;
       return h("p", { class: "score" }, h("strong", {}, text), ` ${label}; trained as ${one.name}.${recorded}`);
     }
-    if (!data.networks.some((any) => any.weights || any.score)) return null;
+    if (!data.networks.some((any, index) => hasWeights(index) || any.score)) return null;
     if (one) return h("p", { class: "score" }, `Trained as ${one.name}.${recorded}`);
     const words = base.command.length ? plans.command(plans.chosen(base.plan, side.edits), base) : null;
     const how = made.missing
@@ -266,7 +276,7 @@
     const base = data.networks[side.network].plan;
     const editable = plans.editable(base);
     const measured = new Map((made.layers ?? []).map((layer) => [layer.name, layer]));
-    const head = ["layer", ...Object.values(KEYS), "map", "field", "jump", "MACs", "KiB"];
+    const head = ["layer", ...Object.values(KEYS), "map", "field", "eff. stride", "MACs", "KiB"];
     const rows = editable.map((layer) => {
       const here = measured.get(layer.name);
       const cells = Object.keys(KEYS).map((key) => h("td", {}, choice(index, base, layer, key)));
@@ -312,9 +322,72 @@
     return select;
   }
 
-  function predictions(made) {
-    if (!made.maps || !data.image?.classes) return null;
-    const logits = made.maps[made.layers.at(-1).name].values;
+  // What the network says of the image, by the kind of its last layer.
+  function answer(made) {
+    if (!made.maps) return null;
+    const last = made.layers.at(-1);
+    return { linear: probabilities, soft_argmax: placeFound, resample: classOfPixels }[last.kind]?.(made.maps[last.name]) ?? null;
+  }
+
+  const truePlace = () => (state.image === "drawn" ? null : data.image.places?.[state.image] ?? null);
+
+  function placeFound(output) {
+    const [row, column, presence] = output.values;
+    const share = 1 / (1 + Math.exp(-presence));
+    const truth = truePlace();
+    const off = truth && Math.hypot(row - truth[0], column - truth[1]);
+    const where = `at row ${row.toFixed(1)}, column ${column.toFixed(1)} (orange cross)`;
+    const words = [h("p", {}, h("strong", {}, `${percent(share)} sure of an object, ${where}. `), off === null ? "" : `${off.toFixed(1)} px from its middle (white cross).`)];
+    return h("div", { class: "answer" }, onImage([[truth, "#fff"], [share > 0.5 ? [row, column] : null, drawing.palette().seen]]), words);
+  }
+
+  // The image, four times as large, with crosses at places: [[row, column] or null, colour].
+  function onImage(crosses) {
+    const { pixels } = inputOf();
+    const zoom = 4;
+    const canvas = h("canvas", { width: pixels.size[1] * zoom, height: pixels.size[0] * zoom, role: "img", "aria-label": "the image and the places on it" });
+    const context = canvas.getContext("2d");
+    context.imageSmoothingEnabled = false;
+    context.drawImage(drawing.picture(pixels, { channel: 0, low: 0, high: 1, isImage: true }), 0, 0, canvas.width, canvas.height);
+    for (const [place, colour] of crosses.filter(([at]) => at)) {
+      const [y, x] = place.map((at) => (at + 0.5) * zoom);
+      for (const [style, width] of [["#000", 5], [colour, 2.5]]) {
+        Object.assign(context, { strokeStyle: style, lineWidth: width });
+        context.beginPath();
+        for (const [dx, dy] of [[9, 0], [0, 9]]) {
+          context.moveTo(x - dx, y - dy);
+          context.lineTo(x + dx, y + dy);
+        }
+        context.stroke();
+      }
+    }
+    return canvas;
+  }
+
+  function classOfPixels(output) {
+    const { classes } = data.image;
+    const area = output.size[0] * output.size[1];
+    const winners = Uint8Array.from({ length: area }, (_, at) => {
+      let best = 0;
+      for (let channel = 1; channel < output.channels; channel++) if (output.values[channel * area + at] > output.values[best * area + at]) best = channel;
+      return best;
+    });
+    const hue = (label) => classes?.[label] === "nothing" ? drawing.palette().map : `hsl(${(label * 137.5) % 360} 70% 55%)`;
+    const canvas = h("canvas", { width: output.size[1], height: output.size[0], class: "pixels", role: "img", "aria-label": "the class of each pixel" });
+    const context = canvas.getContext("2d");
+    winners.forEach((label, at) => {
+      context.fillStyle = hue(label);
+      context.fillRect(at % output.size[1], Math.floor(at / output.size[1]), 1, 1);
+    });
+    const counts = [...new Set(winners)].map((label) => [label, winners.filter((one) => one === label).length]).sort((a, b) => b[1] - a[1]);
+    const named = (label) => classes?.[label] ?? `class ${label}`;
+    const legend = counts.slice(0, 6).map(([label, count]) => h("li", {}, h("i", { style: `background:${hue(label)}` }), `${named(label)} ${percent(count / area)}`));
+    return h("div", { class: "answer" }, canvas, h("ul", { class: "classes" }, legend));
+  }
+
+  function probabilities(output) {
+    if (!data.image?.classes) return null;
+    const logits = output.values;
     const shares = network.softmax(logits);
     const truth = state.image === "drawn" ? null : data.image.images[state.image].label;
     const rows = shares.map((share, label) => ({ share, label, name: data.image.classes[label] ?? String(label) }));
@@ -328,9 +401,18 @@
     );
   }
 
-  function sideView(index, input) {
+  // One scale for A and B, so that their maps can be compared; of what was possible last, where a change is refused.
+  function showSides(input) {
+    const shown = SIDES.map((_, index) => index).filter((index) => index === 0 || state.compare);
+    const all = shown.map((index) => compute(state.sides[index], input));
+    const rooms = shown.map((index) => Math.max(300, $(`side-${SIDES[index]}`).clientWidth - 40));
+    const drawn = all.map((made, at) => (made.refusal ? views[shown[at]].made : made));
+    const scale = Math.min(...drawn.map((made, at) => (made?.layers ? drawing.scaleFor(made.layers, rooms[at]) : Infinity)));
+    shown.forEach((index, at) => sideView(index, all[at], scale));
+  }
+
+  function sideView(index, made, scale) {
     const side = state.sides[index];
-    const made = compute(side, input);
     const view = views[index];
     const host = $(`side-${SIDES[index]}`);
     const focused = document.activeElement?.dataset?.edit;
@@ -339,12 +421,10 @@
     Object.assign(view, { made, ladder: null });
     const shownMade = made.refusal ? last : made;
     const parts = [title, verdict(made, side)];
-    if (made.layers) parts.push(figures(made));
-    parts.push(controls(index, made));
     const picture = h("div", { class: `ladder scroll${made.refusal ? " stale" : ""}`, tabindex: 0, role: "region", "aria-label": `maps of ${SIDES[index].toUpperCase()}` });
     if (shownMade?.layers) {
       view.ladder = drawing.ladder(shownMade.layers, shownMade.shown, {
-        room: Math.max(300, host.clientWidth - 40),
+        scale,
         channel: state.channel,
         chosen: state.layer,
         title: `The maps of ${SIDES[index].toUpperCase()}, to one scale`,
@@ -354,7 +434,7 @@
       picture.append(view.ladder.svg);
     }
     const save = h("button", { type: "button", onclick: () => saveDrawing(index) }, "Save drawing (SVG)");
-    parts.push(h("div", { class: "maps" }, picture, predictions(made)), lostWords(made), h("div", { class: "buttons" }, save, codeView(made)));
+    parts.push(picture, lostWords(made), made.layers && figures(made), controls(index, made), answer(made), h("div", { class: "buttons" }, save, codeView(made)));
     host.replaceChildren(...parts.filter(Boolean));
     if (focused) host.querySelector(`[data-edit="${CSS.escape(focused)}"]`)?.focus();
   }
@@ -473,38 +553,44 @@
       select.addEventListener("change", () => on(select.value));
       return h("label", {}, label, " ", select);
     };
-    const scaleEach = state.scale === "each";
-    const stages = [["trained", "after training"], ["initial", "before training"]];
+    const named = { 0: "before training", last: "after training" };
     const bar = h(
       "div",
       { class: "buttons" },
-      data.initial ? pick("weights", stages, state.stage, (stage) => change({ stage })) : null,
+      choosable.length > 1 ? pick("weights", choosable.map((one) => [one, named[one] ?? `after epoch ${one}`]), state.epoch, (epoch) => change({ epoch })) : null,
       pick("layer", names.map((one) => [one, one]), name, (layer) => change({ layer, unit: null })),
       pick("channel drawn above", [["mean", "mean of all"], ...Array.from({ length: count }, (_, at) => [at, at])], state.channel, (channel) => change({ channel: channel === "mean" ? channel : Number(channel) })),
-      pick("grey", [["one", "one scale for all"], ["each", "each channel its own"]], state.scale, (scale) => change({ scale }))
+      pick("grey", [["network", "one scale a network"], ["one", "one scale for both"], ["each", "each channel its own"]], state.scale, (scale) => change({ scale }))
     );
     const most = 32;
-    const limits = values.flatMap(({ map }) => Array.from({ length: Math.min(map.channels, most) }, (_, channel) => drawing.bounds(map, channel)));
-    // One channel far brighter than all others must not bleach them: the top is the 98th hundredth of the channels' tops.
-    const tops = limits.map(([, high]) => high).sort((a, b) => a - b);
-    const [low, high] = [Math.min(...limits.map((one) => one[0])), tops[Math.floor(0.98 * (tops.length - 1))] ?? 1];
+    const shared = scaleOf(values.map(({ map }) => map), most);
     const rows = values.map(({ view, map }) => {
+      const [low, high] = state.scale === "one" ? shared : scaleOf([map], most);
       const tiles = Array.from({ length: Math.min(map.channels, most) }, (_, channel) => {
         const own = drawing.bounds(map, channel);
-        const tile = drawing.picture(map, { channel, low: scaleEach ? own[0] : low, high: scaleEach ? own[1] : high });
+        const tile = drawing.picture(map, { channel, low: state.scale === "each" ? own[0] : low, high: state.scale === "each" ? own[1] : high });
         const show = () => change({ channel, layer: name });
         return h("button", { type: "button", class: channel === state.channel ? "tile chosen" : "tile", "aria-label": `channel ${channel}`, title: `channel ${channel}: ${own[0].toPrecision(3)} to ${own[1].toPrecision(3)}`, onclick: show }, tile);
       });
       const which = SIDES[views.indexOf(view)].toUpperCase();
       const more = map.channels > most ? `, the first ${most}` : "";
-      return h("div", {}, h("h3", {}, `${which}: ${drawing.size(map.size)}, ${map.channels} channels${more}`), h("div", { class: "tiles" }, tiles));
+      const grey = state.scale === "each" ? "" : `, grey from ${low.toPrecision(3)} to ${high.toPrecision(3)}`;
+      return h("div", {}, h("h3", {}, `${which}: ${drawing.size(map.size)}, ${map.channels} channels${more}${grey}`), h("div", { class: "tiles" }, tiles));
     });
     host.replaceChildren(
       h("h2", {}, "What each channel answers"),
-      h("p", { class: "note" }, `After the norm and the activation. Grey from ${scaleEach ? "each channel's least to its greatest value" : `${low.toPrecision(3)} to ${high.toPrecision(3)}, brighter is white`}.`),
+      h("p", { class: "note" }, `After the norm and the activation. ${state.scale === "each" ? "Grey from each channel's least to its greatest value." : "What is brighter than the scale is white."}`),
       bar,
       ...rows
     );
+  }
+
+  // [low, high] of the grey: one channel far brighter than all others must not bleach them, so the top is the 98th
+  // hundredth of the channels' tops.
+  function scaleOf(maps, most) {
+    const limits = maps.flatMap((map) => Array.from({ length: Math.min(map.channels, most) }, (_, channel) => drawing.bounds(map, channel)));
+    const tops = limits.map(([, high]) => high).sort((a, b) => a - b);
+    return [Math.min(...limits.map(([low]) => low)), tops[Math.floor(0.98 * (tops.length - 1))] ?? 1];
   }
 
   // ---- the filter at work -------------------------------------------------------------------------------------------
@@ -619,14 +705,16 @@
   const answers = new Map(); // what a network says of each image, by what it computes with
   let pending = null;
 
+  const classifies = (made) => Boolean(made?.maps) && made.layers.at(-1).kind === "linear";
+
   const top = (made, maps) => {
     const { values } = maps[made.layers.at(-1).name];
     return values.indexOf(Math.max(...values));
   };
 
   const answersOf = ({ made }) => {
-    if (!made?.maps) return null;
-    const key = `${state.stage} ${made.source} ${made.identity}`;
+    if (!classifies(made)) return null;
+    const key = `${state.epoch} ${made.source} ${made.identity}`;
     if (!answers.has(key)) answers.set(key, data.image.images.map(() => null));
     return answers.get(key);
   };
@@ -805,7 +893,7 @@
     $("compare").setAttribute("aria-pressed", String(state.compare));
     imageView();
     tourView();
-    SIDES.forEach((_, index) => (index === 0 || state.compare) && sideView(index, input));
+    showSides(input);
     if (!state.compare) Object.assign(views[1], { made: null, ladder: null });
     $("disagree").textContent = disagreement();
     mark();
@@ -819,7 +907,7 @@
 
   function disagreement() {
     if (!state.compare || !data.image?.classes) return "";
-    const tops = views.map(({ made }) => (made?.maps ? top(made, made.maps) : null));
+    const tops = views.map(({ made }) => (classifies(made) ? top(made, made.maps) : null));
     if (tops.includes(null)) return "";
     return tops[0] === tops[1] ? `A and B agree: ${className(tops[0])}.` : `A and B disagree: ${className(tops[0])} against ${className(tops[1])}.`;
   }

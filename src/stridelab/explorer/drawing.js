@@ -80,14 +80,27 @@ const drawing = (() => {
     return [image, ...(edges.length <= 2 * shown ? edges : edges.slice(0, 2 * shown))];
   }
 
-  // Where each map goes. Down the page all are centred on one line; a map's own pixel has one size everywhere.
-  function layout(shown, room) {
-    const before = (map) => (map.next ? Math.max(0, map.next.pad[1][0]) : 0);
-    const after = (map) => (map.next ? Math.max(0, map.next.pad[1][1]) : 0);
+  const before = (map) => (map.next ? Math.max(0, map.next.pad[1][0]) : 0);
+  const after = (map) => (map.next ? Math.max(0, map.next.pad[1][1]) : 0);
+  const heightOf = (maps) => Math.max(...maps.map((map) => map.size[0] + (map.next ? map.next.pad[0][0] + Math.max(0, map.next.pad[0][1]) : 0)));
+
+  // The maps to draw, each with the layer that reads it in `next`.
+  function chain(layers, many) {
+    const shown = maps(layers, many ?? 9);
     shown.forEach((map, index) => (map.next = shown[index + 1]?.layer ?? null));
+    return shown;
+  }
+
+  // Pixels of the page that a map's own pixel may have, so that all maps fit side by side into `room`.
+  function scaleFor(layers, room, many) {
+    const shown = chain(layers, many);
     const columns = shown.reduce((total, map) => total + before(map) + map.size[1] + after(map), 0);
-    const tallest = Math.max(...shown.map((map) => map.size[0] + (map.next ? map.next.pad[0][0] + Math.max(0, map.next.pad[0][1]) : 0)));
-    const scale = Math.max(0.25, Math.min(LARGEST, (room - GAP * shown.length) / columns, 230 / tallest));
+    return Math.max(0.25, Math.min(LARGEST, (room - GAP * shown.length) / columns, 230 / heightOf(shown)));
+  }
+
+  // Where each map goes. Down the page all are centred on one line; a map's own pixel has one size everywhere.
+  function layout(shown, scale) {
+    const tallest = heightOf(shown);
     let x = 4;
     const axis = (tallest * scale) / 2 + 6;
     for (const map of shown) {
@@ -96,7 +109,7 @@ const drawing = (() => {
       const width = (map.size[1] + after(map)) * scale;
       x += Math.max(width, CAPTION) + GAP;
     }
-    return { width: x - GAP + 8, floor: axis + (tallest * scale) / 2 + 6, scale };
+    return { width: x - GAP + 8, floor: axis + (tallest * scale) / 2 + 6 };
   }
 
   const box = (map, [top, bottom], [left, right]) => ({
@@ -160,10 +173,10 @@ const drawing = (() => {
   }
 
   // Returns {svg, shown, mark}: mark(name, unit) paints what a unit of a map sees of all maps before it.
-  function ladder(layers, values, { room, channel, chosen, onUnit, onKey, title, many }) {
+  function ladder(layers, values, { scale, channel, chosen, onUnit, onKey, title, many }) {
     const colours = palette();
-    const shown = maps(layers, many ?? 9);
-    const { width, floor } = layout(shown, room);
+    const shown = chain(layers, many);
+    const { width, floor } = layout(shown, scale);
     const last = geometry.totals(layers).last_map;
     const height = floor + LINE * 5;
     const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": title, xmlns: SVG });
@@ -249,5 +262,5 @@ const drawing = (() => {
     return layer.inputs[0] === source.source || layer.inputs[0] === source.name;
   }
 
-  return { element, picture, bounds, maps, ladder, palette, size };
+  return { element, picture, bounds, maps, scaleFor, ladder, palette, size };
 })();

@@ -324,6 +324,9 @@ const geometry = (() => {
     return large;
   }
 
+  // Where the units of the map that is read lie on the image: a field, its step and its padding along each axis.
+  const unitsOf = ({ kernel_size, stride, padding }) => ({ field: kernel_size, stride, before: padding });
+
   const KINDS = {
     activation: (layer, [map]) => same(map, { saves: [KEPT[layer.function || "relu"]] }),
     adaptive_avg_pool: (layer, maps) => adaptivePool(layer, maps, false),
@@ -380,6 +383,21 @@ const geometry = (() => {
         return sliceAxis(map.size[side], Array.isArray(padding) ? -padding[0] : 0, layer.stride[side], layer.output_size[side]);
       }),
       saves: null,
+    }),
+    readout: conv,
+    resample: (layer, [map]) => {
+      const [[rows, columns], [height, width]] = [map.size, layer.output_size];
+      const axes = both((side) => irregularAxis(map.size[side], layer.output_size[side]));
+      return { channels: map.channels, axes, whole: true, macs: map.channels * rows * width * (columns + height), units: unitsOf(layer) };
+    },
+    soft_argmax: (layer, [map]) => ({
+      channels: 4,
+      axes: everything(map),
+      whole: true,
+      saves: ["input"],
+      image_bytes: 4 * (map.size[0] * map.size[1] + 2),
+      batch_bytes: 4 * sum(map.size),
+      units: unitsOf(layer),
     }),
     space_to_depth: spaceToDepth,
     unused: (layer, [map]) => ({ channels: 0, axes: both((side) => irregularAxis(map.size[side], 0)), whole: true, params: null }),
@@ -493,6 +511,7 @@ const geometry = (() => {
       batch_bytes: layer.batch_bytes ?? effect.batch_bytes,
       fields,
       axes: effect.axes,
+      units: effect.units ?? null,
     };
   }
 

@@ -241,6 +241,46 @@ const network = (() => {
     return map(maps.reduce((total, one) => total + one.channels, 0), maps[0].size, values);
   }
 
+  // Where on the image the middles of what a map's units see lie, along one axis: its layer says how they are placed.
+  const centres = (layer, map, side) => Array.from({ length: map.size[side] }, (_, unit) => unit * layer.units.stride[side] - layer.units.before[side] + (layer.units.field[side] - 1) / 2);
+
+  // Row, column, presence (a logit) and variance in pixels: of a map of scores and one of presence.
+  function softArgmax(layer, [input]) {
+    const area = input.size[0] * input.size[1];
+    const weights = softmax(input.values.subarray(0, area));
+    const places = [0, 1].map((side) => centres(layer, input, side));
+    const at = [(index) => places[0][Math.floor(index / input.size[1])], (index) => places[1][index % input.size[1]]];
+    const over = (value) => weights.reduce((total, weight, index) => total + weight * value(index), 0);
+    const means = at.map(over);
+    const spread = at.reduce((total, place, side) => total + over((index) => place(index) ** 2) - means[side] ** 2, 0);
+    return map(4, [1, 1], Float32Array.of(...means, over((index) => input.values[area + index]), spread));
+  }
+
+  // Between the units' centres, to a value a pixel; beyond the outermost, the nearest unit's.
+  function resample(layer, [input]) {
+    const taps = [0, 1].map((side) => {
+      const units = centres(layer, input, side);
+      const step = units.length > 1 ? units[1] - units[0] : 1;
+      return Array.from({ length: layer.output_size[side] }, (_, pixel) => {
+        const place = Math.min(Math.max((pixel - units[0]) / step, 0), units.length - 1);
+        const first = Math.min(Math.floor(place), units.length - 1);
+        return [first, Math.min(first + 1, units.length - 1), place - first];
+      });
+    });
+    const output = map(input.channels, layer.output_size);
+    let to = 0;
+    for (let channel = 0; channel < input.channels; channel++) {
+      const value = (row, column) => input.values[(channel * input.size[0] + row) * input.size[1] + column];
+      for (const [top, bottom, down] of taps[0]) {
+        for (const [left, right, across] of taps[1]) {
+          const along = (row) => value(row, left) * (1 - across) + value(row, right) * across;
+          output.values[to++] = along(top) * (1 - down) + along(bottom) * down;
+        }
+      }
+    }
+    return output;
+  }
+
   const KINDS = {
     activation: (layer, [input]) => map(input.channels, input.size, input.values.map(ACTIVATIONS[layer.function || "relu"])),
     adaptive_avg_pool: (layer, maps) => adaptive(layer, maps, mean),
@@ -259,6 +299,9 @@ const network = (() => {
     max_pool: (layer, maps) => pool(layer, maps, Math.max, (value) => value, -Infinity),
     multiply: (layer, maps, weights) => joined(weights ? [...maps, map(weights.weight.values.length, [1, 1], weights.weight.values)] : maps, (a, b) => a * b),
     norm,
+    readout: conv,
+    resample,
+    soft_argmax: softArgmax,
     space_to_depth: spaceToDepth,
     pad: (layer, [input]) => padded(input, layer.pad, layer.padding_mode),
   };
@@ -270,8 +313,9 @@ const network = (() => {
       const run = KINDS[layer.kind];
       const here = weights[layer.name];
       if (!run) throw new Missing(`layer '${layer.name}': the page cannot compute a ${layer.kind}`);
-      if (["conv", "linear", "norm"].includes(layer.kind) && !here) throw new Missing(`layer '${layer.name}' has no weights here`);
-      const wanted = { conv: [layer.out_channels, layer.in_channels / layer.groups, ...layer.kernel_size], linear: [layer.out_channels, layer.in_channels] }[layer.kind];
+      if (["conv", "linear", "norm", "readout"].includes(layer.kind) && !here) throw new Missing(`layer '${layer.name}' has no weights here`);
+      const filter = [layer.out_channels, layer.in_channels / layer.groups, ...layer.kernel_size];
+      const wanted = { conv: filter, readout: filter, linear: filter.slice(0, 2) }[layer.kind];
       if (wanted && here.weight.shape.join("x") !== wanted.join("x")) {
         throw new Missing(`layer '${layer.name}' was trained with weights of ${here.weight.shape.join("x")}, and would need ${wanted.join("x")}`);
       }
@@ -296,5 +340,5 @@ const network = (() => {
     return powers.map((value) => value / all);
   }
 
-  return { Missing, KINDS, forward, tensor, decoded, softmax, map, bytesOf };
+  return { Missing, KINDS, forward, tensor, decoded, softmax, binomial, map, bytesOf };
 })();

@@ -16,14 +16,15 @@ def plan_of(arrays: Mapping[str, Any]) -> LayerPlan:
     return parse_plan(json.loads(str(arrays["plan"])))
 
 
-def weights_of(arrays: Mapping[str, Any], *, stage: str) -> Weights | None:
-    """Of `stage`, trained or initial; None where they were not kept."""
-    weights: dict[str, dict[str, Any]] = {}
+def weights_of(arrays: Mapping[str, Any]) -> dict[int, Weights]:
+    """By epoch; {} where none were kept."""
+    weights: dict[int, dict[str, dict[str, Any]]] = {}
     for name, values in arrays.items():
-        if name.startswith(f"{stage}/"):
-            layer, _, part = name.removeprefix(f"{stage}/").rpartition("/")
-            weights.setdefault(layer, {})[part] = tensor_data(values)
-    return weights or None
+        if "/" in name:
+            epoch, rest = name.split("/", 1)
+            layer, _, part = rest.rpartition("/")
+            weights.setdefault(int(epoch), {}).setdefault(layer, {})[part] = tensor_data(values)
+    return dict(sorted(weights.items()))
 
 
 def tensor_data(values: Any) -> Any:
@@ -47,4 +48,10 @@ def images_of(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> PageImages
         mean=facts["mean"],
         std=facts["std"],
         classes=facts.get("class_names"),
+        places=[middle(*box) for box in arrays["box"].tolist()] if "box" in arrays else None,
     )
+
+
+def middle(top: int, left: int, bottom: int, right: int) -> tuple[float, float] | None:
+    """Of a box whose end is just outside; None of an empty one."""
+    return ((top + bottom - 1) / 2, (left + right - 1) / 2) if bottom > top else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from html import escape
@@ -30,7 +30,8 @@ class PageNetwork:
 
     name: str
     plan: LayerPlan
-    weights: Weights | None = None
+    weights: Mapping[int, Weights] = field(default_factory=dict)
+    """Epochs of training -> the weights after them; 0: before training."""
     recorded: Mapping[str, Any] | None = None
     """Without weights: layer -> {"shape": [images, channels, height, width], "f16": base64} of the first images."""
     score: str | None = None
@@ -56,6 +57,8 @@ class PageImages:
     mean: Sequence[float]
     std: Sequence[float]
     classes: Sequence[str] | None
+    places: Sequence[tuple[float, float] | None] | None = None
+    """Row and column of the middle of the object, where the networks are asked for it."""
 
 
 def explorer_page(
@@ -64,18 +67,17 @@ def explorer_page(
     title: str,
     subtitle: str = "",
     images: PageImages | None = None,
-    initial: Weights | None = None,
     links: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as HTML. `initial`: the weights that all networks began with; `links`: text -> relative address.
-    ValueError without a network."""
+    """The page as HTML. `links`: text -> relative address. ValueError without a network."""
     if not networks:
         raise ValueError("networks=[] is not allowed; a page needs a network to show.")
+    distinct = [*unique(weights for network in networks for weights in network.weights.values())]
     content = {
         "title": printable(title),
         "subtitle": printable(subtitle),
-        "networks": [network_data(network) for network in networks],
-        "initial": initial,
+        "networks": [network_data(network, distinct) for network in networks],
+        "weights": distinct,
         "image": None if images is None else image_data(images),
     }
     # No "<" may stand in the data: the browser would end the element at "</script".
@@ -111,12 +113,21 @@ def file(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def network_data(network: PageNetwork) -> dict[str, Any]:
+def unique(all_weights: Iterable[Weights]) -> list[Weights]:
+    """Networks that began alike have those weights in the page once."""
+    found: list[Weights] = []
+    for weights in all_weights:
+        if weights not in found:
+            found.append(weights)
+    return found
+
+
+def network_data(network: PageNetwork, distinct: Sequence[Weights]) -> dict[str, Any]:
     score = None if network.score is None else {"text": network.score, "label": network.score_label}
     return {
         "name": printable(network.name),
         "plan": plan_data(network.plan),
-        "weights": network.weights,
+        "weights": {epoch: distinct.index(weights) for epoch, weights in network.weights.items()},
         "recorded": network.recorded,
         "score": score,
         "command": [printable(word) for word in network.command],
@@ -147,5 +158,6 @@ def image_data(images: PageImages) -> dict[str, Any]:
         "size": images.size,
         "mean": list(images.mean),
         "std": list(images.std),
+        "places": images.places,
         "classes": None if images.classes is None else [printable(name) for name in images.classes],
     }

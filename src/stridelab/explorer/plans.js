@@ -43,7 +43,24 @@ const plans = (() => {
     return { ...plan, layers };
   }
 
-  const edited = (plan, edits) => chosen(plan, edits).layers.filter((layer) => layer.downsample).reduce(downSampled, chosen(plan, edits));
+  function edited(plan, edits) {
+    const made = chosen(plan, edits);
+    return aimed(made.layers.filter((layer) => layer.downsample).reduce(downSampled, made));
+  }
+
+  // A head that tells places on the image reads them from the units of the last map, wherever those lie now.
+  function aimed(plan) {
+    const at = plan.layers.findIndex((layer) => ["soft_argmax", "resample"].includes(layer.kind));
+    if (at < 0) return plan;
+    const last = geometry.totals(geometry.measure({ ...plan, layers: plan.layers.slice(0, at - 1) })).last_map;
+    if (!last.effective_stride?.every(Number.isInteger) || last.fields.some((field) => field.spans.length > 1)) {
+      throw new geometry.Refusal(
+        `the units of its last map, '${last.name}', lie on no grid of whole pixels, so that places on the image cannot be told from them`
+      );
+    }
+    const units = { kernel_size: last.receptive_field, stride: last.effective_stride, padding: last.region.map(([first]) => -first) };
+    return { ...plan, layers: plan.layers.map((layer, index) => (index === at ? { ...layer, ...units } : layer)) };
+  }
 
   // The convolution at stride 1 and, behind its non-linearity or ahead of it, a layer that takes the steps instead.
   function downSampled(plan, conv) {

@@ -7,6 +7,7 @@ const TOUR = (() => {
     return Object.fromEntries(layers.map((layer, index) => [layer.name, { stride: values[Math.min(index, values.length - 1)] }]));
   };
   const all = (plan, edit) => Object.fromEntries(plans.editable(plan).map((layer) => [layer.name, edit]));
+  const both = (some, others) => Object.fromEntries(Object.keys({ ...some, ...others }).map((name) => [name, { ...some[name], ...others[name] }]));
 
   return [
     {
@@ -40,8 +41,8 @@ const TOUR = (() => {
     {
       title: "Strides lose detail",
       words: "A coarser map has fewer places to put what it found. Red columns are worse: no window ever reads them.",
-      task: "Make red appear: give a layer a stride that is larger than its kernel, or drop the padding where the last window does not reach the edge.",
-      sides: (plan) => [all(plan, { padding: "valid" }), { ...all(plan, { padding: "valid" }), ...strides(plan, [3, 1]) }],
+      task: "Find the red: there the last window does not reach the edge. Then make more of it: give a layer a stride that is larger than its kernel.",
+      sides: (plan) => [all(plan, { padding: "valid" }), both(all(plan, { padding: "valid" }), strides(plan, [3, 1]))],
       compare: true,
     },
     {

@@ -60,14 +60,17 @@ def write_html(rows: Iterable[VariantRow], out: TextIO) -> None:
 
     from .variant import layer_plan_of
 
-    possible = [
-        PageNetwork(row.name or "the network", layer_plan_of(row.figures.config))
-        for row in islice(rows, MOST_IN_PAGE)
-        if row.figures
-    ]
+    all_rows = list(rows)
+    possible = [(row.name, row.figures.config) for row in all_rows if row.figures]
     if not possible:
         raise ValueError("format=html needs a variant that is possible; format=table gives the reasons.")
-    out.write(explorer_page(possible, title="Stride explorer", subtitle="Networks before training"))
+    networks = [PageNetwork(name or "the network", layer_plan_of(config)) for name, config in possible[:MOST_IN_PAGE]]
+    said = ["networks before training"]
+    if len(possible) > len(networks):
+        said.append(f"the first {len(networks)} of {len(possible)}")
+    if len(all_rows) > len(possible):
+        said.append(f"without {len(all_rows) - len(possible)} that are not possible")
+    out.write(explorer_page(networks, title="Stride explorer", subtitle=", ".join(said)))
 
 
 FORMATS: Mapping[str, Callable[[Iterable[VariantRow], TextIO], None]] = {

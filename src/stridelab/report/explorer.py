@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from stridelab import names
 from stridelab.explorer.network_file import images_of, plan_of, tensor_data, weights_of
-from stridelab.explorer.page import MOST_BYTES, PageImages, PageNetwork, Weights, explorer_page
+from stridelab.explorer.page import MOST_BYTES, PageImages, PageNetwork, explorer_page
 from stridelab.geometry import LayerPlan
 from stridelab.report.comparison import Comparison, feature_maps
 from stridelab.report.display import EXPLORER, quantity
@@ -49,7 +50,6 @@ def write_explorer(comparison: Comparison, folder: Path) -> Path | None:
         title=f"Explorer: {comparison.sweep.name}",
         subtitle=subtitle(runs[first], len(networks)),
         images=images(runs[first], kept[first]),
-        initial=weights_of(kept[first], stage="initial"),
         links={"the comparison": "comparison.html"},
     )
     path = folder / EXPLORER
@@ -79,7 +79,7 @@ def page_network(comparison: Comparison, name: str, run: RunRecord, arrays: Mapp
     return PageNetwork(
         name=name,
         plan=plan,
-        weights=weights_of(arrays, stage="trained"),
+        weights=weights_of(arrays),
         recorded=recorded_maps(run),
         score=score,
         score_label=label,
@@ -141,12 +141,36 @@ def is_swept(word: str) -> bool:
 
 
 def limited(networks: Sequence[PageNetwork]) -> list[PageNetwork]:
-    """With weights as long as they fit into the page; behind that, with the maps that were recorded."""
-    sizes = accumulate(size_of(network.weights) for network in networks)
+    """As many weights as fit into the page: those after training, network by network, then before it, then between.
+    A network without them is shown with the maps that were recorded."""
+    kept: list[set[int]] = [set() for _ in networks]
+    size, seen = 0, set()
+    for at, epoch in by_worth(networks):
+        weights = networks[at].weights[epoch]
+        key = json.dumps(weights, sort_keys=True)
+        size += 0 if key in seen else len(key)
+        if size > MOST_BYTES:
+            break
+        seen.add(key)
+        kept[at].add(epoch)
     return [
-        replace(network, recorded=None) if network.weights and size <= MOST_BYTES else replace(network, weights=None)
-        for network, size in zip(networks, sizes, strict=True)
+        replace(network, weights={epoch: network.weights[epoch] for epoch in sorted(epochs)}, recorded=None)
+        if epochs
+        else replace(network, weights={})
+        for network, epochs in zip(networks, kept, strict=True)
     ]
+
+
+def by_worth(networks: Sequence[PageNetwork]) -> list[tuple[int, int]]:
+    """(index, epoch) of all weights, those that a page can least do without first."""
+
+    def worth(one: tuple[int, int]) -> tuple[int, int, int]:
+        at, epoch = one
+        if epoch == max(networks[at].weights):
+            return 0, 0, at
+        return (1, 0, at) if epoch == 0 else (2, -epoch, at)
+
+    return sorted(((at, epoch) for at, network in enumerate(networks) for epoch in network.weights), key=worth)
 
 
 def recorded_maps(run: RunRecord) -> dict[str, Any]:
@@ -156,11 +180,6 @@ def recorded_maps(run: RunRecord) -> dict[str, Any]:
     last = {name: values for name, values in arrays.items() if steps and name.startswith(f"{max(steps)}/")}
     kept = zip(last, accumulate(values.nbytes for values in last.values()), strict=True)
     return {name.partition("/")[2]: tensor_data(last[name]) for name, size in kept if size <= MOST_RECORDED_BYTES}
-
-
-def size_of(weights: Weights | None) -> int:
-    parts = (part for layer in (weights or {}).values() for part in layer.values() if isinstance(part, dict))
-    return sum(len(part.get("f16", "")) + len(part.get("f32", "")) for part in parts)
 
 
 def subtitle(run: RunRecord, count: int) -> str:

@@ -26,7 +26,7 @@ from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, refuse_unf
 from .feature_maps import FeatureMaps
 from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
-from .network_file import save_network
+from .network_file import NetworkWeights, save_network
 from .progress import Divergence, EarlyStopping, EpochMetrics, ProgressEvents
 from .randomness import Augmentation, BatchOrder, LayerNoise, initialise, weights_digest
 from .recorder import Progress, Recorder
@@ -83,7 +83,8 @@ def fit(
     attempts = Attempts(order, throughput, peak)
     events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
     stopping = [EarlyStopping(config.early_stopping, epochs)] if config.early_stopping else []
-    ours = [LayerNoise(seed), Divergence(), epochs, *stopping, events, throughput, *maps, attempts, keeping]
+    weights = NetworkWeights(config.max_epochs)
+    ours = [LayerNoise(seed), Divergence(), epochs, *stopping, events, throughput, *maps, weights, attempts, keeping]
     trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours])
     begin(trainer, module, batches, start)
     fit_s = attempts.seconds()
@@ -106,8 +107,7 @@ def fit(
     metrics |= {"final/epoch": float(trained)} if stopping else {}
     recorder.metrics(metrics, step=trained)
     attach(recorder, module, maps)
-    if task == "classify":  # the page knows no other heads
-        recorder.artifact(save_network(trained_network, plan, data, recorder.folder, seed=seed))
+    recorder.artifact(save_network(weights, plan, data, recorder.folder))
     return Result(
         metrics=metrics,
         init_digest=init_digest,
