@@ -211,7 +211,7 @@ def test_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     assert math.isnan(comparison.runs["toy/images_per_j"].iloc[-1])  # it has no watts
     assert "thrift, images/J" in show_variants(comparison).html
     assert "images a joule" in show_columns().html
-    assert summary(comparison).opening[1].startswith("Highest mean thrift: strides=")
+    assert summary(comparison)[1].startswith("Highest mean thrift: strides=")
 
 
 def test_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,10 @@ from stridelab.sweep.external_runs import ExternalRuns
 from stridelab.sweep.launchers.in_process import InProcessLauncher
 from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
 from stridelab.sweep.progress import Board
+from stridelab.sweep.sweep import settle
 from stridelab.sweep.task import WAIT, Listener, Outcome, Task
 from stridelab.text import duration
+from stridelab.tracking import status
 from stridelab.tracking.journal import JOURNAL, Journal
 from stridelab.tracking.run import RunIdentity
 from tracking_stores import leave_result
@@ -117,6 +119,31 @@ def test_an_interruption_ends_the_children(pool: LocalLauncher) -> None:
     with pytest.raises(KeyboardInterrupt):
         pool.run([Task(sleep, (3600,)), Task(sleep, (3600,))], Listener(event=interrupt))
     assert not alive(pids[0])
+
+
+def test_a_process_that_dies_while_its_run_is_settled_does_not_leave_it_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It held the journal at the first look, and is gone at the second."""
+    spec = RunSpec(load([]), RunIdentity("0" * 16, "a"), tmp_path / "a", {})
+    journal = Journal(ensured(spec.folder) / JOURNAL)
+    journal.append("status", {"status": "RUNNING", "reason": ""})
+    looked = list[bool]()
+
+    def dying(folder: Path, **how: Any) -> bool:
+        looked.append(status.settle(folder, **how))
+        journal.close()
+        return looked[-1]
+
+    monkeypatch.setattr("stridelab.sweep.sweep.settle_run", dying)
+    settle(spec, Outcome(reason="interrupted", status="killed"), until=time.monotonic() + 600)
+    assert looked == [False, True]
+    assert status.read_status(spec.folder) == ("KILLED", "interrupted")
+
+
+def ensured(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 def alive(pid: int) -> bool:

@@ -18,6 +18,7 @@ from stridelab.report.explorer import write_explorer
 from stridelab.report.figures import FIGURES
 from stridelab.report.html import as_html
 from stridelab.report.kernel import Progress, execute
+from stridelab.report.maps import map_data
 from stridelab.report.paper import write_paper
 from stridelab.report.table import write_csv
 from stridelab.text import printable
@@ -41,7 +42,7 @@ with.
 
 TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "What they get wrong": {"Where they disagree": ("show_disagreements",)},
-    "Accuracy and cost": {"Speed": ("show_speed", "show_training_speed")},
+    "Accuracy and cost": {"Speed": ("show_speed",)},
 }
 """After which section of FIGURES -> heading -> tables."""
 
@@ -97,7 +98,8 @@ def write_report(
     path = folder / "comparison.ipynb"
     path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
     html = folder / "comparison.html"
-    html.write_text(as_html(notebook, title=f"Comparison: {sweep.name}"), encoding="utf-8")
+    page = as_html(notebook, title=f"Comparison: {sweep.name}", maps=map_data(comparison))
+    html.write_text(page, encoding="utf-8")
     figures = tuple(file for name in FIGURES for file in sorted((folder / "figures").glob(f"{name}.*")))
     return ReportPaths(path, html, runs, variants, figures, paper, tuple(problems), explorer)
 
@@ -130,7 +132,7 @@ def build(
         code(_first_cell(comparison, store, folder=folder, baseline=baseline, metric=metric, where=where)),
         code('report.show_figure(comparison, "accuracy_vs_macs")'),
         text(INTRODUCTION),
-        text("## In words"),
+        text("## What the seeds allow to say"),
         code("report.show_summary(comparison)"),
         text("## Variants"),
         code("report.show_variants(comparison)"),

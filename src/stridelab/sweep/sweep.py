@@ -19,17 +19,17 @@ from stridelab.data.contents import contents_of
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
 from stridelab.system.files import read_json
-from stridelab.tracking.journal import JOURNAL, is_live, writer
+from stridelab.tracking.journal import JOURNAL, writer
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.run import IDENTITY, Run, open_run
 from stridelab.tracking.settings import redact_values
-from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, put_aside_damaged, read_status, repair
+from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, is_open, put_aside_damaged, read_status, repair
 from stridelab.tracking.status import settle as settle_run
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
 from stridelab.training.tasks import primary_metrics
 
-from .agenda import Agenda, make_agenda, run_name
+from .agenda import Agenda, is_finished, make_agenda, run_name
 from .external_runs import ExternalRuns
 from .launchers import Launcher
 from .launchers.in_process import InProcessLauncher
@@ -254,7 +254,7 @@ def settle(spec: RunSpec, outcome: Outcome, *, until: float = 0.0) -> None:
     status = "KILLED" if outcome.status == KILLED else "FAILED"
     tags = {names.STATUS: outcome.status}
     while not settle_run(spec.folder, status=status, reason=outcome.reason or "", tags=tags):
-        if monotonic() > until or not is_live(spec.folder / JOURNAL):
+        if monotonic() > until or not is_open(spec.folder, done=is_finished(spec.folder)):
             return
         sleep(0.05)
 

@@ -1,4 +1,5 @@
-"""Feature maps of a few fixed test images, the same images, channels and steps in every variant, within a size."""
+"""Feature maps of a few fixed test images, after the non-linearity: the same images, channels and steps in every
+variant, within a size."""
 
 from __future__ import annotations
 
