@@ -35,7 +35,7 @@ TESTERS ?= 2
 test: $(READY) ## the tests, in TESTERS processes
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
-faults: $(READY) ## every fault that is injected: kills, full disks, dead servers (about 10 minutes)
+faults: $(READY) ## every fault that is injected: kills, full disks, dead servers, in all networks (about 20 minutes)
 	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults tests/test_tracking_mirror.py
 	$(BIN)/python -m pytest -m faults --ignore tests/faults
 

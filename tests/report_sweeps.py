@@ -124,7 +124,7 @@ def record_sweep(
                 _record_run(results / "runs" / signature, signature, fake, sweep=name, maps=maps)
         if mirror is None:
             return store, read_sweep(folder, store)
-        assert mirror.flush(60)
+        assert mirror.flush(600)
     analyze(store)
     return store, find_sweep(store, name)
 
@@ -256,6 +256,7 @@ def _feature_maps(folder: Path, fake: Fake) -> Path:
     from stridelab.data.load import load
     from stridelab.data.splits import probe_images
     from stridelab.models.build import build
+    from stridelab.models.feature_maps import feature_maps
 
     data = load(DataConfig())
     images = probe_images(data, 2)
@@ -265,7 +266,7 @@ def _feature_maps(folder: Path, fake: Fake) -> Path:
         torch.manual_seed(fake.seed + step)
         network = build(plan).eval()
         with torch.no_grad():
-            for layer, maps in network.feature_maps(images / 127.5 - 1, network.conv_layers).items():
+            for layer, maps in feature_maps(network, images / 127.5 - 1, network.conv_layers).items():
                 arrays[f"{step}/{layer}"] = maps[:, :16].numpy().astype(np.float16)
     path = folder / "feature_maps.npz"
     np.savez_compressed(path, **arrays)

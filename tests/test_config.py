@@ -307,7 +307,13 @@ def test_names_say_what_varies() -> None:
     keys = varying_keys(grid)
     assert keys == ("model.strides",)
     assert [variant_name(config, keys) for config in grid] == ["strides=1-1-2"] * 2 + ["strides=1-2-2"] * 2
-    assert varying_params(grid)[2] == {"stride_2": "2", "seed": 0}
+    assert varying_params(grid)[2] == {
+        "channels": "16-32-64",
+        "epochs": 5,
+        "strides": "1-2-2",
+        "stride_2": "2",
+        "seed": 0,
+    }
 
 
 def test_a_sweep_of_many_keys_still_has_a_name_for_a_folder() -> None:

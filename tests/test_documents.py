@@ -26,7 +26,7 @@ TRAIN = re.compile(r"python train\.py ((?:[^`#\n])+)")
 def train_commands() -> list[str]:
     pages = [*PAGES, ROOT / "Makefile", *sorted((ROOT / "conf" / "experiment").glob("*.yaml"))]
     found = {match.strip() for page in pages for match in TRAIN.findall(page.read_text())}
-    return sorted(command for command in found if "..." not in command and "key=value" not in command)
+    return sorted(command for command in found if not re.search(r"\.\.\.|key=value|\$\(", command))
 
 
 @pytest.mark.parametrize("command", train_commands())
@@ -85,8 +85,21 @@ def test_every_promise_names_tests_that_exist() -> None:
 
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, _, part in re.findall(r"\]\((?!https?:)([^)#]*)(#([^)]+))?\)", page.read_text()):
+            file = page.parent / target if target else page
+            assert file.exists(), f"{page.name}: {target}"
+            assert not part or part in anchors(file), f"{page.name}: {target}#{part}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as hosting sites make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_first_page_of_the_documents_leads_to_all_of_them() -> None:
+    listed = set(re.findall(r"\]\((\w[\w-]*\.md)\)", (ROOT / "docs" / "README.md").read_text()))
+    assert listed | {"README.md"} == {page.name for page in (ROOT / "docs").glob("*.md")}
 
 
 def test_the_notebook_runs_and_says_what_is_true(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_another_seed_in_its_configuration_is_another_experiment(
     trained: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(own_artifacts(trained, results) / "config.json", seed=2)
-    assert reproduce(results, "run=strides=1-2-2 seed=1") == 4
+    assert reproduce(results, "run=1-2-2 s1") == 4
     text = said(capsys)
     assert "config.json is not what the run was trained with" in text
     assert "the initial weights and the batch order are others" in text
@@ -148,7 +148,7 @@ def test_a_small_difference_is_within_tolerance(results: Path, capsys: pytest.Ca
 def test_other_data_are_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     execute(results, "UPDATE tags SET value = ? WHERE key = 'stridelab.data_digest'", "0" * 64)
     assert reproduce(results) == 1
-    assert "the data are not those of run strides=1-2-2 seed=1" in said(capsys)
+    assert "the data are not those of run 1-2-2 s1" in said(capsys)
     assert not (results / "runs").exists()
 
 

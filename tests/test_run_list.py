@@ -13,6 +13,9 @@ import pytest
 from report_sweeps import Fake, grid, record_sweep
 from stridelab.cli import main as cli
 from stridelab.cli import run_list
+from stridelab.report.answer import next_step
+from stridelab.report.comparison import compare
+from stridelab.report.selection import find_selection
 from stridelab.tables import as_text, fitted
 from stridelab.tracking.find import find_run
 from stridelab.tracking.settings import TrackingConfig
@@ -103,6 +106,23 @@ def test_the_best_are_those_that_are_better_by_the_metric(runs: Any) -> None:
 )
 def test_what_cannot_be_is_refused_with_what_can(runs: Any, arguments: list[str], said: str) -> None:
     assert said in runs(*arguments, code=1)
+
+
+def test_several_sweeps_are_one_comparison_and_conditions_choose_among_their_runs(results: Path) -> None:
+    store = resolve_store(TrackingConfig(), results_dir=results)
+    both = find_selection(store, "strides-one,two", results=results)
+    assert len(both.runs) == 8
+    assert both.folder_name == "strides-one-and-two"
+    comparison = compare(both, baseline="2-2-1")
+    assert comparison.names == [f"strides={text}" for text in ("1-1-1", "1-2-2", "2-2-1", "3-3-3", "4-4-4")]
+    assert comparison.baseline == "strides=2-2-1"
+    assert comparison.warnings == ()
+    assert next_step(comparison)[0] == "", "no one command trains two sweeps"
+    some = find_selection(store, "strides-one", where="seed=0, test/acc>0.1", results=results)
+    assert [run.tags["stridelab.seed"] for run in some.runs] == ["0", "0", "0"]
+    assert some.folder_name != "strides-one"
+    with pytest.raises(ValueError, match="where=seed=77: none of the runs is so"):
+        find_selection(store, "strides-one,two", where="seed=77", results=results)
 
 
 def test_an_empty_store_has_no_runs(runs: Any, tmp_path: Path) -> None:

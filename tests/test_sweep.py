@@ -23,8 +23,10 @@ from stridelab.sweep.external_runs import ExternalRuns
 from stridelab.sweep.launchers.in_process import InProcessLauncher
 from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
 from stridelab.sweep.progress import Board
+from stridelab.sweep.sweep import settle
 from stridelab.sweep.task import WAIT, Listener, Outcome, Task
 from stridelab.text import duration
+from stridelab.tracking import status
 from stridelab.tracking.journal import JOURNAL, Journal
 from stridelab.tracking.run import RunIdentity
 from tracking_stores import leave_result
@@ -119,6 +121,31 @@ def test_an_interruption_ends_the_children(pool: LocalLauncher) -> None:
     assert not alive(pids[0])
 
 
+def test_a_process_that_dies_while_its_run_is_settled_does_not_leave_it_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It held the journal at the first look, and is gone at the second."""
+    spec = RunSpec(load([]), RunIdentity("0" * 16, "a"), tmp_path / "a", {})
+    journal = Journal(ensured(spec.folder) / JOURNAL)
+    journal.append("status", {"status": "RUNNING", "reason": ""})
+    looked = list[bool]()
+
+    def dying(folder: Path, **how: Any) -> bool:
+        looked.append(status.settle(folder, **how))
+        journal.close()
+        return looked[-1]
+
+    monkeypatch.setattr("stridelab.sweep.sweep.settle_run", dying)
+    settle(spec, Outcome(reason="interrupted", status="killed"), until=time.monotonic() + 600)
+    assert looked == [False, True]
+    assert status.read_status(spec.folder) == ("KILLED", "interrupted")
+
+
+def ensured(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/status").read_text()
@@ -167,6 +194,15 @@ def test_the_board_says_which_run_of_how_many_and_escapes_what_it_shows() -> Non
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "run 1 of 2  a [b]  started" in printed
     assert "run 1 of 2  a [b]  test acc 0.9" in printed
+
+
+def test_on_a_terminal_the_board_says_how_much_is_left_and_how_fast_it_goes() -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with Board(["a", "b"], epochs=[2, 2], images=[1000, 1000], console=console) as board:
+        board.started(0)
+        board.event(0, {"epoch": 2, "epochs": 2, "step": 5, "steps": 10})
+        said = board.progress.tasks[0].fields["said"]
+        assert re.fullmatch(r"0 of 2 runs done, about .* left, [\d,]+ images/s", said)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])

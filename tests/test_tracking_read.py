@@ -209,7 +209,8 @@ def test_links_select_the_runs_of_the_sweep_in_the_view_for_training(store: Stor
         "http://h/#/experiments/1/runs/r?workflowType=machine_learning"
     )
     note = sweep_note("Why?", experiment_id="1", run_id=sweep.run_id, num_runs=6)
-    assert note.startswith("Why?\n\n6 runs: [as charts](/#/experiments/1/runs?workflowType=machine_learning&")
+    charts = f"workflowType=machine_learning&viewStateShareKey=stridelab-{sweep.run_id}&compareRunsMode=CHART"
+    assert note.startswith(f"Why?\n\n6 runs [as charts](/#/experiments/1/runs?{charts})")
     assert " " not in note[note.index("(") : note.index(")")], "a blank would end a Markdown link"
 
 

@@ -71,14 +71,37 @@ def test_a_sweep_with_an_impossible_variant_trains_the_rest_and_says_so(swept: S
     assert "Traceback" not in swept.done.stdout + swept.done.stderr
     statuses = [(run.name, run.status) for run in swept.record.runs]
     assert statuses == [
-        (f"strides={strides} seed={seed}", status)
+        (f"{strides} s{seed}", status)
         for strides, status in (("1-2-2", "FINISHED"), ("2-2-1", "FINISHED"), ("9-9-1", "FAILED"))
         for seed in (0, 1)
     ]
 
 
-def test_only_what_varies_is_a_param(swept: Swept) -> None:
-    assert swept.record.runs[2].params == {"stride_1": "2", "stride_2": "2", "stride_3": "1", "seed": "0"}
+def test_params_are_what_varies_as_a_word_and_by_layer_and_what_a_table_of_sweeps_needs(swept: Swept) -> None:
+    params = dict(swept.record.runs[2].params)
+    assert params.pop("channels")
+    assert int(params.pop("epochs")) >= 1
+    assert params == {"strides": "2-2-1", "stride_1": "2", "stride_2": "2", "stride_3": "1", "seed": "0"}
+
+
+def test_what_is_measured_once_has_one_step_so_that_mlflow_draws_bars(swept: Swept) -> None:
+    run = swept.record.runs[0]
+    for key in ("test/acc", "final/val_acc", "best/val_acc", "latency/batch1_ms", "cost/macs", "time/fit_s"):
+        assert [step for step, _ in run.history(key)] == [0]
+    assert next(step for step, _ in run.history("val/acc")) == 1
+
+
+def test_the_sweeps_own_run_has_the_verdict_the_table_and_a_prepared_view(swept: Swept) -> None:
+    run = swept.record.run
+    assert run.tags["mlflow.note.content"].startswith("**")
+    assert "| 1-2-2 |" in run.tags["mlflow.note.content"]
+    done = [one for one in swept.record.runs if one.status == "FINISHED"]
+    assert run.metrics["sweep/finished_runs"] == len(done)
+    means = {
+        v: [one.metrics["test/acc"] for one in done if one.tags["stridelab.label"] == v] for v in ("1-2-2", "2-2-1")
+    }
+    assert run.metrics["best/test_acc"] == pytest.approx(max(sum(means[v]) / len(means[v]) for v in means))
+    assert json.loads(run.tags["stridelab.view"]) == {"metric": "test/acc", "epochs": "val/acc", "params": ["strides"]}
 
 
 def test_a_run_keeps_what_the_house_promises(swept: Swept) -> None:
@@ -124,7 +147,7 @@ def test_a_run_elsewhere_is_bit_identical(swept: Swept, tmp_path: Path) -> None:
     done = train(tmp_path, "model.strides=1-2-2", "model.padding=valid", "seed=1", *SMALL)
     assert done.returncode == 0, done.stderr
     alone = find_run(resolve_store(TrackingConfig(), results_dir=tmp_path / "results"))
-    twin = next(run for run in swept.record.runs if run.name == "strides=1-2-2 seed=1")
+    twin = next(run for run in swept.record.runs if run.name == "1-2-2 s1")
     assert alone.tags["stridelab.weights_digest"] == twin.tags["stridelab.weights_digest"]
     assert alone.tags["stridelab.signature"] == twin.tags["stridelab.signature"]
     for name, value in twin.metrics.items():

@@ -19,6 +19,7 @@ from torch import nn
 
 import stridelab
 from stridelab.api import arguments_of
+from stridelab.cli import reproduce
 from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.config.variants import variant_name, varying_keys
@@ -35,7 +36,7 @@ from stridelab.training.randomness import initialise
 NETWORKS = {
     "resnet18": ("conv1.stride=1,2", 435),
     "resnet50": ("conv1.stride=1,2", 427),
-    "vgg16": ("features.30.stride=1,2", 212),
+    "vgg16": ("features.23.stride=1,2", 212),
     "mobilenet_v2": ("features.0.0.stride=1,2", 491),
     "mobilenet_v3_small": ("features.0.0.stride=1,2", 639),
     "efficientnet_b0": ("features.0.0.stride=1,2", 851),
@@ -272,6 +273,10 @@ def test_arguments_of_a_function_are_typed_keys_of_its_family() -> None:
         load(["model=tiny", "model.depth=2"])
     with pytest.raises(ValueError, match=r"the family 'cnn' of .* is taken"):
         stridelab.family("cnn")(tiny)
+    with pytest.raises(
+        ValueError, match=r"the family 'tiny' of test_your_own.py is taken by .*tiny of test_your_own.py"
+    ):
+        stridelab.family("tiny")(lambda num_classes: None)
     with pytest.raises(ValueError, match=r"the argument 'depth' of .*needy needs a default"):
 
         @stridelab.family("needy")
@@ -373,8 +378,11 @@ def test_the_sweep_of_python_is_that_of_the_command_line(tmp_path: Path) -> None
     assert list(planned["effective_stride_height"]) == [1, 2]
 
 
-def test_the_document_takes_a_module_in_a_file_to_a_report(tmp_path: Path) -> None:
-    """Its first file and its commands, from a folder of the user's, in processes of their own; then the run again."""
+def test_the_document_takes_a_module_in_a_file_to_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its first file and its commands, from a folder of the user's, in processes of their own; then the run again; and
+    here, where nobody has heard of that file."""
     text = DOCUMENT.read_text(encoding="utf-8")
     file = re.search(r"```python\n(.*?)```", text, re.S)
     commands = re.findall(r"^(python mine\.py .*)$", text, re.M)
@@ -393,6 +401,13 @@ def test_the_document_takes_a_module_in_a_file_to_a_report(tmp_path: Path) -> No
         )
         assert done.returncode == 0, done.stderr + done.stdout
     assert "identical" in done.stdout
+    monkeypatch.setattr("sys.argv", ["stridelab", f"paths.results_dir={tmp_path / 'results'}"])
+    with pytest.raises(SystemExit) as ended:
+        reproduce.main()
+    assert ended.value.code == 1
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert re.search(r"is of code that is not here \(mine.py [0-9a-f]+\): .* python mine.py reproduce run=...$", said)
+    assert "Traceback" not in said
 
 
 PACKAGE = {

@@ -12,6 +12,10 @@ UID = "stridelab.uid"
 ROLE = "stridelab.role"
 SWEEP = "stridelab.sweep"
 VARIANT = "stridelab.variant"
+LABEL = "stridelab.label"
+"""The variant in short, by which MLflow groups its seeds."""
+VIEW = "stridelab.view"
+"""On a sweep's run: what its page in MLflow shows first (tracking/view.py)."""
 SEED = "stridelab.seed"
 WORDS = "stridelab.tags"
 """The configuration's `tags`: free words, separated by spaces."""
@@ -75,7 +79,21 @@ LOGGED_IMAGES = "mlflow.loggedImages"
 DATASET_CONTEXT = "mlflow.data.context"
 
 FROM_OUTSIDE = frozenset(
-    {SWEEP, VARIANT, SEED, WORDS, CODE, USER_CODE, SCIENCE, COMMIT, DIRTY, CONTINUED_FROM, MIXED_PLATFORMS, *DIGESTS}
+    {
+        SWEEP,
+        VARIANT,
+        LABEL,
+        SEED,
+        WORDS,
+        CODE,
+        USER_CODE,
+        SCIENCE,
+        COMMIT,
+        DIRTY,
+        CONTINUED_FROM,
+        MIXED_PLATFORMS,
+        *DIGESTS,
+    }
     | {BENCHMARK, BENCHMARK_SETUP, BENCHMARK_SESSION, PEAK_RSS, RUNS_AT_ONCE, FOREIGN}
     | {LOGGED_IMAGES, SOURCE_COMMIT}
 )
@@ -101,6 +119,9 @@ NETWORK_FILE = "network.npz"
 """Artifacts of a run."""
 FOLDER_ARCHIVE = "folder.zip"
 """Among a run's artifacts in the store: what makes its folder again, beside the other artifacts."""
+
+LAYER_PARAM = re.compile(r"\w+_[1-9]\d*", re.ASCII)
+"""`stride_1`: a parameter of one layer, which stands beside the whole list as one word."""
 
 NO_EFFECT = {"affects_results": False}
 """The metadata of a setting's field that cannot change a result: no part of a run's signature."""

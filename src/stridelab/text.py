@@ -97,6 +97,15 @@ def policy(padding: Sequence[object]) -> str:
     return padding[0] if isinstance(padding[0], str) and padding[0] == padding[1] else ""
 
 
+def short_variant(name: str) -> str:
+    """What differs, without the words that its form tells.
+
+    >>> short_variant("strides=2-2-1 padding=valid"), short_variant("padding=1 lr=0.1")
+    ('2-2-1 valid', 'padding=1 lr=0.1')
+    """
+    return re.sub(r"\b(?:strides=(?=\d)|(?:padding|padding_mode|downsample)=(?=[a-z]))", "", name)
+
+
 def by(size: Iterable[object]) -> str:
     """28x28: every side of a size, of a kernel or of a tensor."""
     return "x".join(map(str, size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -37,13 +38,13 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def opened(browser: Browser, written: ReportPaths) -> Iterator[tuple[Page, list[str], list[str]]]:
     """The page, the addresses that it asked for, and what the browser complained of."""
-    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
     asked: list[str] = []
     said: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(written.html.as_uri(), wait_until="networkidle")
+    page.goto(written.html.as_uri(), wait_until="load")
     yield page, asked, said
     page.close()
 
@@ -109,12 +110,155 @@ def test_code_is_folded_and_opens_at_a_click(opened: tuple[Page, list[str], list
     page, _, _ = opened
     code = page.get_by_text("report.load(")
     assert not code.is_visible()
-    page.locator("summary", has_text="code").first.click()
+    page.locator("summary", has_text="code").click()
     assert code.is_visible()
-    page.locator("summary", has_text="code").first.click()
+    page.locator("summary", has_text="code").click()
 
 
-@pytest.mark.parametrize("width", [1200, 800, 400])
+VALUE, DIFFERENCE = 1, 2
+"""Columns of the first table."""
+
+
+def column(page: Page, at: int) -> list[str]:
+    return page.locator(f".answer tbody tr:not([hidden]) > :nth-child({at + 1})").all_inner_texts()
+
+
+def classes(page: Page, name: str) -> tuple[set[str], set[str]]:
+    """Variants whose row, and whose mark, has a class."""
+    rows = page.locator(f".answer tbody tr.{name} > :first-child").all_text_contents()
+    marks = page.evaluate(f"[...document.querySelectorAll('.chart g.{name}')].map(mark => mark.dataset.variant)")
+    return set(rows), set(marks)
+
+
+def test_a_click_or_enter_on_a_heading_sorts(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    heading = page.locator(".answer thead th").nth(VALUE)
+    values = sorted(float(text.split()[0]) for text in column(page, VALUE))
+    heading.locator("button").click()
+    assert [float(text.split()[0]) for text in column(page, VALUE)] == values
+    assert heading.get_attribute("aria-sort") == "ascending"
+    page.keyboard.press("Enter")
+    assert [float(text.split()[0]) for text in column(page, VALUE)] == values[::-1]
+    assert heading.get_attribute("aria-sort") == "descending"
+
+
+def test_a_filter_leaves_the_rows_and_fades_the_other_marks(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    everyone = set(column(page, 0))
+    page.get_by_label("filter variants").fill("hyperlink")
+    assert column(page, 0) == [HOSTILE["1-2-2"]]
+    assert classes(page, "faint")[1] == everyone - {HOSTILE["1-2-2"]}
+    page.get_by_label("filter variants").fill("")
+    assert set(column(page, 0)) == everyone
+
+
+def test_another_baseline_turns_the_differences_about(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    first, second = HOSTILE["1-1-1"], HOSTILE["1-2-2"]
+
+    def differences() -> dict[str, str]:
+        return dict(zip(column(page, 0), column(page, DIFFERENCE), strict=True))
+
+    before = differences()
+    page.get_by_label("baseline").select_option(second)
+    after = differences()
+    assert (before[first], after[second]) == ("", "")
+    assert float(before[second].split()[0]) == -float(after[first].split()[0]) != 0
+    assert page.locator(".answer caption").inner_text().endswith(f"differences to {second}")
+    page.get_by_label("baseline").select_option(first)
+    assert differences() == before
+
+
+def test_table_and_chart_point_at_each_other(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    name = HOSTILE["1-2-2"]
+    page.locator(".answer tbody tr", has_text=name).hover()
+    assert classes(page, "hover") == (set(), {name})
+    marks = page.locator(".chart g[data-variant]")
+    at = [mark.get_attribute("data-variant") for mark in marks.all()].index(name)
+    marks.nth(at).locator("circle:not(.seed)").hover()
+    assert classes(page, "hover") == ({name}, set())
+    assert f"{name}\ntest accuracy, %: " in marks.nth(at).locator("title").text_content()
+
+
+def test_a_brush_over_the_chart_chooses_in_the_table_too(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    page.locator(".chart").scroll_into_view_if_needed()
+    box = page.locator(".chart").bounding_box()
+    assert box
+    everyone = set(column(page, 0))
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5, steps=2)
+    page.mouse.up()
+    assert classes(page, "chosen")[0] == everyone
+    page.locator(".chart").focus()
+    page.keyboard.press("Escape")
+    assert classes(page, "chosen")[0] == set()
+
+
+def test_feature_maps_are_chosen_and_a_unit_shows_what_it_sees(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    viewer = page.locator(".maps")
+    viewer.get_by_label("layer").select_option("conv3")
+    viewer.get_by_label("epoch").select_option("0")
+    for strides, field_px in {"1-1-1": 7, "1-2-2": 9}.items():  # 3x3 each: 3, 5, 7; 3, 5, 9
+        viewer.get_by_label(f"{HOSTILE[strides]}, conv3").focus()
+        page.keyboard.press("ArrowDown")
+        found = re.search(r"sees rows (-?\d+) to (-?\d+)", viewer.get_by_role("status").inner_text())
+        assert int(found[2]) - int(found[1]) + 1 == field_px
+    one = page.evaluate("document.querySelector('.maps div + div canvas').toDataURL()")
+    viewer.get_by_label("scale").select_option("map")
+    page.wait_for_function("one => document.querySelector('.maps div + div canvas').toDataURL() !== one", arg=one)
+    assert page.locator("figure.replaced img[data-figure^=feature_maps]").count() == 2
+
+
+def test_tab_goes_down_the_page_and_shows_where_it_is(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+    page.mouse.click(5, 5)
+    page.evaluate("window.stops = []")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        page.evaluate("stops.push(document.activeElement)")
+    assert page.evaluate("stops.every((stop, i) => !i || stops[i - 1].compareDocumentPosition(stop) & 4 "
+                         "|| stops[i - 1].contains(stop))")  # fmt: skip
+    assert page.evaluate("stops.every(stop => stop !== document.body)")
+    named = page.evaluate("stops.map(stop => stop.ariaLabel || stop.textContent)")
+    assert named[:3] == ["filter variants", "baseline", page.locator(".answer .table").get_attribute("aria-label")]
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+
+
+def test_a_dark_screen_gets_light_letters_on_dark(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    page.emulate_media(color_scheme="dark")
+    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    page.emulate_media(color_scheme="light")
+    assert max(map(int, re.findall(r"\d+", paper))) < 40
+    assert min(map(int, re.findall(r"\d+", ink))) > 200
+
+
+def test_no_column_is_cut_in_print_and_pictures_stand_for_what_can_be_moved(
+    opened: tuple[Page, list[str], list[str]],
+) -> None:
+    page, _, _ = opened
+    page.set_viewport_size({"width": 700, "height": 1000})  # A4 less its margins
+    page.emulate_media(media="print")
+    cut = page.evaluate("[...document.querySelectorAll('.table')].filter(box => box.scrollWidth > box.clientWidth + 1)"
+                        ".map(box => box.getAttribute('aria-label'))")  # fmt: skip
+    pictures = page.locator("figure img").all()
+    shown = [picture.is_visible() for picture in pictures]
+    gone = page.locator(".chart, .maps, .controls").all()
+    hidden = [one.is_hidden() for one in gone]
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    assert cut == []
+    assert all(shown)
+    assert all(hidden)
+    assert len(gone) >= 3
+
+
+@pytest.mark.parametrize("width", [1400, 800, 390])
 def test_only_tables_scroll_sideways(opened: tuple[Page, list[str], list[str]], width: int) -> None:
     page, _, _ = opened
     page.set_viewport_size({"width": width, "height": 900})

@@ -180,7 +180,7 @@ def test_an_impossible_variant_is_refused_and_the_rest_is_trained(
     agenda = agenda_of(results, *overrides)
     ((refused, _),) = agenda.refused
     assert read_tag(refused.folder, STATUS) == "refused"
-    assert [work.identity.name for work in agenda.done] == ["strides=4-2-2 seed=0"]
+    assert [work.identity.name for work in agenda.done] == ["4-2-2 s0"]
 
 
 def test_fail_fast(tmp_path: Path, template: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`stridelab compare sweep=latest|<name or id> [baseline=<variant>]`"""
+"""`stridelab compare sweep=latest|<names or ids> [where=...] [baseline=...] [metric=...]`"""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ USAGE = """\
 Write the comparison of a sweep again, from what the store holds.
 
   stridelab compare                       the latest sweep
-  stridelab compare sweep=<name or id>    another one
-  stridelab compare baseline='strides=1-2-2'
-                                                  differences to this variant, not to the first
-  python scripts/compare.py metric=latency/batch1_ms
-                                                  by this metric, not by test accuracy
+  stridelab compare sweep=NAME            another one, by name or id
+  stridelab compare sweep=NAME,NAME       several as one, by the names of their
+                                          variants; a seed is paired over all
+  stridelab compare where='padding=same, seed<5'
+                                          some runs only, as in runs list
+  stridelab compare baseline=1-2-2        differences to this variant, not to
+                                          the first
+  stridelab compare metric=latency/batch1_ms
+                                          by this metric, not by test accuracy
   stridelab compare budget.macs=5M budget.ms=2 budget.mib=500
-                                                  mark what fits: MACs, latency, peak memory
+                                          mark what fits: MACs (multiplications
+                                          a forward pass), latency, peak memory
 
 paths.results_dir= and tracking.*= as in stridelab train. Everything goes to results/reports/<sweep>/."""
 
@@ -48,18 +53,20 @@ def budget_of(values: Mapping[str, str]) -> dict[str, float]:
 def compare(arguments: Sequence[str]) -> None:
     from stridelab.config import load
     from stridelab.report.notebook import seeds_seen, write_report
+    from stridelab.report.selection import find_selection
     from stridelab.report.terminal import print_variants
     from stridelab.sweep.progress import screen
     from stridelab.text import plural
-    from stridelab.tracking.find import find_sweep
     from stridelab.tracking.store import resolve_store
 
-    own, overrides = split(arguments, {"sweep": "latest", "baseline": "", "metric": ""} | dict.fromkeys(LIMITS, ""))
+    own, overrides = split(
+        arguments, {"sweep": "latest", "baseline": "", "metric": "", "where": ""} | dict.fromkeys(LIMITS, "")
+    )
     budget = budget_of(own)
     config = load(overrides)
     results = Path(config.paths.results_dir)
     store = resolve_store(config.tracking, results_dir=results)
-    sweep = find_sweep(store, own["sweep"], results=results)
+    sweep = find_selection(store, own["sweep"], where=own["where"], results=results)
     folder = results / "reports" / sweep.folder_name
     console = screen()
     baseline, metric = own["baseline"] or None, own["metric"] or None
@@ -67,7 +74,9 @@ def compare(arguments: Sequence[str]) -> None:
         sweep, console, baseline=baseline, metric=metric, earlier=seeds_seen(folder), budget=budget
     )
     with console.status("writing the comparison ..."):
-        paths = write_report(sweep, folder, store=store, baseline=baseline, metric=metric, budget=budget)
+        paths = write_report(
+            sweep, folder, store=store, baseline=baseline, metric=metric, budget=budget, where=own["where"]
+        )
     console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
     if paths.problems:
         raise ValueError("the notebook did not run through: " + "; ".join(paths.problems))

@@ -13,14 +13,14 @@ INSTEAD = {
     "--config-path": "say --config-dir DIR for configurations of your own",
     "--experimental-rerun": "the same command again continues a run; stridelab reproduce run=ID repeats one",
     "--hydra-help": "Hydra composes the configuration and runs nothing; --help lists what there is",
-    "--shell-completion": "there is none; --help lists every key",
+    "--shell-completion": "there is none; --help=all lists every key",
 }
 INSTEAD |= {
     "-cn": INSTEAD["--config-name"],
     "-cp": INSTEAD["--config-path"],
     "-sc": INSTEAD["--shell-completion"],
 }
-KNOWN = "-m, --config-dir DIR, --cfg job [--package PART] [--resolve], --info, --version, --help"
+KNOWN = "-m, --config-dir DIR, --cfg job [--package PART] [--resolve], --info, --version, --help, --help=all"
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +34,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         flag = argument.partition("=")[0]
         if flag in INSTEAD:
             raise ValueError(f"{flag}: {INSTEAD[flag]}.")
-    found, others = parser().parse_known_intermixed_args(arguments)
+    found, others = parser().parse_known_intermixed_args(
+        ["--help-all" if argument == "--help=all" else argument for argument in arguments]
+    )
     if others:
         raise ValueError(f"{others[0]} is not a flag; flags: {KNOWN}. Settings are key=value.")
     if found.cfg is None and (found.package or found.resolve):
@@ -53,6 +55,7 @@ def parser() -> Parser:
     made.add_argument("--resolve", action="store_true")
     made.add_argument("-i", "--info", nargs="?", const="all")
     made.add_argument("-h", "--help", action="store_true")
+    made.add_argument("--help-all", action="store_true")
     made.add_argument("--version", action="store_true")
     return made
 

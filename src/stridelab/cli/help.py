@@ -1,16 +1,16 @@
-"""`stridelab train --help`: every group, key, default and meaning, read from the schema itself."""
+"""`stridelab train --help`: what most people need; `--help=all`: every key, default and meaning, from the schema."""
 
 from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from stridelab.config import CONF, Config
 from stridelab.config.compose import choices_of
@@ -20,40 +20,75 @@ from stridelab.models.user_family import USER_SETTINGS
 
 from .program import for_reader
 
+Line = tuple[str, str, str]
+"""Key, default, meaning."""
+
 HEAD = """\
-[bold]Stridelab[/]: what do stride and padding do to a CNN, what do they cost, and how sure are we?
+[bold]Stridelab[/]: what do stride and padding do to a CNN, what do they cost, and how
+sure are we?
 
-  One run        stridelab train
-  A sweep        stridelab train -m 'model.strides=\\[1,1,1],\\[1,2,2]' 'model.padding=same,valid' seed=0,1,2
-  No brackets    stridelab train -m model.strides=1-1-1,1-2-2
-  An experiment  stridelab train experiment=stride_ladder
-  A debug run    stridelab train debug=fdr
+  stridelab train                                            one run
+  stridelab train -m model.strides=1-1-1,1-2-2 seed=0,1,2    a sweep of 6 runs
+  stridelab train -m 'model.strides=\\[1,1,1],\\[1,2,2]'         the same, as lists
+  stridelab train experiment=stride_ladder                   a ready question
+  stridelab train debug=fdr                                  a quick look
 
-A sweep ends with a table, an executed notebook and its HTML under results/reports/, and the command that opens
-everything in MLflow. The same command again trains only what is not finished."""
+A sweep ends with a table, a report under results/reports/ (a notebook and a
+page), and the command that opens everything in MLflow. The same command again
+trains only what is missing."""
 
 FOOT = """\
-Per layer: one value for all layers, or a list of one a layer. A stride or kernel: 2, or \\[height, width].
-Padding: valid, same (TensorFlow's), same_lower, half (PyTorch's padding=1 for a 3x3), an integer, \\[height, width]
-or \\[left, right, top, bottom].
+A value holds for all layers, a list is one for each: 1-2-2, or \\[1,2,2].
+A stride or a kernel is a number or \\[height, width]. Padding is valid (none),
+same (TensorFlow's), same_lower, half (PyTorch's padding=1 for a 3x3), an
+integer, \\[height, width] or \\[left, right, top, bottom].
 
-  stridelab plan ...                       geometry and cost of the same arguments, without training
-  stridelab train -m sweep.preview=true .. what is done, to continue and to do, and how long it may take
-  stridelab train --cfg job ...            the configuration that would run
-  stridelab train --config-dir DIR ...     experiments and other choices of your own, as DIR/experiment/NAME.yaml
+  stridelab plan KEYS                    geometry and cost, without training
+  stridelab train -m KEYS sweep.preview=true
+                                         what is done and left, and how long
+  stridelab train --cfg job KEYS         the configuration that would run
+  stridelab train --config-dir DIR       your own DIR/experiment/NAME.yaml
 
-Exit codes: 0 all done; 1 refused or failed, with the reason; 129, 130 or 143 interrupted (SIGHUP, Ctrl-C, SIGTERM)."""
+Exit codes: 0 all done; 1 refused or failed, with the reason; 129, 130 or 143
+interrupted (SIGHUP, Ctrl-C, SIGTERM)."""
+
+EVERYDAY = {
+    "What differs": "model.strides model.padding model.padding_mode model.kernel_sizes model.channels model.downsample "
+    "seed",
+    "Training": "trainer.max_epochs trainer.batch_size trainer.lr trainer.optimizer trainer.accelerator",
+    "Data": "data.root data.train_size",
+    "The sweep and its records": "sweep.name sweep.jobs sweep.margin sweep.preview force paths.results_dir "
+    "tracking.uri",
+}
+"""Heading -> keys that most people need."""
 
 
-def print_help() -> None:
-    console = Console()
+def print_help(*, everything: bool = False) -> None:
+    console, known = Console(), list(described(Config))
     console.print(for_reader(HEAD), highlight=False)
-    console.print("\n[bold]Groups[/] (group=choice)\n")
+    console.print("\n[bold]Choices[/] (group=choice)\n")
     console.print(groups())
-    console.print("\n[bold]Keys[/] (key=value)\n")
-    console.print(keys())
+    for heading, lines in (by_section(known) if everything else everyday(known)).items():
+        console.print(f"\n[bold]{heading}[/]\n")
+        console.print(table_of(lines))
+    if not everything:
+        command = for_reader("stridelab train --help=all")
+        console.print(f"\nAll {len({key for key, _, _ in known})} keys: [bold]{command}[/]", highlight=False)
     console.print()
     console.print(for_reader(FOOT), highlight=False)
+
+
+def everyday(known: Sequence[Line]) -> dict[str, list[Line]]:
+    first = {line[0]: line for line in reversed(known)}
+    return {heading: [first[key] for key in keys.split()] for heading, keys in EVERYDAY.items()}
+
+
+def by_section(known: Iterable[Line]) -> dict[str, list[Line]]:
+    found: dict[str, list[Line]] = {}
+    for line in known:
+        section, dot, _ = line[0].partition(".")
+        found.setdefault(section if dot else "The run", []).append(line)
+    return found
 
 
 def groups() -> Table:
@@ -63,14 +98,15 @@ def groups() -> Table:
     return table
 
 
-def keys() -> Table:
+def table_of(lines: Iterable[Line]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for key, default, meaning in described(Config):
-        table.add_row(f"  {key}", escape(default), escape(meaning.replace("`", "")))
+    for key, default, meaning in lines:
+        said = " ".join(meaning.replace("`", "").split())
+        table.add_row(f"  {key}", Text.assemble(f"{said} ", (f"Default: {default}", "dim")))
     return table
 
 
-def described(schema: type[Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def described(schema: type[Any], prefix: str = "") -> Iterator[Line]:
     """(key, default as typed, meaning) of every field, nested ones after the plain ones."""
     hints, notes = get_type_hints(schema), docstrings(schema)
     nested = [field for field in fields(schema) if is_dataclass(hints[field.name])]
@@ -86,7 +122,7 @@ def described(schema: type[Any], prefix: str = "") -> Iterator[tuple[str, str, s
             yield from described(hints[field.name], f"{prefix}{field.name}.")
 
 
-def described_families(prefix: str) -> Iterator[tuple[str, str, str]]:
+def described_families(prefix: str) -> Iterator[Line]:
     """The keys of the default family, then what the others have of their own."""
     common = {field.name for field in fields(ModelConfig)}
     for at, (name, family) in enumerate(FAMILIES.items()):

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from stridelab import names
 from stridelab.names import METRICS
 from stridelab.text import duration, plural, printable, three_digits
+from stridelab.tracking.listed import started
 
 from .arguments import split
 from .program import command
-from .run_list import opened, print_table, started
+from .run_list import opened, print_table
 
 if TYPE_CHECKING:
     from stridelab.tracking.mlflow_reader import RunRecord

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import json
-import operator
-import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +15,7 @@ from stridelab.config import Config, load
 from stridelab.names import METRICS
 from stridelab.tables import as_text, fitted
 from stridelab.text import printable
+from stridelab.tracking.listed import Listed, kept, require_known
 
 from .arguments import split
 
@@ -30,54 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN = ("test/acc", "test/error_px", "test/miou", "final/val_acc", "cost/macs", "throughput/train_images_per_s")
 """Metrics that a list has a column for, where a run has them; `columns=` chooses others."""
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "!=": operator.ne,
-    "=": operator.eq,
-    "<": operator.lt,
-    ">": operator.gt,
-    "~": lambda value, part: str(part) in str(value),
-}
-CONDITION = re.compile(r"\s*([\w/.\- ]+?)\s*(<=|>=|!=|=|<|>|~)\s*(.+?)\s*")
 FORMATS = ("table", "json", "markdown", "csv")
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A run as one row of named values."""
-
-    record: RunRecord
-
-    @cached_property
-    def values(self) -> dict[str, Any]:
-        run = self.record
-        seconds = None if run.end_ms is None else (run.end_ms - run.start_ms) / 1000
-        facts = {
-            "id": run.run_id,
-            "name": run.name,
-            "status": run.status.lower(),
-            "variant": run.tags.get(names.VARIANT, ""),
-            "seed": number(run.tags.get(names.SEED, "")),
-            "sweep": run.tags.get(names.SWEEP, ""),
-            "started": started(run),
-            "seconds": seconds,
-            "reason": run.reason,
-        }
-        return {**{key: number(word) for key, word in run.params.items()}, **run.metrics, **facts}
-
-
-def number(word: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return word
-
-
-def started(run: RunRecord) -> str:
-    return f"{datetime.fromtimestamp(run.start_ms / 1000):%Y-%m-%d %H:%M}"
 
 
 def records_of(store: Store, sweep: str, results: Path) -> list[RunRecord]:
@@ -127,30 +75,6 @@ def limit_of(word: str) -> int:
     return int(word)
 
 
-def kept(rows: Iterable[Listed], where: str, known: Iterable[str]) -> Iterator[Listed]:
-    """Those that meet every condition, such as `test/acc>0.8, seed=0`; `~` is: contains."""
-    conditions = [condition(word, known) for word in where.split(",") if word.strip()]
-    for row in rows:
-        if all(row.values.get(key) is not None and holds(row.values[key], wanted) for key, holds, wanted in conditions):
-            yield row
-
-
-def condition(word: str, known: Iterable[str]) -> tuple[str, Callable[[Any, Any], bool], Any]:
-    found = CONDITION.fullmatch(word)
-    if not found:
-        signs = ", ".join(COMPARISONS)
-        raise ValueError(f"where={word.strip()} is not a condition; write key, one of {signs}, and a value: seed=0.")
-    key, sign, wanted = found.groups()
-    require_known(key, known, of="where")
-    compare = COMPARISONS[sign]
-
-    def holds(value: Any, wanted: Any) -> bool:
-        both = isinstance(value, int | float) and isinstance(wanted, int | float)
-        return compare(value, wanted) if both else compare(str(value), str(wanted))
-
-    return key, holds, number(wanted)
-
-
 def ordered(rows: list[Listed], sort: str, known: Iterable[str]) -> list[Listed]:
     """By a column; `-column`: the largest first. Rows without it come last."""
     key = sort.removeprefix("-")
@@ -167,13 +91,6 @@ def ordered(rows: list[Listed], sort: str, known: Iterable[str]) -> list[Listed]
     return found + [row for row in rows if row.values.get(key) is None]
 
 
-def require_known(key: str, known: Iterable[str], *, of: str) -> None:
-    known = list(known)
-    if key not in known:
-        close = difflib.get_close_matches(key, known, n=3, cutoff=0.5) or known[:12]
-        raise ValueError(f"{of}={key}: no run has it; near it: {', '.join(close)}.")
-
-
 def columns_of(rows: Sequence[Listed], asked: str, known: Iterable[str]) -> list[str]:
     """Those asked for; else the id, what differs between the runs, and the main metrics."""
     if asked:
@@ -182,7 +99,11 @@ def columns_of(rows: Sequence[Listed], asked: str, known: Iterable[str]) -> list
             require_known(column, known, of="columns")
         return ["id", *(column for column in columns if column != "id")]
     params = dict.fromkeys(key for row in rows for key in row.record.params)
-    differing = [key for key in params if len({row.record.params.get(key) for row in rows}) > 1]
+    differing = [
+        key
+        for key in params
+        if not names.LAYER_PARAM.fullmatch(key) and len({row.record.params.get(key) for row in rows}) > 1
+    ]
     metrics = [key for key in SHOWN if any(key in row.record.metrics for row in rows)]
     facts = [key for key in ("status", "reason") if len({row.values[key] for row in rows}) > 1]
     return ["id", "name", *facts, *metrics, *(key for key in differing if key != "seed"), "sweep", "started"]

@@ -82,14 +82,17 @@ def open_ui(arguments: Sequence[str]) -> None:
 
 def newest_page(store: Store, base: str) -> str:
     """Of the newest sweep's runs; the store's first page where there is no sweep."""
-    from stridelab.tracking.links import sweep_link
+    from stridelab.tracking.links import sweep_link, view_link
     from stridelab.tracking.mlflow_reader import Reader
 
     try:
         newest = Reader(store).having({names.ROLE: "sweep"}, limit=1)
     except ValueError:  # no store yet, or a server that does not answer
         return base
-    return sweep_link(base, experiment_id=newest[0].experiment_id, run_id=newest[0].run_id) if newest else base
+    if not newest:
+        return base
+    link = view_link if names.VIEW in newest[0].tags else sweep_link
+    return link(base, experiment_id=newest[0].experiment_id, run_id=newest[0].run_id)
 
 
 def has_display() -> bool:

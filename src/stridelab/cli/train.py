@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train(asked: Namespace) -> int:
     from stridelab.config.compose import expand
 
-    if asked.help or asked.version or asked.info:
+    if asked.help or asked.help_all or asked.version or asked.info:
         return answer(asked)
     jobs = list(islice(expand(asked.overrides, config_dir=asked.config_dir), MOST_RUNS + 1))
     if len(jobs) > MOST_RUNS:
@@ -69,8 +69,8 @@ def answer(asked: Namespace) -> int:
 
     from .help import print_help
 
-    if asked.help:
-        print_help()
+    if asked.help or asked.help_all:
+        print_help(everything=asked.help_all)
     else:
         print(f"stridelab {__version__}")
     if asked.info:

@@ -113,7 +113,8 @@ def layer_settings(config: Config) -> Mapping[str, Any]:
 
 
 def varying_params(configs: Sequence[Config]) -> list[dict[str, Any]]:
-    """MLflow params of each: what varies, a list over layers as one number for each layer that varies."""
+    """MLflow params of each: what varies (a list over layers as one word, and as one number for each layer that
+    varies), the seed, and two facts that a table of several sweeps needs."""
     keys = varying_keys(configs)
     layers = {
         key: varying_layers([getattr(config.model, short(key), ()) for config in configs])
@@ -129,10 +130,13 @@ def params_of(config: Config, keys: Sequence[str], layers: Mapping[str, Sequence
         name = short(key)
         if key in layers:
             value, one = getattr(config.model, name, ()), metadata(config.model, name)["one"]
+            params |= {name: spelled(config, key)}
             params |= {f"{one}_{at + 1}": spell_entry(value[at]) for at in layers[key] if at < len(value)}
         else:
             params[PARAM.sub("_", name)] = spelled(config, key)
-    return params | {"seed": config.seed}
+    channels = {"channels": spell_field(config.model, "channels")} if hasattr(config.model, "channels") else {}
+    epochs = {} if "trainer.max_epochs" in keys else {"epochs": config.trainer.max_epochs}
+    return channels | epochs | params | {"seed": config.seed}
 
 
 def varying_layers(values: Sequence[Sequence[Any]]) -> list[int]:

@@ -13,6 +13,9 @@ from .build import Network
 MOST_LAYERS = 8
 """Whose maps are kept, of other families than cnn: these, evenly spread from the first to the last."""
 
+FOLLOWERS = {f"torch.nn.modules.{kind}" for kind in ("activation", "batchnorm", "instancenorm", "normalization")}
+"""Where the modules are defined that a layer's map is shown after."""
+
 
 def conv_layers(network: nn.Module) -> tuple[str, ...]:
     """The convolutions whose maps are kept, the same ones whatever their strides; those of 1x1 only where there are no
@@ -28,18 +31,25 @@ def conv_layers(network: nn.Module) -> tuple[str, ...]:
 
 
 def feature_maps(network: nn.Module, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-    """Copies of the outputs of `layers`, in the order of computation, each (batch, channels, height, width)."""
-    if isinstance(network, Network):
-        return network.feature_maps(images, layers)
-    maps: dict[str, Tensor] = {}
+    """Copies of what `layers` make, in the order of computation, each (batch, channels, height, width): after the
+    normalisation and the non-linearity that read a layer's output and nothing else. A non-linearity behind a sum, or
+    one that is a function and no module, is not followed."""
+    wanted, latest, maps = set(layers), dict[str, Tensor](), dict[str, Tensor]()
 
     def keep(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            maps.setdefault(name, output.clone())
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            source = name if name in wanted else next((key for key, one in latest.items() if one is args[0]), None)
+            if source and not (name in wanted and name in maps):
+                latest[source] = output
+                maps[source] = output.clone()  # a later in-place operation would overwrite it
 
         return hook
 
-    hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+    hooks = [
+        module.register_forward_hook(keep(name))
+        for name, module in network.named_modules()
+        if name in wanted or type(module).__module__ in FOLLOWERS
+    ]
     try:
         with torch.no_grad():
             network(images)

@@ -17,7 +17,7 @@ _FILES = {
         "show_unfinished",
         "show_variants",
     ),
-    "speed_tables": ("show_speed", "show_training_speed"),
+    "speed_tables": ("show_speed",),
     "table": ("run_table", "variant_table"),
     "terminal": ("print_variants",),
 }

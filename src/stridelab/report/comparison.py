@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,9 @@ from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import differences
 from stridelab.report.mistakes import Mistakes, mistakes
 from stridelab.report.provenance import read_json
+from stridelab.report.selection import find_selection, named
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
-from stridelab.text import plural
+from stridelab.text import plural, short_variant
 from stridelab.training.tasks import primary_metrics
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Comparison:
 
     @cached_property
     def _short_names(self) -> dict[str, str]:
-        found = {name: re.sub(r"\b(strides|padding|padding_mode|downsample)=", "", name) for name in self.names}
+        found = {name: short_variant(name) for name in self.names}
         return found if len(set(found.values())) == len(found) else {name: name for name in found}
 
     def shown(self, limit: int) -> list[str]:
@@ -170,6 +170,7 @@ def compare(
         runs[metric] = np.nan
     with_result = runs.loc[(runs["status"] == "finished") & runs[metric].notna(), "variant"]
     asked = next(iter([*planned.values(), *runs["variant"]]))
+    baseline = _full(baseline, runs["variant"])
     chosen = baseline or next(iter([*with_result, asked]))
     margin = margin_of(sweep)
     looks = _decisive(runs, earlier)
@@ -189,6 +190,11 @@ def compare(
     )
 
 
+def _full(name: str | None, variants: Iterable[str]) -> str | None:
+    """The variant of that name, which may be short: `2-2-1 valid`."""
+    return next((variant for variant in variants if short_variant(variant) == name), name)
+
+
 def margin_of(sweep: SweepRecord) -> float:
     """`sweep.margin`, as the sweep's own run has it; 0 where it was not set."""
     config = read_json(sweep.run, names.CONFIG_FILE) or next((read_json(r, names.CONFIG_FILE) for r in sweep.runs), {})
@@ -201,24 +207,6 @@ def _decisive(runs: pd.DataFrame, earlier: Sequence[int]) -> tuple[int, ...]:
     counts = per_draw(runs).groupby(level="variant").size()
     needed = statistics.seeds_needed(len(counts) - 1)
     return tuple(sorted({n for n in earlier if needed <= n < counts.max()})) if len(counts) else ()
-
-
-def named(sweep: SweepRecord) -> tuple[SweepRecord, dict[str, str]]:
-    """The sweep with its runs under the names and parameters that it gave them itself, and all variants that it was
-    asked for, by signature: a run that another sweep trained is called there after what varied there."""
-    planned = read_json(sweep.run, names.VARIANTS_FILE)
-    try:
-        runs = [_renamed(run, planned.get(run.tags.get(names.SIGNATURE, ""))) for run in sweep.runs]
-        return replace(sweep, runs=tuple(runs)), {key: str(own["variant"]) for key, own in planned.items()}
-    except (TypeError, KeyError, AttributeError):  # from elsewhere, and not as a sweep writes it
-        return sweep, {}
-
-
-def _renamed(run: RunRecord, own: Mapping[str, Any] | None) -> RunRecord:
-    if own is None:
-        return run
-    params = {str(key): str(value) for key, value in own["params"].items()}
-    return replace(run, name=str(own["name"]), tags={**run.tags, names.VARIANT: str(own["variant"])}, params=params)
 
 
 def _warnings(missing: Sequence[str], *, baseline: str, asked: str) -> Iterator[str]:
@@ -253,18 +241,18 @@ def load(
     baseline: str | None = None,
     metric: str | None = None,
     results: str = "",
+    where: str = "",
     earlier: Sequence[int] = (),
     budget: Mapping[str, float] | None = None,
 ) -> Comparison:
-    """A sweep, by name or id, from the run folders in `results` and from the store at an address (relative paths
-    count from this folder)."""
-    from stridelab.tracking.find import find_sweep
+    """A sweep, by name or id, or several with commas between (`where`: some of their runs), from the run folders in
+    `results` and from the store at an address (relative paths count from this folder)."""
     from stridelab.tracking.settings import TrackingConfig
     from stridelab.tracking.store import resolve_store
 
     place = resolve_store(TrackingConfig(uri=store, experiment=experiment), results_dir=Path())
     warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm in MLflow, when a notebook imports it
-    found = find_sweep(place, sweep, results=Path(results) if results else None)
+    found = find_selection(place, sweep, where=where, results=Path(results) if results else None)
     return compare(found, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
 
 

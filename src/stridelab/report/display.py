@@ -20,7 +20,6 @@ from stridelab.report.mistakes import disagreements
 from stridelab.report.paper import alt_text, write_numbers
 from stridelab.report.provenance import origin
 from stridelab.report.sentences import (
-    Summary,
     correction,
     interval_text,
     runs_text,
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 ROWS = 40
 """Most rows of a table on the page; the CSV files have all."""
-LISTED_FROM = 3
-"""More variants than this become a list in the summary."""
 DISAGREEING = 8
 """Images, and variants, of the table of disagreements."""
 FIGURES_FOLDER = "figures"
@@ -156,26 +153,18 @@ def show_summary(comparison: Comparison) -> Page:
         "Sweep": f"<code>{escape(sweep.run_id)}</code>",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{html}</dd>" for name, html in facts.items() if html)
-    html = f"{_paragraphs(said)}<dl class='origin'>{rows}</dl>"
-    lines = [*said.opening, *said.variants, *said.closing]
-    return Page(html, "\n".join(map(printable, lines)))
+    html = (
+        f"<ul class='summary'>{''.join(f'<li>{_prose(line)}</li>' for line in said)}</ul><dl class='origin'>{rows}</dl>"
+    )
+    return Page(html, "\n".join(map(printable, said)))
 
 
-def _prose(*sentences: str) -> str:
+def _prose(sentence: str) -> str:
     """Escaped; the browser must not break `strides=1-2-2` at a hyphen."""
-    words = " ".join(sentences).split(" ")
+    words = sentence.split(" ")
     return " ".join(
         f"<span style='white-space:nowrap'>{_safe(w)}</span>" if "=" in w and len(w) < 40 else _safe(w) for w in words
     )
-
-
-def _paragraphs(said: Summary) -> str:
-    """One paragraph; with many variants, a list between two."""
-    if len(said.variants) <= LISTED_FROM:
-        return f"<p class='summary'>{_prose(*said.opening, *said.variants, *said.closing)}</p>"
-    items = "".join(f"<li>{_prose(sentence)}</li>" for sentence in said.variants)
-    opening, closing = _prose(*said.opening), _prose(*said.closing)
-    return f"<p class='summary'>{opening}</p><ul class='summary'>{items}</ul><p class='summary'>{closing}</p>"
 
 
 def show_variants(comparison: Comparison) -> Page:
@@ -218,7 +207,7 @@ def _variant_cells(row: dict[str, Any], comparison: Comparison, columns: Iterabl
     compared = row["variant"] != comparison.baseline and row["difference_seeds"] > 0
     difference = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], metric)
     return [
-        printable(row["variant"], limit=80),
+        printable(comparison.short(row["variant"]), limit=80),
         runs_text(row),
         value_text(row[f"{name}_mean"], row[f"{name}_sd"], metric),
         difference if compared else "",

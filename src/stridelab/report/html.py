@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -13,8 +15,10 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-SCRIPT = files("stridelab.report").joinpath("page.js").read_text(encoding="utf-8")
-"""Ours, and the only one that may run: sorts, filters, draws the chart."""
+SCRIPT = "".join(
+    files("stridelab.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.js", "maps.js")
+)
+"""Ours, and the only one that may run: sorts, filters, draws the chart, shows feature maps."""
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     f"script-src 'sha256-{b64encode(sha256(SCRIPT.encode()).digest()).decode()}'"
@@ -51,13 +55,16 @@ TEMPLATE = """\
 {%- block input_group -%}{%- endblock input_group -%}
 {%- block data_svg scoped -%}
 {%- set known = output.metadata["image/svg+xml"] -%}
-<figure tabindex="0"><img data-figure="{{ known.figure | escape_html }}" alt="{{ known.alt | escape_html }}"
+<figure tabindex="0"{% if known.figure == "feature_maps_last" and resources.maps %}
+data-maps="{{ resources.maps | escape_html }}"{% endif %}>
+<img data-figure="{{ known.figure | escape_html }}" alt="{{ known.alt | escape_html }}"
 src="data:image/svg+xml;base64,{{ output.data["image/svg+xml"] | base64 }}"></figure>
 {%- endblock data_svg -%}
 """
 
 
-def as_html(notebook: NotebookNode, *, title: str) -> str:
+def as_html(notebook: NotebookNode, *, title: str, maps: Mapping[str, Any] | None = None) -> str:
+    """`maps`: see maps.map_data."""
     make_exporter: Any = HTMLExporter  # its methods have no types
     exporter = make_exporter(
         template_file="stridelab.html.j2",
@@ -71,7 +78,13 @@ def as_html(notebook: NotebookNode, *, title: str) -> str:
         exclude_output_prompt=True,
     )
     exporter.register_filter("base64", lambda text: b64encode(text.encode()).decode())
-    resources = {"script": SCRIPT, "title": title, "css": CSS + _code_colours(), "policy": POLICY}
+    resources = {
+        "script": SCRIPT,
+        "title": title,
+        "css": CSS + _code_colours(),
+        "policy": POLICY,
+        "maps": json.dumps(maps, separators=(",", ":")) if maps else "",
+    }
     html, _ = exporter.from_notebook_node(notebook, resources)
     return str(html)
 

@@ -18,6 +18,7 @@ from stridelab.report.explorer import write_explorer
 from stridelab.report.figures import FIGURES
 from stridelab.report.html import as_html
 from stridelab.report.kernel import Progress, execute
+from stridelab.report.maps import map_data
 from stridelab.report.paper import write_paper
 from stridelab.report.table import write_csv
 from stridelab.text import printable
@@ -41,7 +42,7 @@ with.
 
 TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "What they get wrong": {"Where they disagree": ("show_disagreements",)},
-    "Accuracy and cost": {"Speed": ("show_speed", "show_training_speed")},
+    "Accuracy and cost": {"Speed": ("show_speed",)},
 }
 """After which section of FIGURES -> heading -> tables."""
 
@@ -74,6 +75,7 @@ def write_report(
     baseline: str | None = None,
     metric: str | None = None,
     budget: Mapping[str, float] | None = None,
+    where: str = "",
     timeout_s: float = TIMEOUT_S,
     progress: Progress = lambda done, total: None,
 ) -> ReportPaths:
@@ -91,12 +93,13 @@ def write_report(
     variants = write_csv(comparison.variants, folder / "variants.csv")
     paper = write_paper(comparison, folder)
     explorer = write_explorer(comparison, folder)  # before the notebook, which links to it
-    notebook = build(comparison, store, folder=folder, baseline=baseline, metric=metric)
+    notebook = build(comparison, store, folder=folder, baseline=baseline, metric=metric, where=where)
     problems = execute(notebook, folder=folder.resolve(), timeout_s=timeout_s, progress=progress)
     path = folder / "comparison.ipynb"
     path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
     html = folder / "comparison.html"
-    html.write_text(as_html(notebook, title=f"Comparison: {sweep.name}"), encoding="utf-8")
+    page = as_html(notebook, title=f"Comparison: {sweep.name}", maps=map_data(comparison))
+    html.write_text(page, encoding="utf-8")
     figures = tuple(file for name in FIGURES for file in sorted((folder / "figures").glob(f"{name}.*")))
     return ReportPaths(path, html, runs, variants, figures, paper, tuple(problems), explorer)
 
@@ -115,15 +118,21 @@ def _remember(folder: Path, seeds: set[int]) -> None:
 
 
 def build(
-    comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None = None
+    comparison: Comparison,
+    store: Store,
+    *,
+    folder: Path,
+    baseline: str | None,
+    metric: str | None = None,
+    where: str = "",
 ) -> NotebookNode:
     """The notebook, not yet executed."""
     code, text = v4.new_code_cell, v4.new_markdown_cell
     cells = [
-        code(_first_cell(comparison, store, folder=folder, baseline=baseline, metric=metric)),
+        code(_first_cell(comparison, store, folder=folder, baseline=baseline, metric=metric, where=where)),
         code('report.show_figure(comparison, "accuracy_vs_macs")'),
         text(INTRODUCTION),
-        text("## In words"),
+        text("## What the seeds allow to say"),
         code("report.show_summary(comparison)"),
         text("## Variants"),
         code("report.show_variants(comparison)"),
@@ -155,8 +164,16 @@ def build(
     return notebook
 
 
-def _first_cell(comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None) -> str:
-    asked = {"baseline": baseline, "metric": metric, "earlier": list(comparison.earlier), "budget": comparison.budget}
+def _first_cell(
+    comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None, where: str
+) -> str:
+    asked = {
+        "where": where,
+        "baseline": baseline,
+        "metric": metric,
+        "earlier": list(comparison.earlier),
+        "budget": comparison.budget,
+    }
     chosen = "".join(f"    {key}={value!r},\n" for key, value in asked.items() if value)
     address = store_expression(store, folder=folder)
     imports = "import os\n\n" if address.startswith("os.") else ""

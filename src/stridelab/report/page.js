@@ -117,12 +117,12 @@
     chart.append(svg("text", { x: 4, y: 10 }, data.metric));
     const front = known.filter((one) => one.front).sort((a, b) => a.x - b.x);
     chart.append(svg("polyline", { class: "front", points: front.map((one) => `${x(one.x)},${y(one.mean)}`).join(" ") }));
-    const placed = [];
-    for (const one of known) {
+    const placed = known.map((one, index) => x(one.x) + 11 * known.slice(0, index).filter((other) => Math.abs(x(other.x) - x(one.x)) < 9).length);
+    const taken = known.flatMap((one, index) => [[placed[index] - 8, placed[index] + 6, y(one.high ?? one.mean) - 2, y(one.low ?? one.mean) + 2],
+      [placed[index] - 6, placed[index] + 6, y(one.mean) - 6, y(one.mean) + 6]]);
+    for (const [index, one] of known.entries()) {
       const group = svg("g", { "data-variant": one.name, style: `color:${one.color === "#000000" ? "var(--ink)" : one.color}` });
-      const near = placed.filter((other) => Math.abs(x(other.x) - x(one.x)) < 9).length;
-      const at = x(one.x) + near * 9;
-      placed.push(one);
+      const at = placed[index];
       if (one.low !== null) group.append(svg("line", { x1: at, x2: at, y1: y(one.low), y2: y(one.high) }));
       for (const [, value] of one.seeds) group.append(svg("circle", { cx: at - 5, cy: y(value), r: 2, class: "seed" }));
       const mark = svg("circle", { cx: at, cy: y(one.mean), r: 5.5 });
@@ -131,11 +131,7 @@
       mark.append(svg("title", {}, `${one.full}\n${data.metric}: ${one.mean.toPrecision(4)}${range}\n`
         + `MACs: ${human(one.x)}\nmaps: ${one.maps}\n${seeds}`));
       group.append(mark);
-      if (known.length <= 8) {
-        const before = at > width * 0.8;
-        group.append(svg("text", {
-          x: at + (before ? -10 : 10), y: y(one.mean) + 4, "text-anchor": before ? "end" : "start" }, one.name));
-      }
+      label(group, one, at, y(one.mean));
       group.addEventListener("mouseenter", () => rowOf.get(one.name)?.classList.add("hover"));
       group.addEventListener("mouseleave", () => rowOf.get(one.name)?.classList.remove("hover"));
       group.addEventListener("click", () => toggle(one.name));
@@ -144,6 +140,15 @@
       row?.addEventListener("mouseenter", () => group.classList.add("hover"));
       row?.addEventListener("mouseleave", () => group.classList.remove("hover"));
       row?.addEventListener("click", () => toggle(one.name));
+    }
+    function label(group, one, at, height) {
+      const long = 6.6 * one.name.length;
+      const free = (start) => start > left && start + long < width && !taken.some(([from, to, above, below]) =>
+        start < to && start + long > from && height - 7 < below && height + 7 > above);
+      const start = [at + 9, at - 9 - long].find(free);
+      if (start === undefined) return;
+      taken.push([start, start + long, height - 7, height + 7]);
+      group.append(svg("text", { x: start, y: height + 4 }, one.name));
     }
     const box = svg("rect", { class: "brush", visibility: "hidden" });
     chart.append(box);

@@ -21,6 +21,8 @@ from stridelab.text import human, markdown_text
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
+NOTED = 20
+"""Variants in a note: MLflow takes 8,000 characters."""
 FILES = ("table.md", "table.tex", "methods.md")
 _TEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"})
 
@@ -33,6 +35,13 @@ def write_paper(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
     for path, text in zip(paths, texts, strict=True):
         path.write_text(text, encoding="utf-8")
     return paths
+
+
+def note(comparison: Comparison) -> str:
+    """The verdict and the best variants as Markdown, for the sweep's page in MLflow."""
+    header, rows = _table(comparison)
+    more = f"\n{len(rows) - NOTED} more are in the report.\n" if len(rows) > NOTED else ""
+    return f"**{markdown_text(verdict(comparison))}**\n\n{_markdown(header, rows[:NOTED])}{more}"
 
 
 def _table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import pandas as pd
 
 from stridelab.names import Metric
 from stridelab.report import statistics
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
 SHARE = Metric("share", "")
-NAMED = 7
-"""Variants that the summary speaks of one by one; the table has all."""
 
 
 def points(difference: float, *, decimals: int = 1) -> str:
@@ -73,8 +68,10 @@ def p_text(p: float) -> str:
 
 
 def verdict_text(row: Mapping[str, Any]) -> str:
-    p = row["difference_p_corrected"]
-    return f"{row['difference_verdict']} ({p_text(p)})" if p >= 0 else str(row["difference_verdict"])
+    verdict, p = str(row["difference_verdict"]), row["difference_p_corrected"]
+    if verdict == statistics.DIFFERS and row["difference_p_equivalent"] < statistics.ALPHA:
+        verdict += ", within the margin"
+    return f"{verdict} ({p_text(p)})" if p >= 0 else verdict
 
 
 def seeds_text(counts: Iterable[int]) -> str:
@@ -90,52 +87,6 @@ def times(ratio: float) -> str:
     if ratio < 2:
         return f"{ratio:#.2g}x" if ratio < 0.1 else f"{ratio:.2f}x"
     return f"{ratio:.1f}x" if ratio < 20 else f"{ratio:,.0f}x"
-
-
-def cost_words(macs: float, *, baseline: float) -> str:
-    """`needs 4.0x fewer MACs than`, to be followed by the baseline's name; "" when either is unknown."""
-    if not (math.isfinite(macs) and math.isfinite(baseline) and macs > 0 and baseline > 0):
-        return ""
-    if macs == baseline:
-        return "needs exactly as many MACs as"
-    if macs < baseline:
-        return f"needs {times(baseline / macs)} fewer MACs than"
-    return f"needs {times(macs / baseline)} as many MACs as"
-
-
-def outcome_words(row: Mapping[str, Any], comparison: Comparison) -> str:
-    """`is 1.2 points less accurate than`, to be followed by the baseline's name; "" when it is unknown."""
-    mean, metric = row["difference_mean"], comparison.measure
-    if not math.isfinite(mean):
-        return ""
-    size = change(abs(mean), metric, decimals=decimals_for(row["difference_low"], row["difference_high"])).lstrip("+")
-    none = not mean or float(size) == 0 if metric.is_share else not mean
-    if comparison.metric_text.endswith("accuracy"):
-        if none:
-            return "is as accurate as"
-        return f"is {size} point{'' if size == '1.0' else 's'} {'more' if mean > 0 else 'less'} accurate than"
-    unit = "points" if metric.is_share else metric.shown_unit
-    level = "the same" if none else f"{f'{size} {unit}'.strip()} {'more' if mean > 0 else 'less'}"
-    return f"has {level} {comparison.metric_text} {'as' if none else 'than'}"
-
-
-def certainty(row: Mapping[str, Any], comparison: Comparison) -> str:
-    """The interval, the seeds, and what may be concluded."""
-    n, verdict = int(row["difference_seeds"]), row["difference_verdict"]
-    if verdict == statistics.UNPAIRED:
-        return "no finished seed in common, so they are not compared"
-    low, high = row["difference_low"], row["difference_high"]
-    low_text, high_text = (change(end, comparison.measure, decimals=decimals_for(low, high)) for end in (low, high))
-    found = f"95 % interval {low_text} to {high_text}, " if math.isfinite(low) else ""
-    found += f"n = {plural(n, 'seed')}"
-    if verdict == statistics.TOO_FEW:
-        return f"{found}: too few to call it significant"
-    if verdict == statistics.EQUIVALENT:
-        return f"{found}: {equivalent_text(comparison)}"
-    p = f"{p_text(row['difference_p_corrected']).replace('=', ' = ').replace('<', ' < ')}"
-    said = "the difference is significant" if verdict == statistics.DIFFERS else "undecided"
-    small = row["difference_p_equivalent"] < statistics.ALPHA
-    return f"{found}, {p}{correction(comparison)}: {said}{', yet below the margin' if small else ''}"
 
 
 def equivalent_text(comparison: Comparison) -> str:
@@ -155,20 +106,6 @@ def correction(comparison: Comparison) -> str:
 def num_comparisons(comparison: Comparison) -> int:
     """Variants that share a finished seed with the baseline."""
     return int((comparison.variants["difference_seeds"] > 0).sum())
-
-
-def sentence(row: Mapping[str, Any], comparison: Comparison) -> str:
-    """One variant against the baseline."""
-    if int(row["n"]) == 0:
-        return f"{row['variant']} has no finished run."
-    baseline = comparison.by_variant[comparison.baseline]
-    cost = cost_words(row.get("cost/macs", math.nan), baseline=baseline.get("cost/macs", math.nan))
-    outcome, how_sure = outcome_words(row, comparison), certainty(row, comparison)
-    if cost and outcome:
-        return f"{row['variant']} {cost} {comparison.baseline} and {outcome.rpartition(' ')[0]} ({how_sure})."
-    if outcome or cost:
-        return f"{row['variant']} {outcome or cost} {comparison.baseline} ({how_sure})."
-    return f"{row['variant']}: {how_sure}."
 
 
 def overview(comparison: Comparison) -> str:
@@ -206,34 +143,19 @@ def spread_text(row: Mapping[str, Any], comparison: Comparison) -> str:
     return f" (95 % interval {low_text} to {high_text}, {seeds})"
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Sentences."""
-
-    opening: tuple[str, ...]
-    """What was run, and what came out on top."""
-    variants: tuple[str, ...]
-    """Each variant against the baseline."""
-    closing: tuple[str, ...]
-    """What the seeds allow to say, and the control check."""
-
-
-def summary(comparison: Comparison) -> Summary:
-    """The sweep in sentences: what was run, what differs and how sure, whether the control check passed."""
-    table, rows = comparison.variants, comparison.by_variant
-    named = [name for name in comparison.shown(NAMED + 1) if name != comparison.baseline]
-    if table[f"{comparison.metric}_mean"].isna().all():
-        named = []
-    closing = [*looks_text(comparison)]
-    if (table["difference_verdict"] == statistics.TOO_FEW).any():
-        closing.append(needed(num_comparisons(comparison)))
-    if named and len(table) > len(named) + 1:
-        closing.append(tally(table, comparison, said=len(named) + 1))
-    return Summary(
-        opening=(overview(comparison), *comparison.warnings, best(comparison)),
-        variants=tuple(sentence(rows[name], comparison) for name in named),
-        closing=(*closing, *strength(comparison), comparison.controls.sentence, *comparison.controls.caveats),
-    )
+def summary(comparison: Comparison) -> list[str]:
+    """What was run, what the seeds allow to say, whether the control check passed; the tables say what was found."""
+    few = (comparison.variants["difference_verdict"] == statistics.TOO_FEW).any()
+    return [
+        overview(comparison),
+        *comparison.warnings,
+        best(comparison),
+        *looks_text(comparison),
+        *([needed(num_comparisons(comparison))] if few else []),
+        *strength(comparison),
+        comparison.controls.sentence,
+        *comparison.controls.caveats,
+    ]
 
 
 def needed(comparisons: int) -> str:
@@ -302,16 +224,3 @@ def image_noise(comparison: Comparison) -> Iterator[str]:
             f"The {count:,} test images themselves are a sample: they give every accuracy a standard error of {error} "
             f"points{paired}, which is in no interval over seeds."
         )
-
-
-def tally(table: pd.DataFrame, comparison: Comparison, *, said: int) -> str:
-    verdicts = table.loc[table["variant"] != comparison.baseline, "difference_verdict"].value_counts()
-    said_of = {
-        statistics.DIFFERS: "differ significantly",
-        statistics.EQUIVALENT: f"are {equivalent_text(comparison)}",
-        statistics.UNDECIDED: "are undecided",
-        statistics.TOO_FEW: "have too few seeds to say",
-        statistics.UNPAIRED: "share no finished seed with it",
-    }
-    counts = ", ".join(f"{count:,} {said_of[str(verdict)]}" for verdict, count in verdicts.items())
-    return f"{said} of {len(table):,} variants are named here. Against {comparison.baseline}, {counts}."

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from stridelab.report.display import ROWS, Page, table_page
 from stridelab.report.sentences import times
-from stridelab.report.speed import Phase, phase_of, sharing_text, widest_spread
+from stridelab.report.speed import Phase, phase_of, widest_spread
 from stridelab.text import human, printable
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
+HEADER = (
+    "variant", "one image, ms", "ratio", "p99, ms", "forward, images/s", "ratio", "training, images/s", "ratio", "n",
+    "spread, %", "trusted?",
+)  # fmt: skip
 HOW = (
     "Measured apart from training, each variant in a process of its own, in turns, on the untrained network: median "
     "of the rounds, n of them. Spread: the widest inter-quartile range of the rounds over their median. Ratio: to "
@@ -30,20 +34,12 @@ def show_speed(comparison: Comparison) -> Page:
     phase = phase_of(comparison)
     if not phase.marks:
         return Page(f"<p class='note'>{escape(MISSING)}</p>", MISSING)
-    header = [
-        "variant", "one image, ms", "ratio", "p99, ms", "forward, images/s", "ratio", "training, images/s", "ratio",
-        "n", "spread, %", "trusted?",
-    ]  # fmt: skip
     baseline = comparison.by_variant[comparison.baseline]
-    rows = [
-        _cells(comparison.by_variant[name], baseline, phase) for name in comparison.shown(ROWS) if name in phase.marks
-    ]
+    shown = [name for name in comparison.shown(ROWS) if name in phase.marks]
+    rows = [_cells(comparison.by_variant[name], baseline, phase) for name in shown]
+    kinds = "t" + "n" * (len(HEADER) - 2) + "p"
     return table_page(
-        header,
-        rows,
-        notes=_notes(comparison, phase),
-        kinds="tnnnnnnnnnp",
-        caption="Speed, measured apart from training",
+        HEADER, rows, notes=_notes(comparison, phase), kinds=kinds, caption="Speed, measured apart from training"
     )
 
 
@@ -79,24 +75,3 @@ def _notes(comparison: Comparison, phase: Phase) -> list[str]:
     elif not phase.complete:
         notes.append("Some finished runs have no figures, so the other tables show the speed while training.")
     return notes
-
-
-def show_training_speed(comparison: Comparison) -> Page:
-    """What the runs themselves say of their speed, and what it stands on."""
-    header = ["variant", "n", "while training, images/s", "images timed a run", "seconds timed a run"]
-    name = "throughput/train_images_per_s"
-    rows = []
-    for variant in comparison.shown(ROWS):
-        row = comparison.by_variant[variant]
-        mean, sd = row.get(f"{name}_mean", math.nan), row.get(f"{name}_sd", math.nan)
-        rows.append(
-            [
-                printable(variant, limit=80),
-                str(int(row["n"])),
-                human(mean) + ("" if math.isnan(sd) else f" \u00b1 {human(sd)}"),
-                *[human(row.get(f"throughput/train_timed_{what}_mean", math.nan)) for what in ("images", "s")],
-            ]
-        )
-    said, left_out = sharing_text(comparison), "warm-up, validation, snapshots and tracking left out"
-    note = f"{said[0].upper()}{said[1:]}. Mean \u00b1 sd over n seeds; {left_out}."
-    return table_page(header, rows, notes=[note], kinds="tnnnn", caption="Speed while training")

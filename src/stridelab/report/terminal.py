@@ -1,4 +1,4 @@
-"""The variant table for a terminal of 100 columns or more."""
+"""The variant table for a terminal: numbers are whole, columns that do not fit are named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stridelab.report.answer import choice, next_step, verdict
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.sentences import interval_text, needed, num_comparisons, runs_text, value_text
 from stridelab.report.speed import column_of, measured_how
-from stridelab.tables import table
+from stridelab.tables import fitted
 from stridelab.text import printable, three_digits
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ def print_variants(
 ) -> Comparison:
     """Print the sweep's variants, what may be said of them, and the control check; returns what it read."""
     comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
-    console.print(variants_table(comparison), crop=False)
+    shown, dropped = variants_table(comparison, width=console.width if console.is_terminal else None)
+    console.print(shown, crop=False)
+    if dropped:
+        console.print(f"Not shown, for the width: {', '.join(dropped)}; in the report.", style="dim", highlight=False)
     for sentence in _first(comparison):
         console.print(Text(printable(sentence)))
     for sentence in comparison.warnings:
@@ -55,8 +58,8 @@ def _first(comparison: Comparison) -> Iterator[str]:
     yield from choice(comparison)
 
 
-def variants_table(comparison: Comparison) -> Table:
-    """One row a variant; names are text, never markup."""
+def variants_table(comparison: Comparison, *, width: int | None = None) -> tuple[Table, list[str]]:
+    """One row a variant, and the headings that do not fit; names are text, never markup."""
     name = comparison.metric_text.replace("accuracy", "acc").replace("validation", "val")
     headings = [
         "variant",
@@ -71,7 +74,7 @@ def variants_table(comparison: Comparison) -> Table:
         "MiB",
     ]
     rows = [_cells(comparison.by_variant[name], comparison) for name in comparison.shown(ROWS)]
-    return table(headings, rows, words=("variant", "maps"))
+    return fitted(headings, rows, words=("variant", "maps"), width=width)
 
 
 def _cells(row: dict[str, Any], comparison: Comparison) -> list[str]:

@@ -16,6 +16,7 @@ from stridelab.models.weights import file_digest
 from stridelab.plan import Variant
 from stridelab.run import RunSpec
 from stridelab.system.files import read_json
+from stridelab.text import short_variant
 from stridelab.tracking.provenance import git_state, platform_difference, platform_of, provenance, stored_platform
 from stridelab.tracking.run import IDENTITY, RunIdentity
 from stridelab.tracking.signature import code_digest, signature
@@ -108,18 +109,24 @@ def make_run_specs(
         config, digest = variant.config, data_specs[variant.config.data].digest
         identity = RunIdentity(
             signature=signature_of(config, data_digest=digest, code=code_of(config)),
-            name=f"{variant.name} seed={config.seed}",
+            name=run_name(variant),
             sweep=name,
             variant=variant.name,
             parent=parent,
             params=params,
             tags=commit
+            | {names.LABEL: short_variant(variant.name)}
             | {names.CODE: code_digest(), names.SCIENCE: signature_of(config, data_digest=digest, code="")}
             | ({names.USER_CODE: user} if (user := user_code(config.model)) else {})
             | ({names.WORDS: " ".join(config.tags)} if config.tags else {}),
         )
         specs.append(assign_folder(RunSpec(config, identity, Path(), origin, digest)))
     return specs
+
+
+def run_name(variant: Variant) -> str:
+    """`2-2-1 valid s0`: what differs comes first, for columns that are cut on the right."""
+    return f"{short_variant(variant.name)} s{variant.config.seed}"
 
 
 def code_of(config: Config) -> str:

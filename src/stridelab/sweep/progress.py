@@ -39,8 +39,12 @@ def bars(console: Console, *columns: ProgressColumn) -> Progress:
 class Board:
     """Live bars on a terminal; elsewhere one line when a run starts and one when it ends."""
 
-    def __init__(self, names: Sequence[str], *, epochs: Sequence[int], console: Console) -> None:
+    def __init__(
+        self, names: Sequence[str], *, epochs: Sequence[int], console: Console, images: Sequence[int] = ()
+    ) -> None:
+        """`images`: trained on in an epoch of each run."""
         self.names, self.epochs, self.console = names, epochs, console
+        self.images = images or [0] * len(names)
         self.done = [0.0] * len(names)
         self.ended = 0
         self.began: dict[int, float] = {}
@@ -106,29 +110,37 @@ class Board:
         if 0.02 < share < 1:
             left = (monotonic() - self.start) * (1 - share) / share
             said += f", about {duration(left)} left"
+        trained = sum(done * images for done, images in zip(self.done, self.images, strict=True))
+        if trained and share < 1:
+            said += f", {trained / (monotonic() - self.start):,.0f} images/s"
         description = "[bold]all runs[/]" if len(self.names) > 1 else "[bold]run[/]"
         self.progress.update(self.total, description=description, completed=sum(self.done), said=said)
 
 
 class Decoding:
-    """While image files are decoded: a bar on a terminal, elsewhere a line before and after."""
+    """While libraries are loaded and data are checked: a status on a terminal. While image files are decoded: a bar
+    there, elsewhere a line before and after."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.began = 0.0
         self.bar: TaskID | None = None
+        self.status = console.status("loading libraries and checking the data ...")
         self.progress = bars(console, MofNCompleteColumn(), TimeRemainingColumn())
 
     def __enter__(self) -> Decoding:
+        self.status.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.status.stop()
         self.progress.stop()
 
     def event(self, event: Mapping[str, Any]) -> None:
         if "said" in event:
             self.console.print(escape(event["said"]), highlight=False)
             return
+        self.status.stop()
         count = f"{event['of']:,} image files of {event['set']}"
         if self.bar is None:
             self.began = monotonic()

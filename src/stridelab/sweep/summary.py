@@ -5,22 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
+from stridelab import names
 from stridelab.config import Config
-from stridelab.names import METRICS, NOTE
+from stridelab.names import METRICS
 from stridelab.tracking.find import read_sweep
-from stridelab.tracking.links import run_link, sweep_link, sweep_note, ui_base, ui_command
+from stridelab.tracking.links import run_link, sweep_note, ui_base, ui_command, view_link
 from stridelab.tracking.run import Run
 from stridelab.tracking.status import FINISHED, read_result
 from stridelab.tracking.store import analyze
 from stridelab.tracking.sync import Mirror
+from stridelab.tracking.view import wish
 from stridelab.training.tasks import TASKS
 
 from .agenda import Agenda
 from .task import Outcome
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
 
 FLUSH_S = 120.0
 """Waited for a store that answers; one that fails gets seconds (tracking/sync.py)."""
@@ -63,8 +69,8 @@ def summarize(
             f"[yellow]from elsewhere[/]  {escape(name)}: {escape(what)}; reuse=none trains it here.", highlight=False
         )
     failures = failed(agenda, outcomes)
-    for reason, names in by_reason(failures).items():
-        console.print(f"[red]not finished[/]  {escape(', '.join(names))}: {escape(reason)}", highlight=False)
+    for reason, runs in by_reason(failures).items():
+        console.print(f"[red]not finished[/]  {escape(', '.join(runs))}: {escape(reason)}", highlight=False)
     show_places(agenda, mirror, console)
     return 1 if failures else 0
 
@@ -109,8 +115,8 @@ def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> Non
     config: Config = agenda.specs[0].config
     record = read_sweep(agenda.folder, mirror.store)  # the folders have all of it, whatever became of the store
     folder = Path(config.paths.results_dir) / "reports" / record.name
-    print_variants(record, console, earlier=seeds_seen(folder))
-    describe_sweep(agenda, parent, mirror)
+    comparison = print_variants(record, console, earlier=seeds_seen(folder))
+    describe_sweep(agenda, comparison, parent, mirror)
     if not config.sweep.report:
         return
     with console.status("writing the comparison ..."):
@@ -127,22 +133,30 @@ def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> Non
         console.print(f"[yellow]in the notebook[/]  {escape(problem)}", highlight=False)
 
 
-def describe_sweep(agenda: Agenda, parent: Run, mirror: Mirror) -> None:
-    """What the sweep's page in MLflow says first, with links to its runs as charts and as a table."""
-    found = mirror.locate(agenda.folder)
-    if found is None:
-        return
-    variants = dict.fromkeys(spec.identity.variant for spec in agenda.specs)
-    parent.tags(
-        {
-            NOTE: sweep_note(
-                f"Variants: {'; '.join(variants)}.",
-                experiment_id=found.experiment_id,
-                run_id=found.run_id,
-                num_runs=len(agenda.specs),
-            )
-        }
-    )
+def describe_sweep(agenda: Agenda, comparison: Comparison, parent: Run, mirror: Mirror) -> None:
+    """What the sweep's page in MLflow says first: the verdict, the table, and links to its runs."""
+    from stridelab.report.paper import note
+
+    metric = comparison.metric
+    finished = int((comparison.runs["status"] == "finished").sum())
+    scores = comparison.variants[f"{metric}_mean"].dropna() * comparison.measure.sign
+    best = {} if scores.empty else {f"best/{metric.replace('/', '_')}": scores.max() * comparison.measure.sign}
+    parent.metrics({"sweep/finished_runs": finished} | best, step=finished)
+    parent.tags({names.VIEW: wish(metric, epochs=metric.replace("test/", "val/"), params=differing(agenda))})
+    if (found := mirror.locate(agenda.folder)) is not None:
+        place = {"experiment_id": found.experiment_id, "run_id": found.run_id}
+        parent.tags({names.NOTE: sweep_note(note(comparison), num_runs=len(agenda.specs), **place)})
+
+
+def differing(agenda: Agenda) -> list[str]:
+    """Parameters that differ between the variants; a list over layers as one word."""
+    params = [spec.identity.params for spec in agenda.specs]
+    keys = dict.fromkeys(key for one in params for key in one)
+    return [
+        key
+        for key in keys
+        if key != "seed" and not names.LAYER_PARAM.fullmatch(key) and len({one.get(key) for one in params}) > 1
+    ]
 
 
 def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> None:
@@ -163,6 +177,6 @@ def show_places(agenda: Agenda, mirror: Mirror, console: Console) -> None:
     port = agenda.specs[0].config.tracking.port
     console.print(f"MLflow    {ui_command(mirror.store, port=port)}", highlight=False, soft_wrap=True)
     if found is not None:
-        link = sweep_link if agenda.identity else run_link
+        link = view_link if agenda.identity else run_link
         url = link(ui_base(mirror.store, port=port), experiment_id=found.experiment_id, run_id=found.run_id)
         console.print(f"  then    {url}", highlight=False, soft_wrap=True)

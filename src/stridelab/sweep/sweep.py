@@ -15,20 +15,21 @@ from rich.markup import escape
 from stridelab import names
 from stridelab.config import Config
 from stridelab.config.variants import refuse_mixed, sweep_name, varying_keys
+from stridelab.data.contents import contents_of
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
 from stridelab.system.files import read_json
-from stridelab.tracking.journal import JOURNAL, is_live, writer
+from stridelab.tracking.journal import JOURNAL, writer
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.run import IDENTITY, Run, open_run
 from stridelab.tracking.settings import redact_values
-from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, put_aside_damaged, read_status, repair
+from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, is_open, put_aside_damaged, read_status, repair
 from stridelab.tracking.status import settle as settle_run
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
 from stridelab.training.tasks import primary_metrics
 
-from .agenda import Agenda, make_agenda
+from .agenda import Agenda, is_finished, make_agenda, run_name
 from .external_runs import ExternalRuns
 from .launchers import Launcher
 from .launchers.in_process import InProcessLauncher
@@ -133,7 +134,7 @@ def train_all(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Conso
 
 
 def by_name(variants: Sequence[Variant]) -> dict[str, Variant]:
-    return {f"{variant.name} seed={variant.config.seed}": variant for variant in variants}
+    return {run_name(variant): variant for variant in variants}
 
 
 def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) -> int:
@@ -214,6 +215,7 @@ def train(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) 
     board = Board(
         [spec.identity.name for spec in specs],
         epochs=[spec.config.trainer.max_epochs for spec in specs],
+        images=[contents_of(spec.config.data).num_train for spec in specs],
         console=console,
     )
     external = ExternalRuns(specs, board)
@@ -252,7 +254,7 @@ def settle(spec: RunSpec, outcome: Outcome, *, until: float = 0.0) -> None:
     status = "KILLED" if outcome.status == KILLED else "FAILED"
     tags = {names.STATUS: outcome.status}
     while not settle_run(spec.folder, status=status, reason=outcome.reason or "", tags=tags):
-        if monotonic() > until or not is_live(spec.folder / JOURNAL):
+        if monotonic() > until or not is_open(spec.folder, done=is_finished(spec.folder)):
             return
         sleep(0.05)
 

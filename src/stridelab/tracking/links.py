@@ -14,6 +14,7 @@ from stridelab import names
 
 from .settings import redact
 from .store import Store
+from .view import key_of
 
 PORT = 5000
 VIEW = "workflowType=machine_learning"
@@ -60,14 +61,15 @@ def sweep_link(base: str, *, experiment_id: str, run_id: str, metric: str = "val
     return f"{base}/#/experiments/{experiment_id}/runs?{VIEW}&{words}"
 
 
-def sweep_note(question: str, *, experiment_id: str, run_id: str, num_runs: int) -> str:
+def view_link(base: str, *, experiment_id: str, run_id: str, charts: bool = True) -> str:
+    """The runs of a sweep as its own run has prepared them: see tracking/view.py."""
+    mode = "&compareRunsMode=CHART" if charts else ""
+    return f"{base}/#/experiments/{experiment_id}/runs?{VIEW}&viewStateShareKey={key_of(run_id)}{mode}"
+
+
+def sweep_note(answer: str, *, experiment_id: str, run_id: str, num_runs: int) -> str:
     """Markdown for the sweep's run in the UI; its links lead inside the UI, wherever that is served."""
-    charts = sweep_link("", experiment_id=experiment_id, run_id=run_id)
-    table = sweep_link("", experiment_id=experiment_id, run_id=run_id, charts=False)
-    return "\n\n".join(
-        [
-            question,
-            f"{num_runs} runs: [as charts]({charts}), [as a table]({table}).",
-            "The comparison is among this run's artifacts: `comparison.html`.",
-        ]
-    )
+    charts, table = (view_link("", experiment_id=experiment_id, run_id=run_id, charts=on) for on in (True, False))
+    report = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts?{VIEW}"
+    links = f"{num_runs} runs [as charts]({charts}) or [as a table]({table}); the report is `comparison.html`"
+    return f"{answer}\n\n{links} among [this run's artifacts](/{report})."

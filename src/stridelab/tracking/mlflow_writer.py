@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
+from stridelab.system.files import read_json
 
 from .images import save_for_ui
 from .journal import KINDS, Record
 from .parcel import pack_folder
 from .relocate import follow_move
-from .run import clean
+from .run import IDENTITY, clean
 from .settings import redact
 from .store import Store, connect, ensure_experiment, file_identity, local_folder
+from .view import view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -144,7 +146,12 @@ class Writer:
         kinds: dict[str, list[Record]] = {kind: [] for kind in KINDS}
         for record in records:
             kinds[record.kind].append(record)
-        self._log(run_id, kinds["metrics"], params=_merged(kinds["params"]), tags=_merged(kinds["tags"]) | dict(tags))
+        told = _merged(kinds["tags"]) | dict(tags)
+        self._log(run_id, kinds["metrics"], params=_merged(kinds["params"]), tags=told)
+        if names.VIEW in told:
+            name = str((read_json(folder / IDENTITY) or {}).get("name", run_id))
+            key, value = view_tag(run_id, told[names.VIEW], name=name, now_ms=records[-1].ms)
+            self.client.set_experiment_tag(self.experiment_id, key, value)
         if kinds["image"]:
             self._images(run_id, kinds["image"], folder=folder, uid=uid)
         for record in kinds["artifact"]:

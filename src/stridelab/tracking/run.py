@@ -37,7 +37,7 @@ class RunIdentity:
     signature: str
     """Hash of what can change the result; a sweep has one of its own."""
     name: str
-    """What people read, e.g. `strides=1-2-2 seed=0`."""
+    """What people read, e.g. `1-2-2 valid s0`."""
     role: str = "run"
     """run | sweep"""
     sweep: str = ""

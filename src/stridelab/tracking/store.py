@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlparse
 
+from stridelab import names
 from stridelab.system.files import PARTIAL, replacement
 from stridelab.system.locks import locked
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 
+DESCRIPTION = """\
+Variants of networks that differ only in what a sweep varies, such as stride and padding: the same initial weights and
+the same batches for each seed. A sweep is a run with its runs below it; its own page has the verdict, the table and the
+report. *Views*, above the runs, holds each sweep grouped by variant."""
+"""Of the experiment, on its page in MLflow."""
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -182,7 +188,7 @@ def ensure_experiment(client: MlflowClient, store: Store) -> str:
     experiment = client.get_experiment_by_name(store.experiment)
     if experiment is None:
         try:
-            return client.create_experiment(store.experiment, artifact_location=location)
+            return client.create_experiment(store.experiment, location, tags={names.NOTE: DESCRIPTION})
         except MlflowException as error:
             experiment = client.get_experiment_by_name(store.experiment)
             if experiment is None or error.error_code != "RESOURCE_ALREADY_EXISTS":

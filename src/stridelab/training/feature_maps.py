@@ -1,4 +1,5 @@
-"""Feature maps of a few fixed test images, the same images, channels and steps in every variant, within a size."""
+"""Feature maps of a few fixed test images, after the non-linearity: the same images, channels and steps in every
+variant, within a size."""
 
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ TILE_WIDTH_PX = 512
 """Of a picture whose tiles are enlarged, at most."""
 MOST_PX = 2048
 """Of any picture, in both directions: of larger maps fewer tiles are shown."""
+SHOWN_IMAGES, SHOWN_CHANNELS = 2, 8
+"""In a picture, at most: MLflow's cards are 300 px wide. All that is kept is in the report and the explorer."""
 MOST_BYTES = 32 << 20
 """Of all maps that a run keeps, as float16 in memory."""
 LARGEST = 65504.0
@@ -108,7 +111,8 @@ def picture(maps: NDArray[np.float16]) -> NDArray[np.uint8]:
 def shown(maps: NDArray[np.float16]) -> NDArray[np.float16]:
     """The first images and channels, as many as fit."""
     height, width = maps.shape[2:]
-    return maps[: max(1, MOST_PX // (height + 1)), : max(1, MOST_PX // (width + 1))]
+    images, channels = max(1, MOST_PX // (height + 1)), max(1, MOST_PX // (width + 1))
+    return maps[: min(SHOWN_IMAGES, images), : min(SHOWN_CHANNELS, channels)]
 
 
 def scale_of(maps: NDArray[np.float16]) -> tuple[float, float]:

@@ -105,7 +105,7 @@ def fit(
     for epoch in range(trained, config.max_epochs):
         order(epoch)  # left out by early stopping: equal digests still mean equal batches, as far as each run went
     metrics |= {"final/epoch": float(trained)} if stopping else {}
-    recorder.metrics(metrics, step=trained)
+    recorder.metrics(metrics, step=0)  # once a run: MLflow draws bars of what has no later step
     attach(recorder, module, maps)
     recorder.artifact(save_network(weights, plan, data, recorder.folder))
     return Result(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation, Transform
 from numpy.typing import NDArray
 
 from stridelab.names import Metric
 from stridelab.report.differences import paired
-from stridelab.report.figures.labels import Label, label_points, shifted
 from stridelab.report.figures.style import (
     INK,
     OTHER,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 ROWS = 16
 APART_PT = 20.0
-LONG_NAME = 30
 LEAST_POINTS = 0.5
 """An axis of shares spans at least this many percentage points."""
 
@@ -53,7 +53,7 @@ def accuracy_vs_macs(comparison: Comparison) -> Figure:
     axes = figure.add_subplot()
     shifts = _side_by_side(named)
     dots = _seed_dots(axes, comparison, look, shifts)
-    labels = [_mean_mark(axes, row, comparison, look[row["variant"]], shift_pt=shifts[row["variant"]]) for row in named]
+    marks = [_mean_mark(axes, row, comparison, look[row["variant"]], shift_pt=shifts[row["variant"]]) for row in named]
     for row in known:
         if row not in named:
             axes.plot(row["cost/macs"], factor * row[f"{metric}_mean"], "o", color=OTHER, markersize=4, zorder=1.5)
@@ -61,7 +61,7 @@ def accuracy_vs_macs(comparison: Comparison) -> Figure:
     axes.plot(*zip(*front, strict=True), color="#9a9a9a", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     ends = np.array([[factor * row[f"{metric}_low"], factor * row[f"{metric}_high"]] for row in named])
     means = [factor * row[f"{metric}_mean"] for row in known]
-    axes.set_ylim(*around([*means, *(y for _, y in dots)], wide=ends, least=least(comparison)))
+    axes.set_ylim(*around([*means, *dots], wide=ends, least=least(comparison)))
     _log_x(axes, np.array([row["cost/macs"] for row in known]))
     axes.set_xlabel("multiply-accumulates of one image's forward pass (MACs, log scale)")
     axes.set_ylabel(f"{comparison.metric_text} ({comparison.measure.shown_unit})".replace(" ()", ""))
@@ -75,20 +75,9 @@ def accuracy_vs_macs(comparison: Comparison) -> Figure:
         left_out(len(named), len(known), "are named, the others are grey"),
     ]
     headline(figure, f"{comparison.metric_text.capitalize()} against cost", note=" ".join(filter(None, notes)))
-    if any(shifts.values()) or max(len(label.text) for label in labels) > LONG_NAME:
-        _key(figure, axes, labels, look)
-    else:
-        figure.draw_without_rendering()  # fixes the layout
-        label_points(axes, labels, avoid=dots)
+    best_first = sorted(marks, key=lambda mark: -float(np.asarray(mark.get_ydata())[0]))
+    figure.legend(handles=best_first, loc="outside right upper", frameon=False, handletextpad=0.2)
     return figure
-
-
-def _key(figure: Figure, axes: Axes, labels: Sequence[Label], look: dict[str, Look]) -> None:
-    """Names in a list, best first, where there is no room for them beside the marks."""
-    for label in sorted(labels, key=lambda label: -label.y):
-        style = next(style for style in look.values() if style.color == label.color)
-        axes.plot([], [], style.marker, color=label.color, markersize=7, label=label.text)
-    figure.legend(loc="outside right upper", frameon=False, handletextpad=0.2)
 
 
 def _side_by_side(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -102,31 +91,37 @@ def _side_by_side(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def _seed_dots(
-    axes: Axes, comparison: Comparison, look: dict[str, Look], shifts: dict[str, float]
-) -> list[tuple[float, float]]:
-    """Of the named variants, a little left of their mean's bar; their coordinates."""
-    found: list[tuple[float, float]] = []
+def _seed_dots(axes: Axes, comparison: Comparison, look: dict[str, Look], shifts: dict[str, float]) -> list[float]:
+    """Of the named variants, a little left of their mean's bar; their heights."""
+    found: list[float] = []
     for name, scores in comparison.scores(comparison.metric).groupby("variant", sort=False):
         style, macs = look[str(name)], comparison.by_variant[str(name)].get("cost/macs", math.nan)
         if style.named and macs > 0:
-            values = [(macs, comparison.measure.factor * float(value)) for value in scores["value"]]
+            values = comparison.measure.factor * scores["value"]
             place = shifted(axes, x_pt=shifts[str(name)] - 7)
-            x, y = np.array(values).T
-            axes.scatter(x, y, s=16, linewidths=0, alpha=0.55, zorder=2, color=style.color, transform=place)
-            found += values
+            axes.scatter([macs] * len(values), values, s=16, linewidths=0, alpha=0.55, zorder=2, color=style.color,
+                         transform=place)  # fmt: skip
+            found += values.tolist()
     return found
 
 
-def _mean_mark(axes: Axes, row: dict[str, Any], comparison: Comparison, style: Look, *, shift_pt: float) -> Label:
+def _mean_mark(axes: Axes, row: dict[str, Any], comparison: Comparison, style: Look, *, shift_pt: float) -> Line2D:
     factor, place = comparison.measure.factor, shifted(axes, x_pt=shift_pt)
     y, low, high = (factor * row[f"{comparison.metric}_{key}"] for key in ("mean", "low", "high"))
-    x = row["cost/macs"]
     if math.isfinite(low):
         ends = [[y - low], [high - y]]
-        axes.errorbar(x, y, yerr=ends, color=style.color, elinewidth=1.4, capsize=3, zorder=3, transform=place)
-    axes.plot(x, y, style.marker, color=style.color, markersize=9, markeredgecolor="white", zorder=4, transform=place)
-    return Label(x, y, plain(comparison.short(row["variant"])), style.color, shift_pt)
+        axes.errorbar(row["cost/macs"], y, yerr=ends, color=style.color, elinewidth=1.4, capsize=3, zorder=3,
+                      transform=place)  # fmt: skip
+    (mark,) = axes.plot(
+        row["cost/macs"], y, style.marker, color=style.color, markersize=8, markeredgecolor="white", zorder=4,
+        transform=place, label=plain(comparison.short(row["variant"])),
+    )  # fmt: skip
+    return mark
+
+
+def shifted(axes: Axes, *, x_pt: float) -> Transform:
+    """Data coordinates, moved by some points."""
+    return axes.transData + ScaledTranslation(x_pt / 72, 0, axes.figure.dpi_scale_trans)
 
 
 def least(comparison: Comparison) -> float:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from stridelab.names import METRICS
-from stridelab.report.figures.labels import Label, label_ends
 from stridelab.report.figures.style import (
     OTHER,
-    WIDTH_IN,
     Look,
     NothingToDraw,
     headline,
@@ -56,19 +55,18 @@ def learning_curves(comparison: Comparison) -> Figure:
         raise NothingToDraw("No finished run logged val/acc or train/loss by epoch.")
     look = looks(comparison)
     short = {name: plain(comparison.short(name), limit=NAME_LIMIT) for name in look}
-    longest = max(len(short[name]) for name, style in look.items() if style.named)
-    figure = new_figure(4.0, right=1 - (22 + 5.1 * longest) / (72 * WIDTH_IN))
+    figure = new_figure(4.0)
     grid = np.atleast_1d(figure.subplots(1, len(curves)))
     for axes, (panel, table) in zip(grid, curves.items(), strict=True):
-        labels = _draw_panel(axes, table, panel, look, short)
+        means = _draw_panel(axes, table, panel, look, short)
     headline(figure, "Learning curves", note=_note(next(iter(curves.values())), look))
-    figure.draw_without_rendering()  # fixes the layout
-    label_ends(axes, labels)
+    as_they_end = sorted(means, key=lambda mean: -float(np.asarray(mean.get_ydata())[-1]))
+    figure.legend(handles=as_they_end, loc="outside right upper", frameon=False)
     return figure
 
 
-def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look], short: dict[str, str]) -> list[Label]:
-    labels = []
+def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look], short: dict[str, str]) -> list[Line2D]:
+    lines = []
     named = table["variant"].map(lambda name: look[name].named)
     _thin_lines(axes, _wide(table[~named], panel), OTHER, alpha=0.25)
     for name, runs in table[named].groupby("variant", sort=False):
@@ -80,11 +78,10 @@ def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look], sho
         else:
             _thin_lines(axes, wide, style.color, alpha=0.4)
         mean = wide.mean(axis="columns")
-        axes.plot(
-            mean.index, mean, color=style.color, linewidth=2.0, zorder=3,
+        lines += axes.plot(
+            mean.index, mean, color=style.color, linewidth=2.0, zorder=3, label=short[str(name)],
             marker=style.marker, markersize=5, markevery=[len(mean) - 1],
         )  # fmt: skip
-        labels.append(Label(mean.index[-1], mean.iloc[-1], short[str(name)], style.color))
     axes.set_title(panel.title, fontweight="normal", fontsize=9.5)
     axes.set_xlabel("epoch")
     axes.grid(visible=False, axis="x")
@@ -93,7 +90,7 @@ def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look], sho
     first, last = table["step"].min(), table["step"].max()
     if first == last:
         axes.set_xlim(first - 0.5, last + 0.5)
-    return labels
+    return lines
 
 
 def _wide(runs: Any, panel: Panel) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,18 +56,18 @@ class Scale(NamedTuple):
 
 def feature_maps_last(comparison: Comparison, *, image: int = 0) -> Figure:
     """After training: every variant's own features."""
-    return _draw(comparison, _panel(comparison, which=-1, image=image))
+    return _draw(comparison, panel_of(comparison, which=-1, image=image))
 
 
 def feature_maps_first(comparison: Comparison, *, image: int = 0) -> Figure:
     """Before training: equal weights, so what differs is the work of stride and padding alone."""
-    panel = _panel(comparison, which=0, image=image)
+    panel = panel_of(comparison, which=0, image=image)
     if len(panel.steps) < 2:
         raise NothingToDraw("Feature maps were kept at one step only.")
     return _draw(comparison, panel)
 
 
-def _panel(comparison: Comparison, *, which: int, image: int) -> Panel:
+def panel_of(comparison: Comparison, *, which: int, image: int = 0) -> Panel:
     runs = comparison.feature_map_runs
     wanted = [name for name in comparison.shown(MOST_VARIANTS) if name in runs]
     maps = {name: found for name in wanted if (found := feature_maps(runs[name]))}
@@ -112,7 +112,7 @@ def _draw_row(
     stacks = {name: maps[f"{panel.step}/{layer}"][panel.image].astype(np.float32) for name, maps in panel.maps.items()}
     channels = _telling_channels(list(stacks.values()), panel.channels)
     shown = {name: stack[channels] for name, stack in stacks.items()}
-    scale = _scale(np.concatenate([maps.ravel() for maps in shown.values()]))
+    scale = _scale([tile for maps in shown.values() for tile in maps])
     for axes, (name, maps) in zip(row[1:-1], shown.items(), strict=True):
         _tiles(axes, maps, across=across, aspect=_aspect(panel), scale=scale)
         axes.set_xlabel(_caption(comparison, name, layer, maps), fontsize=8, color=GREY, labelpad=2)
@@ -165,12 +165,18 @@ def _telling_channels(stacks: Sequence[NDArray[np.float32]], count: int) -> list
     return sorted(int(i) for i in np.argsort(-mean, kind="stable")[:count])
 
 
-def _scale(values: NDArray[np.float32]) -> Scale:
+def robust_top(tiles: Iterable[NDArray[np.float32]]) -> float:
+    """Where colours end: three of four tiles reach no further, so that no single channel bleaches the others."""
+    finite = [np.abs(tile[np.isfinite(tile)]) for tile in tiles]  # training may have diverged
+    tops = [float(np.quantile(tile, QUANTILE)) for tile in finite if tile.any()]
+    return float(np.quantile(tops, 0.75)) if tops else 1.0
+
+
+def _scale(tiles: Sequence[NDArray[np.float32]]) -> Scale:
     """Red and blue about zero for signed maps, dark to light from zero for maps after a ReLU."""
-    finite = values[np.isfinite(values)]  # training may have diverged
-    top = float(np.quantile(np.abs(finite), QUANTILE)) if finite.size else 0.0
-    top = top or 1.0
-    return Scale(-top, top, "RdBu_r") if finite.size and finite.min() < 0 else Scale(0.0, top, "viridis")
+    top = robust_top(tiles)
+    signed = any((tile[np.isfinite(tile)] < 0).any() for tile in tiles)
+    return Scale(-top, top, "RdBu_r") if signed else Scale(0.0, top, "viridis")
 
 
 def _caption(comparison: Comparison, variant: str, layer: str, maps: NDArray[np.float32]) -> str:
@@ -208,7 +214,8 @@ def _note(comparison: Comparison, panel: Panel) -> str:
     seed = f"Seed {seeds.pop()}" if len(seeds) == 1 else "Different seeds"
     kept = min(maps[f"{panel.step}/{layer}"].shape[1] for maps in panel.maps.values() for layer in panel.layers)
     return (
-        f"{meaning} {seed}, image {panel.image}. One colour scale a row, shared by all its variants and channels (its "
-        f"ends, at the bar: the {100 * QUANTILE:g} % quantile of |value|). Of the first {kept} channels those that "
-        "vary most, the same in all columns. One square: one unit. RF: receptive field, in pixels of the image."
+        f"{meaning} {seed}, image {panel.image}, after the non-linearity. One colour scale a row, shared by all its "
+        f"variants and channels; it ends where three of four maps do, and what is brighter is cut. Of the first {kept} "
+        "channels those that vary most, the same in all columns. One square: one unit. RF: receptive field, in pixels "
+        "of the image."
     )

@@ -69,6 +69,8 @@ def _path(axes: Axes, given: Mapping[str, str], _text: str, order: int) -> None:
         first = values[0] or 1e-3  # a line of no length is a dot, but not to matplotlib
         vertices.append({"H": (first, y), "h": (x + first, y), "v": (x, y + first)}.get(letter, (first, values[-1])))
         codes.append(int(Outline.MOVETO if letter == "M" else Outline.LINETO))
+    if not vertices:
+        return  # no unit is centred on the image
     paint = _paint(given, order) | {"capstyle": given.get("stroke-linecap", "butt").replace("square", "projecting")}
     axes.add_patch(PathPatch(Outline(vertices, codes), **paint))
 

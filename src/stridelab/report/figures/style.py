@@ -92,10 +92,8 @@ def looks(comparison: Comparison) -> dict[str, Look]:
     }
 
 
-def new_figure(height_in: float, *, width_in: float = WIDTH_IN, right: float = 1.0) -> Figure:
-    """Axes fill it from the left edge to `right`, a share of the width."""
-    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, rect=(0, 0, right, 1))
-    return Figure(figsize=(width_in, height_in), layout=layout)
+def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
+    return Figure(figsize=(width_in, height_in), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
 
 
 def headline(figure: Figure, title: str, *, note: str = "") -> None:
