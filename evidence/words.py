@@ -113,6 +113,10 @@ FOUND: dict[str, tuple[str, str]] = {
         "Half of the published order is here: striding the convolution in place of a pool costs accuracy in every seed. The other half is not: a convolution with a stride in the pool's place does not reach the pool with one more convolution, nor even the base model.",
         "The published networks are twelve times as wide and trained for hundreds of epochs; a strided convolution has to learn what a pool has for nothing. A training of their length decides.",
     ),
+    "texture_shape": (
+        "Both contrasts point the other way, none significantly: what stride loses was more on the silhouettes. Unlike in the first experiment the fine map of equal field was the more accurate here, on both kinds of image: what a stride costs depends on the images.",
+        "The three textures are near the ceiling, where nothing can be lost, so that points on the two kinds are no like measure. Textures that are harder to tell apart, or fewer images of each, and more seeds decide.",
+    ),
     "parameter_count": (
         "With global average pooling the number never changes; with a flatten head it does, but not always: 1-2-2 and 2-2-1 end in maps of one size. The article's sentence needs that footnote. Beside it: in these short trainings flatten was far more accurate than gap.",
         "The flatten head has more parameters and sees where things are, both at once: this tells nothing of which counts.",
