@@ -72,6 +72,11 @@ ADVICE: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "pooling",
+        "not supported",
+        "Do not stride a convolution in place of a pool and call it the same. In a short training keep the pool: the all-convolutional network, too, was behind it.",
+    ),
+    (
+        "pooling",
         "supported",
         "Do not stride a convolution in place of a pool and call it the same; add a convolution if the budget allows it.",
     ),
@@ -99,6 +104,14 @@ FOUND: dict[str, tuple[str, str]] = {
     "early_late": (
         "Our prediction was wrong, too, and the other way round: the early stride was the more accurate in every seed, at a lower cost, and the gap is widest at equal multiplications. The order is that of the receptive field: a stride in the last layer widens no field, as no layer comes behind it.",
         "Three layers, of which the field is the bottleneck; in a deep network the field is wide wherever the stride is, and published tables have the early stride cost most. A network whose field exceeds the image in all arms decides between the two readings.",
+    ),
+    "equal_compute": (
+        "Far more than not worse: with the same multiplications the strided networks see many times the images, and are ahead in every seed, by far.",
+        "One pass leaves stride 1 everywhere hardly trained, which is the point of an equal budget and its limit: with a budget in which it is trained to the end, the gap is another one. Equal multiplications are not equal time: strided networks do fewer of them a second.",
+    ),
+    "pooling": (
+        "Half of the published order is here: striding the convolution in place of a pool costs accuracy in every seed. The other half is not: a convolution with a stride in the pool's place does not reach the pool with one more convolution, nor even the base model.",
+        "The published networks are twelve times as wide and trained for hundreds of epochs; a strided convolution has to learn what a pool has for nothing. A training of their length decides.",
     ),
     "parameter_count": (
         "With global average pooling the number never changes; with a flatten head it does, but not always: 1-2-2 and 2-2-1 end in maps of one size. The article's sentence needs that footnote. Beside it: in these short trainings flatten was far more accurate than gap.",

@@ -73,7 +73,8 @@ def test_the_narrow_arm_has_the_macs_of_the_one_that_it_stands_against() -> None
 def test_an_experiment_runs_at_its_smoke_size(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = [] if name in ("tiny_objects", "texture_shape") else ["data=fashion_mnist_mini"]
     grid = configs(f"experiment={name}", "debug=smoke", "seed=0", f"paths.results_dir={tmp_path}", *data)
-    assert start(grid[-1:], multirun=False) == 0
+    embedded = [config for config in grid if config.data.name != "animals"]  # those would be fetched
+    assert start(embedded[-1:], multirun=False) == 0
     assert "error" not in capsys.readouterr().err
     said = next(tmp_path.rglob("journal.jsonl")).read_text()
     assert all(f'"probe/{probe}"' in said for probe in grid[0].probes)
