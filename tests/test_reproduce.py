@@ -142,7 +142,7 @@ def test_a_small_difference_is_within_tolerance(results: Path, capsys: pytest.Ca
     text = said(capsys)
     assert "equal within tolerance: all" in text
     assert "within a relative difference of 0.001" in text
-    assert "First difference: test/loss at step 1" in text
+    assert "First difference: test/loss at step 0" in text
 
 
 def test_other_data_are_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

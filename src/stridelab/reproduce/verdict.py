@@ -98,10 +98,10 @@ def judge(digests: Sequence[Digest], rows: Sequence[Row], tolerance: float) -> s
 
 
 def first_difference(rows: Sequence[Row]) -> str:
-    """By step, then in the order of recording."""
-    found = [(one.first[0], number, one) for number, one in enumerate(rows) if one.first is not None]
+    """By step, then in the order of recording; what is recorded once, at step 0, comes after the epochs."""
+    found = [(one.first[0] == 0, one.first[0], number, one) for number, one in enumerate(rows) if one.first is not None]
     if found:
-        step, _, one = min(found)
+        _, step, _, one = min(found)
         assert one.first is not None
         return f"{one.metric} at step {step}: {spelled(one.first[1])}, now {spelled(one.first[2])}"
     return ""
