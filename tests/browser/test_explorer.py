@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from shutil import which
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -597,6 +598,18 @@ def test_a_place_that_was_found_is_said_and_how_far_off_it_is(browser: Browser, 
     assert f"at row {row:.1f}, column {column:.1f}" in text
     assert f"{math.hypot(row - 13.5, column - 20):.1f} px from its middle" in text
     page.close()
+
+
+def test_every_view_can_be_saved_as_a_drawing(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, said = opened
+    for section, words, pictures in (("#side-a", "conv3", 4), ("#feature-maps", "A: 28", 12), ("#filter", "weights", 1)):
+        with page.expect_download() as saved:
+            page.locator(section).get_by_role("button", name="Save picture (SVG)").click()
+        drawn = ElementTree.parse(saved.value.path()).getroot()
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        assert words in "".join(drawn.itertext()), section
+        assert len(drawn.findall(".//{*}image")) == pictures, section
+    assert said == []
 
 
 def test_the_tour_has_eight_steps_that_each_can_be_seen(opened: tuple[Page, list[str], list[str]]) -> None:

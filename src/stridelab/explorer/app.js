@@ -433,7 +433,7 @@
       });
       picture.append(view.ladder.svg);
     }
-    const save = h("button", { type: "button", onclick: () => saveDrawing(index) }, "Save drawing (SVG)");
+    const save = saveButton(`stride-${SIDES[index]}`, () => views[index].ladder.svg);
     parts.push(picture, lostWords(made), made.layers && figures(made), controls(index, made), answer(made), h("div", { class: "buttons" }, save, codeView(made)));
     host.replaceChildren(...parts.filter(Boolean));
     if (focused) host.querySelector(`[data-edit="${CSS.escape(focused)}"]`)?.focus();
@@ -560,7 +560,8 @@
       choosable.length > 1 ? pick("weights", choosable.map((one) => [one, named[one] ?? `after epoch ${one}`]), state.epoch, (epoch) => change({ epoch })) : null,
       pick("layer", names.map((one) => [one, one]), name, (layer) => change({ layer, unit: null })),
       pick("channel drawn above", [["mean", "mean of all"], ...Array.from({ length: count }, (_, at) => [at, at])], state.channel, (channel) => change({ channel: channel === "mean" ? channel : Number(channel) })),
-      pick("grey", [["network", "one scale a network"], ["one", "one scale for both"], ["each", "each channel its own"]], state.scale, (scale) => change({ scale }))
+      pick("grey", [["network", "one scale a network"], ["one", "one scale for both"], ["each", "each channel its own"]], state.scale, (scale) => change({ scale })),
+      saveButton("feature-maps", () => drawing.copied(host, "h2, h3"))
     );
     const most = 32;
     const shared = scaleOf(values.map(({ map }) => map), most);
@@ -629,7 +630,7 @@
     host.replaceChildren(
       h("h2", {}, "The filter slides"),
       h("p", { class: "note" }, `${layer.name} of A, output channel ${channel}. ${inGroup > 1 ? `Each of its ${inGroup} input channels is multiplied by its own` : "Its window is multiplied by"} ${layer.kernel_size.join("x")} weights; the sum of all is one unit. Choose layer and channel above, a unit by pointing.`),
-      h("div", { class: "buttons" }, h("button", { type: "button", onclick: () => go(at - 1), "aria-label": "one unit back" }, "◀"), play, h("button", { type: "button", onclick: () => go(at + 1), "aria-label": "one unit on" }, "▶"), slider, h("label", {}, "input channel ", pick)),
+      h("div", { class: "buttons" }, h("button", { type: "button", onclick: () => go(at - 1), "aria-label": "one unit back" }, "◀"), play, h("button", { type: "button", onclick: () => go(at + 1), "aria-label": "one unit on" }, "▶"), slider, h("label", {}, "input channel ", pick), saveButton("filter", () => drawing.copied(host, "h2, td, caption, figcaption, .sign, .totals p"))),
       h(
         "div",
         { class: "sum" },
@@ -842,12 +843,14 @@
     }
   }
 
-  function saveDrawing(index) {
-    const words = new XMLSerializer().serializeToString(views[index].ladder.svg);
-    const link = h("a", { download: `stride-${SIDES[index]}.svg`, href: URL.createObjectURL(new Blob([words], { type: "image/svg+xml" })) });
+  function saveSvg(name, svg) {
+    const words = new XMLSerializer().serializeToString(svg);
+    const link = h("a", { download: `${name}.svg`, href: URL.createObjectURL(new Blob([words], { type: "image/svg+xml" })) });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
+
+  const saveButton = (name, drawn) => h("button", { type: "button", onclick: () => saveSvg(name, drawn()) }, "Save picture (SVG)");
 
   // ---- the tour -----------------------------------------------------------------------------------------------------
 

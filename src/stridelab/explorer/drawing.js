@@ -262,5 +262,28 @@ const drawing = (() => {
     return layer.inputs[0] === source.source || layer.inputs[0] === source.name;
   }
 
-  return { element, picture, bounds, maps, scaleFor, ladder, palette, size };
+  // A part of the page as it stands, as a drawing: its canvases, and the words of the elements that are named.
+  function copied(host, named) {
+    const colours = palette();
+    const frame = host.getBoundingClientRect();
+    const place = (rect) => ({ x: rect.x - frame.x, y: rect.y - frame.y });
+    const svg = element("svg", { xmlns: SVG, width: frame.width, height: frame.height, viewBox: `0 0 ${frame.width} ${frame.height}` });
+    svg.append(element("rect", { width: frame.width, height: frame.height, fill: colours.paper }));
+    for (const canvas of host.querySelectorAll("canvas")) {
+      const rect = canvas.getBoundingClientRect();
+      const size = { width: rect.width, height: rect.height };
+      svg.append(element("image", { ...place(rect), ...size, href: canvas.toDataURL(), style: "image-rendering:pixelated" }));
+    }
+    for (const words of host.querySelectorAll(named)) {
+      const range = document.createRange();
+      range.selectNodeContents(words);
+      const rect = range.getBoundingClientRect();
+      const { x, y } = place(rect);
+      const { fontSize, fontWeight, color } = getComputedStyle(words);
+      svg.append(text(words.textContent, { x, y: y + 0.78 * rect.height, "font-size": fontSize, "font-weight": fontWeight, fill: color }));
+    }
+    return svg;
+  }
+
+  return { element, picture, bounds, maps, scaleFor, ladder, copied, palette, size };
 })();
