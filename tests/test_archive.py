@@ -97,8 +97,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     return Swept(results, archives)
 
 
-AFRESH = {f"stridelab.{word}" for word in ("signature", "uid", "sent", "members", "reason", "status")}
-"""Tags that an import makes anew."""
+AFRESH = {f"stridelab.{word}" for word in ("signature", "uid", "sent", "members", "reason", "status", "view")}
+"""Tags that an import makes anew, or leaves out."""
 
 
 def files(run: RunRecord) -> dict[str, bytes]:

@@ -181,7 +181,7 @@ def test_a_file_that_holds_far_more_than_the_set_is_never_held_as_a_whole(tiny, 
     path.touch()
     write_bomb(path, 256 << 20)
     tracemalloc.start()
-    with pytest.raises(ValueError, match=r"is truncated or corrupt: it holds more than the 1,050,256 bytes of any"):
+    with pytest.raises(ValueError, match=r"is truncated or corrupt: it holds more than the 1,050,592 bytes of any"):
         load(tiny)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

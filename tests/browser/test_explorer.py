@@ -602,7 +602,11 @@ def test_a_place_that_was_found_is_said_and_how_far_off_it_is(browser: Browser, 
 
 def test_every_view_can_be_saved_as_a_drawing(opened: tuple[Page, list[str], list[str]]) -> None:
     page, _, said = opened
-    for section, words, pictures in (("#side-a", "conv3", 4), ("#feature-maps", "A: 28", 12), ("#filter", "weights", 1)):
+    for section, words, pictures in (
+        ("#side-a", "conv3", 4),
+        ("#feature-maps", "A: 28", 12),
+        ("#filter", "weights", 1),
+    ):
         with page.expect_download() as saved:
             page.locator(section).get_by_role("button", name="Save picture (SVG)").click()
         drawn = ElementTree.parse(saved.value.path()).getroot()

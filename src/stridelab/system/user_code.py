@@ -6,7 +6,7 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
@@ -73,8 +73,18 @@ class Source:
             sys.path.remove(str(Path(self.path).parent))
 
 
-distributions = cache(metadata.packages_distributions)
-"""By the packages in them."""
+def distributions() -> Mapping[str, list[str]]:
+    """By the packages in them."""
+    folders = (Path(entry) for entry in sys.path)
+    return _distributions(tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir()))
+
+
+@cache
+def _distributions(folders: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
+    """`folders`, with the times of their last changes: whence packages are imported now."""
+    return metadata.packages_distributions()
+
+
 _loading: list[Source] = []
 
 
