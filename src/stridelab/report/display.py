@@ -249,7 +249,7 @@ def show_disagreements(comparison: Comparison) -> Page:
     names = [name for name in comparison.shown(DISAGREEING) if name in found.predicted]
     table = disagreements(found, DISAGREEING)
     rows = [[str(row["image"]), row["class"], *(f"{100 * row[name]:.0f}" for name in names)] for row in records(table)]
-    note = "image: its place in the test split, from 0. Numbers: of 100 seeds, how many classify it correctly."
+    note = "image: its place in the test split, from 0. Numbers: percent of the seeds that classify it correctly."
     caption = "The test images on which variants disagree most"
     header = ["image", "class", *map(comparison.short, names)]
     return table_page(header, rows, notes=[note], kinds="nt" + "n" * len(names), caption=caption)
