@@ -113,6 +113,10 @@ FOUND: dict[str, tuple[str, str]] = {
         "Far more than not worse: with the same multiplications the strided networks see many times the images, and are ahead in every seed, by far.",
         "One pass leaves stride 1 everywhere hardly trained, which is the point of an equal budget and its limit: with a budget in which it is trained to the end, the gap is another one. Equal multiplications are not equal time: strided networks do fewer of them a second.",
     ),
+    "overfit": (
+        "The article's prediction and ours were both wrong: with few images it is the coarse maps whose training accuracy runs ahead of the test's, in every seed. At 450 images both are equally accurate on the test images; with more the coarse ones are ahead.",
+        "The fine network, dilated to the same field, learns more slowly: its training accuracy is the lower throughout, and what is not yet learnt cannot be overfitted. A training until both fit their images alike decides.",
+    ),
     "padding_choice": (
         "Our prediction was wrong: without padding the network was the more accurate in every seed, at less than half of the multiplications. No other padding differs from zeros by a verdict; circular comes nearest, and is below. The saw-tooth over the test size is there in every seed. By the geometry same_lower reads at 28 px what half reads; it was predicted to be equal to the bit and is not, as explicit pads are computed by another routine, which rounds otherwise: its row shows what a difference in rounding can look like after a training, with eight seeds.",
         "The clothes are centred on black: nothing stands at the edge that padding could save, and a field of 15 px needs none. Images with content at their edges, and deeper networks, which shrink without padding, decide.",
