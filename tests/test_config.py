@@ -33,7 +33,7 @@ def test_every_file_of_conf_composes(choice: str, tmp_path: Path) -> None:
             (tmp_path / image).touch()
         own = [f"data.root={tmp_path}"]
     if name == "timm":
-        pytest.importorskip("timm")
+        pytest.importorskip("timm", reason="an extra: pip install timm")
         own = ["model.name=resnet10t"]
     assert all(job.error is None for job in expand([f"{group}={name}", *own]))
 

@@ -36,14 +36,11 @@ def snapshot_epochs(epochs: int) -> tuple[int, ...]:
     return tuple(sorted({0, 1, (epochs + 1) // 2, epochs}))
 
 
-class FeatureMaps(pl.Callback):
-    """Keeps float16 maps for the report and sends one tile grid a layer as an image."""
+class Snapshots(pl.Callback):
+    """Takes something of the network that is evaluated, at `snapshot_epochs`."""
 
-    def __init__(self, images: Tensor, raw: Tensor, *, channels: int, epochs: int, recorder: Recorder) -> None:
-        self.images, self.raw, self.channels = images, raw, channels
+    def __init__(self, epochs: int) -> None:
         self.steps = snapshot_epochs(epochs)
-        self.recorder = recorder
-        self.arrays: dict[str, NDArray[Any]] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.current_epoch == 0:
@@ -52,6 +49,19 @@ class FeatureMaps(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.should_stop or trainer.current_epoch + 1 in self.steps:
             self.take(module, step=trainer.current_epoch + 1)
+
+    def take(self, module: pl.LightningModule, *, step: int) -> None:
+        raise NotImplementedError
+
+
+class FeatureMaps(Snapshots):
+    """Keeps float16 maps for the report and sends one tile grid a layer as an image."""
+
+    def __init__(self, images: Tensor, raw: Tensor, *, channels: int, epochs: int, recorder: Recorder) -> None:
+        self.images, self.raw, self.channels = images, raw, channels
+        super().__init__(epochs)
+        self.recorder = recorder
+        self.arrays: dict[str, NDArray[Any]] = {}
 
     @torch.no_grad()
     def take(self, module: pl.LightningModule, *, step: int) -> None:

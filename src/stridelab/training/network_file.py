@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -19,7 +18,7 @@ from stridelab.geometry import LayerPlan
 from stridelab.models.build import Network
 from stridelab.models.plain_arrays import plain_arrays
 
-from .feature_maps import snapshot_epochs
+from .feature_maps import Snapshots
 
 MOST_BYTES = 1 << 20
 """Of the weights of one epoch; a larger network is kept as its plan alone."""
@@ -28,27 +27,19 @@ IMAGE_BYTES = 256 << 10
 """Of all images together, at most, but one image at least."""
 
 
-class NetworkWeights(pl.Callback):
+class NetworkWeights(Snapshots):
     """Keeps `plain_arrays` by `<epoch>/<layer>/<parameter>`, of the epochs that feature maps are kept of."""
 
     def __init__(self, epochs: int) -> None:
-        self.epochs = snapshot_epochs(epochs)
+        super().__init__(epochs)
         self.arrays: dict[str, NDArray[Any]] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.current_epoch == 0:
-            self.take(module, epoch=0)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.should_stop or trainer.current_epoch + 1 in self.epochs:
-            self.take(module, epoch=trainer.current_epoch + 1)
-
-    def take(self, module: Any, *, epoch: int) -> None:
+    def take(self, module: Any, *, step: int) -> None:
         network: nn.Module = module.evaluated
         if not isinstance(network, Network):
             return
         if sum(weight.numel() for weight in network.parameters()) * 2 <= MOST_BYTES:
-            self.arrays |= {f"{epoch}/{name}": values for name, values in plain_arrays(network).items()}
+            self.arrays |= {f"{step}/{name}": values for name, values in plain_arrays(network).items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {name: torch.from_numpy(values) for name, values in self.arrays.items()}
