@@ -166,7 +166,7 @@ def test_the_launchers_are_named_in_the_help() -> None:
     from stridelab.cli.help import described
     from stridelab.config import Config
 
-    (meaning,) = (meaning for key, _, meaning in described(Config) if key == "launcher")
+    (meaning,) = (meaning for key, _, meaning in described(Config) if key == "launcher.name")
     assert all(name in meaning for name in LAUNCHERS)
 
 

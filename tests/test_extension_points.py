@@ -299,6 +299,7 @@ class BackwardsLauncher:
     """Runs in this process, the last first."""
 
     jobs = 1
+    here = True
 
     def warm_up(self) -> None: ...
 
