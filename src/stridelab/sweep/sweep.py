@@ -81,8 +81,8 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     results = Path(first.paths.results_dir)
     if not first.sweep.preview:
         writable(results)
-        launcher.warm_up()
         reader.warm_up()
+        launcher.warm_up()
     store = resolve_store(first.tracking, results_dir=results)
     recall = Recall(store)
     for said in [] if first.sweep.preview else put_aside_damaged(results):

@@ -10,6 +10,7 @@ from stridelab.config import Config
 from ..task import SILENT, Listener, Outcome, Task
 from .in_process import in_process
 from .local import LocalLauncher, local
+from .ray import on_ray
 
 
 class Launcher(Protocol):
@@ -38,7 +39,7 @@ class Launcher(Protocol):
         """Run all of them, asking `Listener.look` before each start; the outcomes in the order of `tasks`."""
 
 
-LAUNCHERS: dict[str, Callable[[Config, int], Launcher]] = {"local": local, "in_process": in_process}
+LAUNCHERS: dict[str, Callable[[Config, int], Launcher]] = {"local": local, "in_process": in_process, "ray": on_ray}
 """`launcher=` -> a launcher for a configuration's settings and a number of runs."""
 
 
