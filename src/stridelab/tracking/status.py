@@ -113,9 +113,9 @@ def repair(results_dir: Path) -> list[Path]:
 
 
 def put_aside_damaged(results_dir: Path) -> list[str]:
-    """A damaged journal becomes `journal.jsonl.bad`, a damaged identity `run.json.bad`, and the run is to do again, from
-    its last checkpoint where there is one; an imported run's folder becomes `<name>.bad`, to be imported again. What was
-    done, for a person."""
+    """A damaged journal becomes `journal.jsonl.bad`, a damaged identity `run.json.bad`, and the run is to do again,
+    from its last checkpoint where there is one; an imported run's folder becomes `<name>.bad`, to be imported again.
+    What was done, for a person."""
     said = []
     for folder in run_folders(results_dir):
         file, reason = _damaged(folder)

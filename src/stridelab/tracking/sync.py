@@ -12,8 +12,8 @@ from types import TracebackType
 
 from .journal_cursor import Cursor, Pause, place_of, saved_position
 from .mlflow_writer import Found, Writer
-from .settings import redact
 from .run import read_identity
+from .settings import redact
 from .status import put_aside_damaged, repair, run_folders
 from .store import Store, apply_settings, remedy
 
