@@ -12,6 +12,7 @@ from types import TracebackType
 
 from .journal_cursor import Cursor, Pause, place_of, saved_position
 from .mlflow_writer import Found, Writer
+from .run import read_identity
 from .settings import redact
 from .status import put_aside_damaged, repair, run_folders
 from .store import Store, apply_settings, remedy
@@ -262,7 +263,8 @@ def sync(store: Store, results_dir: Path, *, timeout_s: float = 600.0) -> Synced
     settled first. A store that waiting does not mend is not waited for."""
     aside = put_aside_damaged(results_dir)
     repair(results_dir)
-    return send_folders(store, run_folders(results_dir), timeout_s=timeout_s, said=aside)
+    known = [folder for folder in run_folders(results_dir) if read_identity(folder)]
+    return send_folders(store, known, timeout_s=timeout_s, said=aside)
 
 
 def send_folders(store: Store, folders: Sequence[Path], *, timeout_s: float, said: Sequence[str] = ()) -> Synced:
