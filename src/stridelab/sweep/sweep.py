@@ -18,10 +18,9 @@ from stridelab.config.variants import refuse_mixed, sweep_name, varying_keys
 from stridelab.data.contents import contents_of
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.run import RunSpec, run
-from stridelab.system.files import read_json
 from stridelab.tracking.journal import JOURNAL, writer
 from stridelab.tracking.restore import Recall
-from stridelab.tracking.run import IDENTITY, Run, open_run
+from stridelab.tracking.run import Run, open_run, read_identity
 from stridelab.tracking.settings import redact_values
 from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, is_open, put_aside_damaged, read_status, repair
 from stridelab.tracking.status import settle as settle_run
@@ -189,7 +188,7 @@ def describe(parent: Run, agenda: Agenda) -> None:
 
 def list_members(parent: Run, agenda: Agenda) -> None:
     """By uid where they have begun: a run of the same signature that comes from elsewhere never stands for one."""
-    known = {spec.identity.signature: read_json(spec.folder / IDENTITY) for spec in agenda.specs}
+    known = {spec.identity.signature: read_identity(spec.folder) for spec in agenda.specs}
     uids = {signature: identity["uid"] for signature, identity in known.items() if identity}
     parent.members(list(known), uids=uids)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from stridelab import names
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IDENTITY = "run.json"
+IDENTITY_KEYS = ("uid", "signature", "name", "role")
 MAX_REASON_LENGTH = 500
 MEMBERS_PER_TAG = 100
 """With their uids, 50 characters each; a tag holds 8,000."""
@@ -238,8 +239,15 @@ def amend(folder: Path) -> Iterator[Run]:
         journal.close()
 
 
+def read_identity(folder: Path) -> dict[str, Any]:
+    """Of the run in a folder; {} where the file is absent, damaged or does not tell who it is."""
+    found = read_json(folder / IDENTITY)
+    told = isinstance(found, dict) and all(isinstance(found.get(key), str) for key in IDENTITY_KEYS)
+    return found if told and isinstance(found.get("tags", {}), dict) else {}
+
+
 def _begin(folder: Path, journal: Journal, identity: RunIdentity) -> Run:
-    known = read_json(folder / IDENTITY) or {}
+    known = read_identity(folder)
     if known.get("signature", identity.signature) != identity.signature:
         raise ValueError(f"{folder} holds the run {known['signature']}, not {identity.signature}.")
     begun = [record.data["uid"] for record in journal.earlier if "uid" in record.data]
