@@ -11,6 +11,7 @@ from ..task import SILENT, Listener, Outcome, Task
 from .in_process import in_process
 from .local import LocalLauncher, local
 from .ray import on_ray
+from .slurm import on_slurm
 
 
 class Launcher(Protocol):
@@ -39,7 +40,12 @@ class Launcher(Protocol):
         """Run all of them, asking `Listener.look` before each start; the outcomes in the order of `tasks`."""
 
 
-LAUNCHERS: dict[str, Callable[[Config, int], Launcher]] = {"local": local, "in_process": in_process, "ray": on_ray}
+LAUNCHERS: dict[str, Callable[[Config, int], Launcher]] = {
+    "local": local,
+    "in_process": in_process,
+    "ray": on_ray,
+    "slurm": on_slurm,
+}
 """`launcher=` -> a launcher for a configuration's settings and a number of runs."""
 
 
