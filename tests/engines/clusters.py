@@ -96,7 +96,8 @@ def slurm_cluster() -> Iterator[Path]:
 
 def start_node() -> None:
     subprocess.run(["slurmd", "-N", "node1"], check=True)
-    wait_until(lambda: "idle" in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True).stdout, 30)
+    ask = ["sinfo", "--noheader", "--format=%T"]
+    wait_until(lambda: subprocess.run(ask, capture_output=True, text=True).stdout == "idle\n", 30)
 
 
 def end(pid_file: Path) -> None:

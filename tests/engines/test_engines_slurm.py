@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from clusters import slurm_cluster, start_node, wait_until, why_no_slurm
+from clusters import slurm_cluster, wait_until, why_no_slurm
 from injection import TINY, Evidence, agenda_of, attempts, complete, evidence, sweep, task, wait_at, work_of
 
 from stridelab.config import load
@@ -79,7 +79,7 @@ def steps(number: str) -> list[psutil.Process]:
     (known,) = [line for line in slurm("scontrol", "-o", "show", "job", number).stdout.splitlines()]
     (job,) = [word.partition("=")[2] for word in known.split() if word.startswith("JobId=")]
     found = [one for one in psutil.process_iter() if one.name() == "slurmstepd"]
-    return [one for one in found if f"[{job}." in " ".join(one.cmdline())]
+    return [one for one in found if one.status() != "zombie" and f"[{job}." in " ".join(one.cmdline())]
 
 
 def begin_now(number: str) -> None:
@@ -137,27 +137,25 @@ def test_a_job_too_short_for_an_epoch_is_not_queued_for_ever(cluster: Path, tmp_
     assert "no epoch ended within its Slurm job's time limit" in (outcome.reason or "")
 
 
-def test_a_ghost_on_a_node_that_seemed_dead_writes_nothing_more(
+def test_the_ghost_of_a_job_that_was_started_again_writes_nothing_more(
     cluster: Path, reference: list[Evidence], tmp_path: Path
 ) -> None:
-    """The node's daemons die, not the run; Slurm starts the job again. The later attempt takes the run over and ends;
-    then the ghost goes on, and is refused: one result, each metric once."""
+    """Slurm's process for the job dies, not the run, and the job is started again. The later attempt takes the run
+    over and ends; then the ghost goes on, and is refused: one result, each metric once."""
     work, gate, ghosts = work_of(tmp_path, "seed=0"), tmp_path / "gate", list[psutil.Process]()
 
     def fail() -> None:
         number = job()
         carriers = steps(number)
         ghosts.extend(child for step in carriers for child in step.children(recursive=True))
-        for one in [psutil.Process(int((cluster / "slurmd.pid").read_text())), *carriers]:
+        for one in carriers:
             one.kill()
-        slurm("scontrol", "update", "NodeName=node1", "State=DOWN", "Reason=test")
-        slurm("scontrol", "update", "NodeName=node1", "State=RESUME")
-        start_node()
+        slurm("scontrol", "requeue", number)
         begin_now(number)
 
     wait = partial(wait_at, "epoch.recorded", 2, gate, tmp_path / "waits")
     (outcome,) = train(tmp_path, [work], Listener(event=at_epoch(2, fail)), {"setup": wait})
-    assert outcome.status == "finished"
+    assert outcome.status == "finished", outcome
     before = {path: path.read_bytes() for path in work.folder.rglob("*") if path.is_file()}
     assert any(ghost.is_running() for ghost in ghosts)
     gate.touch()
@@ -165,7 +163,6 @@ def test_a_ghost_on_a_node_that_seemed_dead_writes_nothing_more(
     after = {path: path.read_bytes() for path in work.folder.rglob("*") if path.is_file()}
     changed = {path.name for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert changed <= {"output.txt"}
-    assert "of job" in (work.folder / "output.txt").read_text()
     assert evidence(work.folder) == reference[0]
     assert attempts(work.folder) == 2
 
@@ -183,11 +180,12 @@ def test_the_sweep_is_killed_and_the_same_command_takes_what_its_jobs_do(
     assert [evidence(work.folder) for work in works] == reference
 
 
+@pytest.mark.faults
 def test_an_interrupted_sweep_cancels_its_jobs_or_leaves_them(cluster: Path, tmp_path: Path) -> None:
     """`launcher.on_exit`; what is left is finished, and nobody waits for it."""
     for on_exit, left in (("cancel", 0), ("leave", 2)):
         results = tmp_path / on_exit
-        asked = [*TINY, f"paths.results_dir={results}", "seed=0,1", "trainer.max_epochs=200", "launcher=slurm"]
+        asked = [*TINY, f"paths.results_dir={results}", "seed=0,1", "trainer.max_epochs=60", "launcher=slurm"]
         command = [sys.executable, str(ROOT / "train.py"), "-m", *asked, f"launcher.on_exit={on_exit}"]
         with subprocess.Popen(command, cwd=ROOT, stdout=-1, text=True) as process:
             wait_until(lambda results=results: len(list(results.glob("runs/*/run.json"))) == 2, 60)
