@@ -23,6 +23,8 @@ from hydra.errors import HydraException
 MOST_VALUES = 100_000
 PATHS = ("ckpt_path", "data.root", "data.cache_dir", "paths.results_dir", "tracking.uri")
 """Keys that take all that follows their first `=` as it stands, unless it is null or in quotes."""
+PLANS = "sweep.plans"
+"""Takes all that follows its first `=`, too."""
 LAYERS = "model.set."
 
 
@@ -44,11 +46,11 @@ def setting_of_layer(line: str) -> Override | None:
 def literal(line: str) -> Override | None:
     """`data.root=~/pictures of 2024, a=b`: a path needs no quotes, and `~/` is the home folder."""
     key, _, text = line.removeprefix("++").partition("=")
-    if key not in PATHS or text in ("", "null") or text[0] in "\"'":
+    if key not in (PLANS, *PATHS) or text in ("", "null") or text[0] in "\"'":
         return None
     if text == "~" or text.startswith("~/"):
         text = str(Path(text).expanduser())
-    if "," in text and not Path(text).exists():
+    if key != PLANS and "," in text and not Path(text).exists():
         raise ValueError(f"{line}: one path is expected; one with a comma stands in quotes: '{key}=\"{text}\"'.")
     value = QuotedString(text, Quote.single)
     return Override(OverrideType.CHANGE, key, ValueType.ELEMENT, value, input_line=line)
