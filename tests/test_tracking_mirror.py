@@ -27,7 +27,7 @@ from PIL import Image
 
 from stridelab.tracking.find import find_run, find_sweep
 from stridelab.tracking.mlflow_writer import Writer
-from stridelab.tracking.run import Run, RunIdentity, clean, open_run
+from stridelab.tracking.run import Run, RunIdentity, clean, open_run, read_identity
 from stridelab.tracking.status import settle
 from stridelab.tracking.store import Store, analyze, connect
 from stridelab.tracking.sync import sync
@@ -691,6 +691,26 @@ def test_what_was_deleted_in_the_store_is_said_with_the_way_back(store: Store, r
     assert [said for said in done.said if gone.run_id in said and "mlflow runs restore --run-id" in said]
     found = find_sweep(store, "s1", results=runs.parent)
     assert [run.tags["stridelab.signature"] for run in found.runs] == [identity(n).signature for n in (1, 2)]
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "{}", '{"uid": 1, "signature": "a", "name": "b", "role": "run"}'])
+def test_a_run_that_no_longer_tells_which_it_is_is_put_aside_and_its_own_again_after_the_next_sweep(
+    store: Store, runs: Path, content: str
+) -> None:
+    for number in (1, 2):
+        with open_run(runs / str(number), identity(number)) as run:
+            train(run)
+        (runs / str(number) / "result.json").write_text("{}")
+    before = read_identity(runs / "1")
+    (runs / "1" / "run.json").write_text(content)
+    done = sync(store, runs.parent, timeout_s=FLUSH_S)
+    assert any("run.json is damaged" in said and "put aside" in said for said in done.said)
+    assert not (runs / "1" / "result.json").exists(), "it is to be trained again"
+    with open_run(runs / "1", identity(1)) as run:
+        train(run)
+    assert sync(store, runs.parent, timeout_s=FLUSH_S).said == ()
+    assert read_identity(runs / "1") == before
+    assert find_run(store, identity(1).signature).tags["stridelab.uid"] == before["uid"]
 
 
 @pytest.mark.parametrize("position", [0.3, 0.6, 0.9])

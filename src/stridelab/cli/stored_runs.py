@@ -12,9 +12,8 @@ from rich.console import Console
 from stridelab import names
 from stridelab.config import Config
 from stridelab.reproduce.rebuild import rebuild
-from stridelab.system.files import read_json
 from stridelab.tracking.mlflow_reader import RunRecord
-from stridelab.tracking.run import IDENTITY
+from stridelab.tracking.run import IDENTITY, read_identity
 from stridelab.tracking.store import Store
 from stridelab.tracking.sync import Mirror
 
@@ -59,7 +58,7 @@ def config_of(run: RunRecord) -> Config:
 def folders_by_uid(results: Path) -> dict[str, Path]:
     """A run that was trained again has a folder beside its first, so the signature does not tell."""
     paths = sorted((results / "runs").glob(f"*/{IDENTITY}"))
-    return {(read_json(path) or {}).get("uid", ""): path.parent for path in paths}
+    return {read_identity(path.parent).get("uid", ""): path.parent for path in paths}
 
 
 def send(store: Store, folders: Iterable[Path | None], console: Console) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from stridelab import names
 from stridelab.report import statistics
+from stridelab.report.artifacts import read_json
 from stridelab.report.differences import paired
-from stridelab.report.provenance import command_text, read_json
+from stridelab.report.provenance import command_text
 from stridelab.report.sentences import change, equivalent_text, num_comparisons, times
 from stridelab.report.speed import column_of
 from stridelab.text import duration, human, plural

@@ -19,10 +19,10 @@ from stridelab.geometry import LayerGeometry
 from stridelab.names import METRICS, Metric
 from stridelab.probes.catalog import metric_of
 from stridelab.report import statistics
+from stridelab.report.artifacts import read_arrays, read_json
 from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import differences
 from stridelab.report.mistakes import Mistakes, mistakes
-from stridelab.report.provenance import read_json
 from stridelab.report.selection import find_selection, named
 from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
 from stridelab.text import plural, short_variant
@@ -137,12 +137,7 @@ class Comparison:
 
 def feature_maps(run: RunRecord) -> Mapping[str, NDArray[Any]]:
     """`<step>/<layer>` -> float16 [images, channels, height, width], and `images` -> uint8; {} when not kept."""
-    try:
-        path = run.artifact(names.FEATURE_MAPS)
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError):
-        return {}
+    return read_arrays(run, names.FEATURE_MAPS)
 
 
 def compare(

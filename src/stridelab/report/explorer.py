@@ -16,9 +16,9 @@ from stridelab import names
 from stridelab.explorer.network_file import images_of, plan_of, tensor_data, weights_of
 from stridelab.explorer.page import MOST_BYTES, PageImages, PageNetwork, explorer_page
 from stridelab.geometry import LayerPlan
+from stridelab.report.artifacts import read_arrays, read_json
 from stridelab.report.comparison import Comparison, feature_maps
 from stridelab.report.display import EXPLORER, quantity
-from stridelab.report.provenance import read_json
 
 if TYPE_CHECKING:
     from stridelab.tracking.mlflow_reader import RunRecord
@@ -59,11 +59,8 @@ def write_explorer(comparison: Comparison, folder: Path) -> Path | None:
 
 def network_arrays(run: RunRecord) -> dict[str, Any]:
     """{} when the run kept none, or another version of this file."""
-    try:
-        with np.load(run.artifact(names.NETWORK_FILE), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError):
-        return {}
+    arrays = read_arrays(run, names.NETWORK_FILE)
+    return {} if {"plan", "images", "labels"} - arrays.keys() else arrays
 
 
 def images(run: RunRecord, arrays: Mapping[str, Any]) -> PageImages | None:

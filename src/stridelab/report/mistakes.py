@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stridelab import names
 from stridelab.report import statistics
-from stridelab.report.provenance import read_json
+from stridelab.report.artifacts import read_arrays, read_json
 from stridelab.report.table import variant_of
 
 if TYPE_CHECKING:
@@ -47,11 +47,10 @@ def mistakes(sweep: SweepRecord) -> Mistakes | None:
 
 
 def _predictions(run: RunRecord) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(run.artifact(names.PREDICTIONS_FILE), allow_pickle=False) as file:
-            return {name: file[name].astype(np.int64) for name in ("labels", "predicted")}
-    except (OSError, ValueError, KeyError):
+    arrays = read_arrays(run, names.PREDICTIONS_FILE)
+    if {"labels", "predicted"} - arrays.keys():
         return {}
+    return {name: arrays[name].astype(np.int64) for name in ("labels", "predicted")}
 
 
 def by_class(found: Mistakes, baseline: str) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
+from stridelab.report.artifacts import read_json
 from stridelab.report.table import variant_of
 from stridelab.text import by, side
 
@@ -145,11 +145,3 @@ def _layer_text(entry: Any) -> str:
     if not isinstance(entry, list):
         return str(entry)
     return side(entry) if len(entry) == 2 else by(entry)
-
-
-def read_json(run: RunRecord, path: str) -> dict[str, Any]:
-    try:
-        found = json.loads(run.artifact(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

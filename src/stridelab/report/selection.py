@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stridelab import names
-from stridelab.report.provenance import read_json
+from stridelab.report.artifacts import read_json
 from stridelab.tracking.find import SweepRecord, find_sweep
 from stridelab.tracking.listed import Listed, kept
 from stridelab.tracking.mlflow_reader import Points, RunRecord

@@ -15,10 +15,9 @@ from stridelab.models.user_family import user_code
 from stridelab.models.weights import file_digest
 from stridelab.plan import Variant
 from stridelab.run import RunSpec
-from stridelab.system.files import read_json
 from stridelab.text import short_variant
 from stridelab.tracking.provenance import git_state, platform_difference, platform_of, provenance, stored_platform
-from stridelab.tracking.run import IDENTITY, RunIdentity
+from stridelab.tracking.run import RunIdentity, read_identity
 from stridelab.tracking.signature import code_digest, signature
 from stridelab.tracking.status import DIVERGED, RESULT, read_result, read_status, read_tag
 
@@ -187,7 +186,7 @@ def assign_folder(spec: RunSpec) -> RunSpec:
 def same_run_of_other_code(spec: RunSpec, runs: Path) -> RunSpec | None:
     """The newest finished run with the same configuration, data and seed, of whatever code."""
     for path in sorted(runs.glob(f"*/{RESULT}"), key=lambda path: path.stat().st_mtime, reverse=True):
-        known = read_json(path.parent / IDENTITY) or {}
+        known = read_identity(path.parent)
         if known.get("tags", {}).get(names.SCIENCE) == spec.identity.tags[names.SCIENCE]:
             identity = replace(spec.identity, signature=known["signature"])
             return replace(spec, identity=identity, folder=path.parent)

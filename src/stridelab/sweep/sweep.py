@@ -19,10 +19,9 @@ from stridelab.data.contents import contents_of
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.plan.space import variants_of
 from stridelab.run import RunSpec, run
-from stridelab.system.files import read_json
 from stridelab.tracking.journal import JOURNAL, writer
 from stridelab.tracking.restore import Recall
-from stridelab.tracking.run import IDENTITY, Run, open_run
+from stridelab.tracking.run import Run, open_run, read_identity
 from stridelab.tracking.settings import redact_values
 from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, is_open, put_aside_damaged, read_status, repair
 from stridelab.tracking.status import settle as settle_run
@@ -32,7 +31,7 @@ from stridelab.training.tasks import primary_metrics
 
 from .agenda import Agenda, is_finished, make_agenda, run_name, shortened
 from .external_runs import ExternalRuns
-from .launchers import Launcher
+from .launchers import Launcher, reader_for
 from .launchers.in_process import InProcessLauncher
 from .preflight import (
     enough_files,
@@ -105,22 +104,23 @@ def carry_out(
     variants = [examine(config, keys=series.keys) for config in configs]
     variants = variants_of(variants, say=lambda said: console.print(said, highlight=False, soft_wrap=True))
     configs = [variant.config for variant in variants]
+    reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)
     check(variants, launcher, stop=not multirun or first.on_invalid == "stop")
     results = Path(first.paths.results_dir)
     if not first.sweep.preview:
         writable(results)
+        reader.warm_up()
         launcher.warm_up()
     store = resolve_store(first.tracking, results_dir=results)
     recall = Recall(store)
     for said in [] if first.sweep.preview else put_aside_damaged(results):
         console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
-    if first.launcher == "local" and not first.sweep.preview:
+    if first.launcher.name != "in_process" and not first.sweep.preview:
         load_ahead(store, report=multirun and first.sweep.report)
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
-    # A preview starts no process for runs: it reads the data in this one.
-    data_specs = read_data_specs(InProcessLauncher() if first.sweep.preview else launcher, configs)
+    data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
     agenda = make_agenda(variants, data_specs=data_specs, name=name)
     stored = ask_store(agenda, recall, console)
     if first.sweep.preview:
@@ -131,13 +131,14 @@ def carry_out(
         agenda = make_agenda(variants, data_specs=data_specs, name=name)
 
     def grown(agenda: Agenda) -> Agenda | None:
-        new = [examine(config, keys=series.keys) for config in series.grow(agenda)]
+        if not (new := [examine(config, keys=series.keys) for config in series.grow(agenda)]):
+            return None
         refuse(new, stop=True)
         variants.extend(new)
         made = make_agenda(variants, data_specs=data_specs, name=name)
         if fetch(made, ask_store(made, recall, console), store, console):
             made = make_agenda(variants, data_specs=data_specs, name=name)
-        return shortened(made) if new else None
+        return shortened(made)
 
     return train_all(agenda, launcher, Mirror(store, resend=resend), console, series=series, grown=grown)
 
@@ -148,9 +149,10 @@ def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> Non
     configs = [variant.config for variant in variants]
     for config in configs:
         refuse_bad_checkpoint(config)
-        refuse_no_compiler(config)
-        refuse_no_device(config)
-    enough_files(launcher.jobs)
+        if launcher.here:
+            refuse_no_compiler(config)
+            refuse_no_device(config)
+    enough_files(launcher.jobs if launcher.here else 0)
     fetch_data((config.data for config in configs), download=not configs[0].sweep.preview)
 
 
@@ -244,7 +246,7 @@ def describe(parent: Run, agenda: Agenda, more: Mapping[str, str]) -> None:
 
 def list_members(parent: Run, agenda: Agenda) -> None:
     """By uid where they have begun: a run of the same signature that comes from elsewhere never stands for one."""
-    known = {spec.identity.signature: read_json(spec.folder / IDENTITY) for spec in agenda.specs}
+    known = {spec.identity.signature: read_identity(spec.folder) for spec in agenda.specs}
     uids = {signature: identity["uid"] for signature, identity in known.items() if identity}
     parent.members(list(known), uids=uids)
 

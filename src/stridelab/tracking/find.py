@@ -11,14 +11,13 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 
 from stridelab import names
-from stridelab.system.files import read_json
 from stridelab.text import printable
 
 from .folder_reader import read_folder
 from .journal import JOURNAL, first
 from .journal_cursor import place_of, saved_position
 from .mlflow_reader import Reader, RunRecord
-from .run import IDENTITY
+from .run import read_identity
 from .settings import redact
 from .status import run_folders
 from .store import Store
@@ -88,7 +87,7 @@ class Finder:
     def folders(self) -> dict[str, Path]:
         """uid -> folder."""
         found = run_folders(self.results) if self.results else []
-        return {uid: folder for folder in found if (uid := (read_json(folder / IDENTITY) or {}).get("uid"))}
+        return {uid: folder for folder in found if (uid := read_identity(folder).get("uid"))}
 
     def here(self, uid: str) -> RunRecord | None:
         return read_folder(self.folders[uid], self.store) if uid in self.folders else None
@@ -96,7 +95,7 @@ class Finder:
     def heads_here(self, role: str) -> Iterator[Head]:
         place = place_of(self.store)
         for uid, folder in self.folders.items():
-            identity, start = read_json(folder / IDENTITY), first(folder / JOURNAL)
+            identity, start = read_identity(folder), first(folder / JOURNAL)
             if start is not None and identity.get("role") == role:
                 run_id = saved_position(folder, place).get("run_id", uid)
                 key = identity["sweep" if role == "sweep" else "signature"]

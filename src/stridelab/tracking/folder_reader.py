@@ -7,12 +7,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from stridelab import names
-from stridelab.system.files import read_json
 
 from .journal import JOURNAL, TERMINAL, Record, attached, read
 from .journal_cursor import place_of, saved_position
 from .mlflow_reader import Points, RunRecord
-from .run import IDENTITY
+from .run import read_identity
 from .store import Store
 
 
@@ -21,9 +20,9 @@ class FolderReader:
 
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder, self.store = folder.resolve(), store
-        self.identity = read_json(folder / IDENTITY)
+        self.identity = read_identity(folder)
         self.records = read(folder / JOURNAL)
-        if not isinstance(self.identity, dict) or not self.records:
+        if not self.identity or not self.records:
             raise FileNotFoundError(f"{folder} holds no run")
 
     def record(self) -> RunRecord:
@@ -37,7 +36,7 @@ class FolderReader:
         status = self._of("status")[-1]
         sent = saved_position(self.folder, place_of(self.store))
         return RunRecord(
-            run_id=sent.get("run_id", self.identity["uid"]),
+            run_id=sent.get("run_id") or self.identity["uid"],
             name=self.identity["name"],
             status=status.data["status"],
             reason=status.data["reason"],

@@ -16,7 +16,7 @@ from stridelab.system.locks import Lock
 
 from .journal import JOURNAL, TERMINAL, Record, read, scan
 from .mlflow_writer import Found, Writer
-from .run import IDENTITY
+from .run import read_identity
 from .settings import redact
 from .status import read_status
 from .store import Store
@@ -103,7 +103,7 @@ class Cursor:
         self.found, self._inode = None, 0
 
     def is_sweep(self, signature: str) -> bool:
-        self._identity = self._identity or read_json(self.folder / IDENTITY) or {}
+        self._identity = self._identity or read_identity(self.folder)
         return self._identity.get("role") == "sweep" and self._identity.get("signature") == signature
 
     def pump(self, writer: Writer, *, parents: Parents) -> bool:
@@ -143,7 +143,7 @@ class Cursor:
         if inode != self._inode:  # not looked at before, or the folder was emptied and begun anew
             self._detach()
             self.offset, self.found, self._identity, self._inode = 0, None, {}, inode
-        if size == self.offset or not (self.folder / IDENTITY).exists():
+        if size == self.offset or not read_identity(self.folder):
             self._detach()  # another process may wait for its turn, to see what is in the store
             return False
         if self._lock.held:
@@ -157,7 +157,7 @@ class Cursor:
         self._lock.release()
 
     def _load(self) -> None:
-        self._identity = read_json(self.folder / IDENTITY) or {}
+        self._identity = read_identity(self.folder)
         saved = saved_position(self.folder, self.place)
         known = bool(saved) and saved["uid"] == self._identity.get("uid") and saved["offset"] <= self.size()
         self.offset, self._seq = (saved["offset"], saved["seq"]) if known else (0, 0)

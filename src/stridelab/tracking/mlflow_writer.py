@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
-from stridelab.system.files import read_json
 
 from .images import save_for_ui
 from .journal import KINDS, Record
 from .parcel import pack_folder
 from .relocate import follow_move
-from .run import IDENTITY, clean
+from .run import clean, read_identity
 from .settings import redact
 from .store import Store, connect, ensure_experiment, file_identity, local_folder
 from .view import view_tag
@@ -149,7 +148,7 @@ class Writer:
         told = _merged(kinds["tags"]) | dict(tags)
         self._log(run_id, kinds["metrics"], params=_merged(kinds["params"]), tags=told)
         if names.VIEW in told:
-            name = str((read_json(folder / IDENTITY) or {}).get("name", run_id))
+            name = str(read_identity(folder).get("name", run_id))
             key, value = view_tag(run_id, told[names.VIEW], name=name, now_ms=records[-1].ms)
             self.client.set_experiment_tag(self.experiment_id, key, value)
         if kinds["image"]:

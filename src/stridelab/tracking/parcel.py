@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stridelab import names
-from stridelab.system.files import read_json, write_json_atomic
+from stridelab.system.files import write_json_atomic
 
 from . import archive
 from .archive import Limits
 from .images import file_name
 from .journal import JOURNAL, TERMINAL, Record, attached, encode, read
-from .run import IDENTITY
+from .run import IDENTITY, IDENTITY_KEYS, read_identity
 from .status import FAILED, FINISHED, KILLED, STATUSES
 
 UID_RULE = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -33,7 +33,6 @@ PART_RULE = re.compile(r"[\w.+~=,@() -]{1,200}")
 MAX_DEPTH, MAX_NAME, MAX_TEXT, MAX_WHOLE = 10, 250, 8000, 1 << 53
 """Parts of a path; MLflow's limits of a name, and of a tag or parameter; what JSON keeps exactly."""
 SMALL_BYTES = 1 << 16
-IDENTITY_KEYS = ("uid", "signature", "name", "role")
 OWN_FILES = (JOURNAL, IDENTITY, "mirror.json", "output.txt")
 """Of a run's folder, and never an artifact's."""
 CUT_OFF = "still running, or cut off, when it was exported"
@@ -97,8 +96,8 @@ class Parcel:
 def pack(folder: Path, files: dict[str, Path]) -> Parcel:
     """The run in `folder`; its files are added to `files` by their SHA-256. ValueError for a file that could not be
     unpacked everywhere."""
-    identity, records, found = read_json(folder / IDENTITY), read(folder / JOURNAL), dict[str, str]()
-    if not isinstance(identity, dict) or not records:
+    identity, records, found = read_identity(folder), read(folder / JOURNAL), dict[str, str]()
+    if not identity or not records:
         raise ValueError(f"{folder} holds no run.")
     for path in dict.fromkeys(_named_files(folder, records)):
         if rule := broken_rule(path):

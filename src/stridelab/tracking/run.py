@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from stridelab import names
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IDENTITY = "run.json"
+IDENTITY_KEYS = ("uid", "signature", "name", "role")
 MAX_REASON_LENGTH = 500
 MEMBERS_PER_TAG = 100
 """With their uids, 50 characters each; a tag holds 8,000."""
@@ -137,6 +138,7 @@ class Run:
         names.check_key(key, what="image")
         if (key, step) in self._images:
             return
+        self.confirm()
         path = self.folder / "images" / file_name(key, step=step)
         path.parent.mkdir(exist_ok=True)
         save_png(path, array)
@@ -173,6 +175,10 @@ class Run:
         tags = member_tags([f"{one}:{known[one]}" if one in known else one for one in signatures])
         self.tags(tags | {old: "" for old in self._tags if old.startswith(names.MEMBERS) and old not in tags})
 
+    def confirm(self) -> None:
+        """Before a file of the run is written: BlockingIOError when a later attempt of this job has taken it over."""
+        self._journal.confirm()
+
     def _record(self, kind: str, new: Mapping[str, str], known: dict[str, str]) -> None:
         if new:
             self._journal.append(kind, new)
@@ -185,6 +191,7 @@ class Run:
         if error is None:
             self._journal.append("status", {"status": "FINISHED", "reason": ""}, durable=True)
             return
+        self.confirm()
         path = self.folder / "traceback.txt"
         path.write_text(redact(clean("".join(traceback.format_exception(error)))), encoding="utf-8")
         self.artifact(path)
@@ -232,8 +239,15 @@ def amend(folder: Path) -> Iterator[Run]:
         journal.close()
 
 
+def read_identity(folder: Path) -> dict[str, Any]:
+    """Of the run in a folder; {} where the file is absent, damaged or does not tell who it is."""
+    found = read_json(folder / IDENTITY)
+    told = isinstance(found, dict) and all(isinstance(found.get(key), str) for key in IDENTITY_KEYS)
+    return found if told and isinstance(found.get("tags", {}), dict) else {}
+
+
 def _begin(folder: Path, journal: Journal, identity: RunIdentity) -> Run:
-    known = read_json(folder / IDENTITY) or {}
+    known = read_identity(folder)
     if known.get("signature", identity.signature) != identity.signature:
         raise ValueError(f"{folder} holds the run {known['signature']}, not {identity.signature}.")
     begun = [record.data["uid"] for record in journal.earlier if "uid" in record.data]

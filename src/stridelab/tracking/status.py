@@ -12,7 +12,8 @@ from stridelab import names
 from stridelab.system.files import read_json
 from stridelab.training import Result
 
-from .journal import JOURNAL, TERMINAL, Journal, damage, is_live, last, records
+from .journal import JOURNAL, TERMINAL, Journal, damage, first, is_live, last, records
+from .run import IDENTITY, read_identity
 from .staging import clear
 
 RESULT = "result.json"
@@ -112,21 +113,31 @@ def repair(results_dir: Path) -> list[Path]:
 
 
 def put_aside_damaged(results_dir: Path) -> list[str]:
-    """A damaged journal becomes `journal.jsonl.bad`, and its run is to do again, from its last checkpoint where there
-    is one; an imported run's folder becomes `<name>.bad`, to be imported again. What was done, for a person."""
+    """A damaged journal becomes `journal.jsonl.bad`, a damaged identity `run.json.bad`, and the run is to do again,
+    from its last checkpoint where there is one; an imported run's folder becomes `<name>.bad`, to be imported again.
+    What was done, for a person."""
     said = []
     for folder in run_folders(results_dir):
-        if (reason := damage(folder / JOURNAL)) and not is_live(folder / JOURNAL):
+        file, reason = _damaged(folder)
+        if reason and not is_live(folder / JOURNAL):
             if folder.name.startswith(IMPORTED_PREFIX):
                 aside = _free(folder.with_name(f"{folder.name}.bad"))
                 folder.rename(aside)
                 said.append(f"{reason} It is put aside as {aside}; import it again.")
                 continue
-            for name in (JOURNAL, RESULT):
+            for name in (file, RESULT):
                 if (folder / name).exists():
                     (folder / name).rename(_free(folder / f"{name}.bad"))
-            said.append(f"{reason} It is put aside as {JOURNAL}.bad; the next sweep trains the run again.")
+            said.append(f"{reason} It is put aside as {file}.bad; the next sweep trains the run again.")
     return said
+
+
+def _damaged(folder: Path) -> tuple[str, str]:
+    """Which file, and why; the reason is empty where there is nothing."""
+    if reason := damage(folder / JOURNAL):
+        return JOURNAL, reason
+    unknown = first(folder / JOURNAL) is not None and not read_identity(folder)
+    return IDENTITY, f"{folder / IDENTITY} is damaged: it does not tell which run this is." if unknown else ""
 
 
 def _free(path: Path) -> Path:

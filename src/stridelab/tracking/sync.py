@@ -12,6 +12,7 @@ from types import TracebackType
 
 from .journal_cursor import Cursor, Pause, place_of, saved_position
 from .mlflow_writer import Found, Writer
+from .run import read_identity
 from .settings import redact
 from .status import put_aside_damaged, repair, run_folders
 from .store import Store, apply_settings, remedy
@@ -201,8 +202,8 @@ class Mirror:
                 cursor.rewind()
             self._looked.clear()
             self._recheck = False
-        new = [one.folder for one in cursors if one.folder not in self._looked]
-        if new:
+        if len(self._looked) < len(cursors):  # asked for each stretch: of 5,000 folders, seconds
+            new = [one.folder for one in cursors if one.folder not in self._looked]
             ids = [saved_position(folder, self._place).get("run_id", "") for folder in new]
             writer.look([one for one in ids if one])
             self._looked.update(new)
@@ -262,7 +263,8 @@ def sync(store: Store, results_dir: Path, *, timeout_s: float = 600.0) -> Synced
     settled first. A store that waiting does not mend is not waited for."""
     aside = put_aside_damaged(results_dir)
     repair(results_dir)
-    return send_folders(store, run_folders(results_dir), timeout_s=timeout_s, said=aside)
+    known = [folder for folder in run_folders(results_dir) if read_identity(folder)]
+    return send_folders(store, known, timeout_s=timeout_s, said=aside)
 
 
 def send_folders(store: Store, folders: Sequence[Path], *, timeout_s: float, said: Sequence[str] = ()) -> Synced:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from stridelab import names
-from stridelab.system.files import read_json
 
 from . import archive
 from .archive import Limits
@@ -20,7 +19,7 @@ from .journal import JOURNAL, Journal, read
 from .mlflow_reader import Reader, RunRecord
 from .parcel import Parcel, afresh, pack, unpack
 from .restore import download
-from .run import IDENTITY, member_tags
+from .run import member_tags, read_identity
 from .staging import scratch
 from .status import IMPORTED_PREFIX
 from .store import Store
@@ -155,7 +154,7 @@ def imported_uid(uid: str) -> str:
 def known_uids(store: Store, results_dir: Path) -> dict[str, str]:
     """uid -> signature of all runs that this results folder or the store holds."""
     folders = Finder(store, results_dir).folders
-    found = {uid: read_json(folder / IDENTITY)["signature"] for uid, folder in folders.items()}
+    found = {uid: read_identity(folder)["signature"] for uid, folder in folders.items()}
     if store.database is None or store.database.exists():
         with suppress(ValueError):  # a store that is away knows of none; what comes is sent to it later
             stored = Reader(store).having({})

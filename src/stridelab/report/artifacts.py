@@ -1,0 +1,34 @@
+"""The files that a run keeps beside its metrics. One that is missing, damaged or another version's is left out of a
+report, and never a reason to have none."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from stridelab.tracking.mlflow_reader import RunRecord
+
+
+def read_json(run: RunRecord, path: str) -> dict[str, Any]:
+    """{} when there is none that can be read."""
+    try:
+        found = json.loads(run.artifact(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_arrays(run: RunRecord, path: str) -> dict[str, NDArray[Any]]:
+    """Of an .npz file; {} when there is none that can be read. Keys that say an epoch, `<epoch>/...`, have a number."""
+    try:
+        with run.artifact(path).open("rb") as content, np.load(content, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error):
+        return {}
+    return arrays if all(name.partition("/")[0].isdecimal() for name in arrays if "/" in name) else {}
