@@ -99,7 +99,7 @@ class SearchConfig:
     """How race tells that a plan is worse, paired by seed. t: Student's, with the spread pooled over all plans.
     sign_flip: exact, without assumptions, and of many seeds."""
     alpha: float = 0.05
-    """Chance that race drops a best plan, over all plans and looks."""
+    """Chance, at most, that race drops a plan that none of no more MACs beats, over all of its looks."""
     trials: int = 30
     """Plans that optuna trains."""
     batch: int = 4

@@ -69,16 +69,20 @@ class Running:
         epochs = self.config.trainer.max_epochs
         self.space = Space(self.plans.axes, self.prices, self.prices.listed, grid.seeds, epochs, settings)
         self.keys = (*grid.keys, "trainer.max_epochs") if settings.name == "halving" else grid.keys
-        self.asked: dict[str, Trial] = {}
+        self.asked: dict[str, list[Trial]] = {}
+        """By what makes a run: plans that come to the same configuration share it."""
         self.step = Step()
 
     def next(self, scores: Mapping[Trial, float]) -> list[Config]:
         self.step = SEARCHES[str(self.space.settings.name)](self.space, scores)
-        found = {key_of(config): (trial, config) for trial in self.step.trials for config in [self.made(trial)]}
-        self.asked |= {key: trial for key, (trial, _) in found.items()}
+        found: dict[str, Config] = {}
+        for trial in self.step.trials:
+            config = self.made(trial)
+            found[key_of(config)] = config
+            self.asked.setdefault(key_of(config), []).append(trial)
         if found:
             screen().print(f"search={self.space.settings.name}, {self.step.said}", highlight=False)
-        return [config for _, config in found.values()]
+        return list(found.values())
 
     def made(self, trial: Trial) -> Config:
         config = self.plans.config(trial.point)
@@ -90,11 +94,11 @@ class Running:
     def grow(self, agenda: Agenda) -> list[Config]:
         """What comes after an agenda that is done. Scores are of validation images: the test images choose nothing."""
         task = TASKS[self.config.task]
-        scores = {}
+        scores: dict[Trial, float] = {}
         for spec in agenda.specs:
             result = read_result(spec.folder)
             value = -math.inf if result is None else result["metrics"][f"final/val_{task.primary}"] * task.measure.sign
-            scores[self.asked[key_of(spec.config)]] = value
+            scores |= dict.fromkeys(self.asked[key_of(spec.config)], value)
         return self.next(scores)
 
     def finals(self) -> list[Config]:
@@ -129,7 +133,7 @@ class Running:
     def epochs(self) -> int:
         """Trained in the search; a run that goes on from a shorter one's checkpoint counts what it adds."""
         spent: dict[tuple[Point, int], list[int]] = {}
-        for trial in self.asked.values():
+        for trial, *_ in self.asked.values():
             spent.setdefault((trial.point, trial.seed), []).append(trial.epochs)
         return sum(max(epochs) if is_a_beginning(self.config) else sum(epochs) for epochs in spent.values())
 
