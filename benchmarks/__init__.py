@@ -32,7 +32,7 @@ SECTIONS: Mapping[str, Section] = {
     "plan": Section("plan", "wall time and memory of plan for 1,000 to 100,000 variants"),
     "start": Section("start", "seconds until help, a refusal, the plan and the first optimizer step"),
     "store": Section(
-        "store", "time to store, read and report 200 to 1,000 runs; runs=5000: that many, too", {"runs": ""}
+        "store", "time to store, read and report 200 to 1,000 runs; runs=5000,10000: so many instead", {"runs": ""}
     ),
     "sweep": Section("sweep", "whole sweeps through train.py -m against bare PyTorch loops"),
     "training": Section(

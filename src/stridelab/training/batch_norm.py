@@ -38,10 +38,10 @@ class OverAll(nn.modules.batchnorm._BatchNorm):
         shape = [1, -1, *[1] * (images.ndim - 2)]
         values = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
         count = values.new_tensor([values.numel() / values.shape[1]])
-        sums: Tensor = Sum.apply(torch.cat([values.sum(axes), count]))  # type: ignore[no-untyped-call]
+        sums: Tensor = Sum.apply(torch.cat([values.sum(axes), count]))
         mean, total = sums[:-1] / sums[-1], sums[-1].detach()
         centred = values - mean.view(shape)
-        variance: Tensor = Sum.apply(centred.square().sum(axes)) / total  # type: ignore[no-untyped-call]
+        variance: Tensor = Sum.apply(centred.square().sum(axes)) / total
         made = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             made = made * self.weight.view(shape) + self.bias.view(shape)

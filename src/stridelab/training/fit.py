@@ -35,7 +35,7 @@ from .ranks import ALONE, DataParallel, Environment, Rank, gather, together
 from .recorder import Progress, Recorder, Silent
 from .result import Result
 from .resume import Attempts
-from .runtime import device_of, layout_of, prepare_process
+from .runtime import device_of, dtype_of, layout_of, prepare_process
 from .settings import TrainerConfig
 from .step_grouping import Steps, refuse_less_than_one, steps_of
 from .tasks import TASKS, Task
@@ -146,6 +146,7 @@ def trained(
     recorder.tags({names.PEAK_RSS: peak.meaning})
     network = untrained(plan, seed=seed, progress=progress)
     init_digest = weights_digest(network)
+    network = network.to(dtype_of(config))  # Lightning would do so only after it has loaded a checkpoint, rounded
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if config.sync_batchnorm:
