@@ -70,7 +70,8 @@ def benchmark(name: str, arguments: Sequence[str]) -> None:
             if target != Path():
                 write_json(rows, target)
     finally:  # what was measured until it was cut off counts
-        print_rows(rows, sys.stdout)
+        if rows:
+            print_rows(rows, sys.stdout)
 
 
 if __name__ == "__main__":
