@@ -102,6 +102,7 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
         point("result.begun")
         if not (spec.folder / JOURNAL).exists():
             raise FileNotFoundError(f"{spec.folder} was removed while its run trained; its records are lost.")
+        record.confirm()
         write_json_atomic(spec.folder / RESULT, asdict(result))
         record.artifact(spec.folder / RESULT)
         point("result.written")
