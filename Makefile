@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without bytecode, each of the many processes of a sweep and of the tests compiles its libraries anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup sweep test faults benchmarks check ui data notebook plan reference findings lock clean clean-results
+.PHONY: help setup sweep test faults benchmarks check ui server data notebook plan reference findings lock clean clean-results
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -50,6 +50,9 @@ check: $(READY) ## formatting, lint, types, import contracts
 
 ui: $(READY) ## the MLflow pages of results/, on 127.0.0.1
 	$(BIN)/python scripts/runs.py ui
+
+server: $(READY) ## a tracking server for a team on 127.0.0.1, with PostgreSQL behind it; Ctrl-C ends it
+	$(BIN)/python scripts/server.py
 
 data: $(READY) ## the full Fashion-MNIST, where it can be had
 	$(BIN)/python scripts/get_data.py data=fashion_mnist

@@ -48,14 +48,14 @@ REFUSED = {
     "-m after the first key": (["train", "model.strides=9", "-m", "model.padding=valid"], "model.strides=9-9-9"),
     "-m at the end": (["train", "model.strides=9,8", "model.padding=valid", "--multirun"], "model.strides=8-8-8"),
     "a sweep without -m": (["train", "model.strides=1,2", "data.root=~/a b"], "stridelab train -m model.strides=1,2"),
-    "a launcher that is none": (["train", "launcher=slurm"], "launcher=slurm is not one of its choices; choose one of"),
+    "a launcher that is none": (["train", "launcher=dask"], "launcher=dask is not one of its choices; choose one of"),
     "Hydra's launcher": (["train", "-m", "seed=0,1", "hydra/launcher=basic"], "say launcher= instead"),
     "Hydra's folders": (["train", "hydra.sweep.dir=x"], "say paths.results_dir= instead"),
     "two experiments": (["train", "-m", "experiment=stride_ladder,stem"], "experiment cannot be swept"),
     "two folders of results": (["train", "-m", "paths.results_dir=A,B"], "paths.results_dir=A,B: one path is expected"),
     "two experiments of MLflow": (["train", "-m", "tracking.experiment=e1,e2"], "tracking.experiment cannot be swept"),
     "a long name": (["train", f"task_name={'x' * 300}"], "100 at most"),
-    "several devices": (["train", "trainer.devices=2"], "trainer.devices=2: a run trains on one device"),
+    "an odd share of a batch": (["train", "trainer.devices=3"], "must be a multiple of trainer.devices=3"),
     "an absent checkpoint": (["train", "ckpt_path=a/epoch=1.ckpt"], "ckpt_path=a/epoch=1.ckpt cannot be read"),
     "a folder that is not there": (["data", "data=image_folder", "data.root=~/no such é"], "no such é"),
     "two data sets": (["data", "data=mnist,kmnist"], "one configuration is expected here, and these are 2"),
@@ -166,7 +166,7 @@ def test_the_launchers_are_named_in_the_help() -> None:
     from stridelab.cli.help import described
     from stridelab.config import Config
 
-    (meaning,) = (meaning for key, _, meaning in described(Config) if key == "launcher")
+    (meaning,) = (meaning for key, _, meaning in described(Config) if key == "launcher.name")
     assert all(name in meaning for name in LAUNCHERS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -68,6 +69,41 @@ def test_who_waits_is_told_for_whom(tmp_path: Path) -> None:
         assert is_locked(path)
     assert len(told) == 1
     assert str(os.getpid()) in told[0]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_later_attempt_of_a_job_takes_the_lock_of_its_ghost_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, native: bool
+) -> None:
+    """Slurm starts a job anew whose node seems dead. Nobody else can: not another job, not the same attempt again."""
+    if not native:  # as on Lustre, mounted without flock
+
+        def refuse(file: int, **how: bool) -> bool:
+            raise OSError(errno.ENOSYS, "Function not implemented")
+
+        monkeypatch.setattr("filelock.lock_descriptor", refuse)
+    path = tmp_path / "lock"
+    alone, ghost, successor = Lock(path), Lock(path), Lock(path)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert ghost.acquire()
+    assert not successor.acquire()
+    for job in ("8", ""):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        assert not alone.acquire()
+    ghost.confirm()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert successor.acquire()
+    assert "of job 7" in holder(path)
+    successor.confirm()
+    with pytest.raises(BlockingIOError, match=rf"process {os.getpid()} on .* of job 7, since .*, has taken this over"):
+        ghost.confirm()
+    ghost.release()
+    assert is_locked(path)
+    monkeypatch.delenv("SLURM_RESTART_COUNT")
+    assert not ghost.acquire(), "an earlier attempt never takes it back"
+    successor.release()
+    assert not is_locked(path)
 
 
 def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

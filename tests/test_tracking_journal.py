@@ -177,3 +177,21 @@ def test_a_status_is_on_the_disk_before_append_returns(tmp_path: Path, monkeypat
     journal.append("status", {}, durable=True)
     assert len(flushed) == 1
     journal.close()
+
+
+def test_what_a_ghost_writes_is_refused_and_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm started its job anew while it lived on: it gets an error, and the file that it has open is no journal."""
+    path = tmp_path / "journal.jsonl"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    ghost = Journal(path)
+    ghost.append("tags", {"who": "the first attempt"})
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    successor = Journal(path)
+    with pytest.raises(BlockingIOError, match=r"of job 7, since .*, has taken this over"):
+        ghost.append("tags", {"who": "its ghost"})
+    os.write(ghost._file, encode(Record(2, "tags", 0, {"who": "a ghost that looked a moment before"})))
+    successor.append("tags", {"who": "the second attempt"})
+    ghost.close()
+    assert is_live(path)
+    successor.close()
+    assert [record.data["who"] for record in read(path)] == ["the first attempt", "the second attempt"]

@@ -1,95 +1,48 @@
 """A real PostgreSQL behind the store: awkward passwords reach it and nothing else; it may refuse, die and come back.
-Skipped where there is no PostgreSQL or no driver (`apt-get install postgresql`, `pip install psycopg2-binary`)."""
+Skipped where there is no PostgreSQL or no driver (`apt-get install postgresql`, `pip install 'stridelab[server]'`)."""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import subprocess
-import time
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from stridelab.system.postgres import Postgres
 from stridelab.tracking.find import find_run
 from stridelab.tracking.run import open_run
 from stridelab.tracking.settings import TrackingConfig, redact_values, redact_word
 from stridelab.tracking.store import Store, resolve_store
 from stridelab.tracking.sync import sync
-from tracking_stores import FLUSH_S, free_port, identity, mirror_of
+from tracking_stores import FLUSH_S, free_port, identity, mirror_of, new_cluster
 
 pytestmark = pytest.mark.faults
-psycopg2 = pytest.importorskip("psycopg2", reason="there is no driver: pip install psycopg2-binary")
-BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/none"))
-INITDB = shutil.which("initdb") or shutil.which("initdb", path=str(BIN))
+pytest.importorskip("psycopg2", reason="there is no driver: pip install 'stridelab[server]'")
 PASSWORDS = ["plain-Words", "pa/ss", "p@ss:w#rd?", "pa ss", 'it\'s "quoted"', "100%25", "caf\u00e9\\n"]
 
 
-@dataclass
-class Cluster:
-    folder: Path
-    port: int
-    as_whom: dict[str, Any] = field(default_factory=dict)
-    """PostgreSQL does not run as root."""
-    process: subprocess.Popen[bytes] | None = None
+class Cluster(Postgres):
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+        (self.folder / "postmaster.pid").unlink(missing_ok=True)
 
-    def start(self) -> None:
-        assert INITDB is not None
-        words = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-h", "127.0.0.1", "-p", str(self.port)]
-        with (self.folder / "log").open("ab") as log:
-            command = [str(Path(INITDB).with_name("postgres")), *words, "-c", "fsync=off"]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **self.as_whom)
-        for _ in range(600):
-            try:
-                return self.execute("SELECT 1")
-            except psycopg2.OperationalError:
-                assert self.process.poll() is None, (self.folder / "log").read_text()
-                time.sleep(0.1)
-        raise TimeoutError
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
-
-    def execute(self, *queries: str) -> None:
-        """By its own door, that asks for no password."""
-        connection = psycopg2.connect(host=str(self.folder), port=self.port, user="owner", dbname="postgres")
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for query in queries:
-                cursor.execute(query)
-        connection.close()
-
-    def uri(self, password: str, database: str = "lab") -> str:
+    def password_uri(self, password: str, database: str = "lab") -> str:
         return f"postgresql+psycopg2://lab:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    if INITDB is None:
-        pytest.skip("there is no PostgreSQL here")
-    folder = Path(mkdtemp(prefix="pg", dir="/tmp"))  # short: a socket's path may have 107 bytes
-    other = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-    if other:
-        shutil.chown(folder, "postgres", "postgres")
-    made = Cluster(folder, free_port(), other)
-    rules = ["--auth-local=trust", "--auth-host=scram-sha-256", "-U", "owner", "--encoding=UTF8", "--locale=C"]
-    subprocess.run([INITDB, "-D", str(folder / "data"), *rules], check=True, capture_output=True, cwd="/", **other)
-    try:
-        made.start()
-        made.execute("CREATE ROLE lab LOGIN PASSWORD 'first'", "CREATE DATABASE lab OWNER lab")
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(folder)
+    with new_cluster() as folder:
+        made = Cluster(folder / "postgres", port=free_port(), settings={"fsync": "off"})
+        try:
+            made.start()
+            made.execute("CREATE ROLE lab LOGIN PASSWORD 'first'", "CREATE DATABASE lab OWNER lab")
+            yield made
+        finally:
+            made.stop()
 
 
 def record(folder: Path, number: int) -> None:
@@ -100,7 +53,7 @@ def record(folder: Path, number: int) -> None:
 
 def store_of(cluster: Cluster, results: Path, password: str, database: str = "lab") -> Store:
     """As a configuration gives it: the process has then been told the password."""
-    return resolve_store(TrackingConfig(cluster.uri(password, database)), results_dir=results)
+    return resolve_store(TrackingConfig(cluster.password_uri(password, database)), results_dir=results)
 
 
 @pytest.mark.parametrize("number", range(len(PASSWORDS)))
@@ -145,7 +98,7 @@ def test_a_database_that_dies_and_comes_back_has_everything_once(cluster: Cluste
         with open_run(folder, identity(300)) as run:
             run.metrics({"test/acc": 0.1}, step=1)
             assert mirror.flush(FLUSH_S)
-            cluster.stop()
+            cluster.kill()
             run.metrics({"test/acc": 0.2}, step=2)
             assert not mirror.flush(1.0)
             cluster.start()

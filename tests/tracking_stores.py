@@ -8,23 +8,24 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from threading import Barrier
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
 from stridelab.system.files import write_json_atomic
-from stridelab.tracking import journal_cursor
+from stridelab.system.postgres import program
+from stridelab.tracking import journal_cursor, server
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.status import RESULT
-from stridelab.tracking.store import SETTINGS, Store, apply_settings, create_sqlite, resolve_store
+from stridelab.tracking.store import Store, apply_settings, create_sqlite, resolve_store
 from stridelab.tracking.sync import Mirror
 from stridelab.training import Result
 
@@ -123,32 +124,17 @@ class Server:
         return f"http://admin:{quote(password, safe='')}@127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        variables = os.environ | SETTINGS
+        database = f"sqlite:///{self.folder / 'mlflow.db'}"
+        command = server.command(database, self.folder / "artifacts", port=self.port, users=bool(self.password))
+        environment: dict[str, str] = {}
         if self.password:
-            command += ["--app-name", "basic-auth"]
-            users = self.folder / "auth.ini"
-            users.write_text(
-                f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{self.folder / 'users.db'}\n"
-                "admin_username = admin\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-            )
-            variables |= {"MLFLOW_AUTH_CONFIG_PATH": str(users), "MLFLOW_AUTH_ADMIN_PASSWORD": self.password}
-            variables |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": "of a test"}
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
+            users = f"sqlite:///{self.folder / 'users.db'}"
+            environment = server.users_environment(self.folder, password=self.password, database=users)
+        self.process = server.start(command, folder=self.folder, environment=environment)
 
     def wait_until_up(self) -> None:
-        for _ in range(6000):
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
-                    return
-            except OSError:
-                assert self.process is not None
-                assert self.process.poll() is None, "the server died"
-                time.sleep(0.1)
-        raise TimeoutError(self.uri)
+        assert self.process is not None
+        server.wait_until_up(self.process, port=self.port, folder=self.folder)
 
     def signal(self, number: int) -> None:
         assert self.process is not None
@@ -172,14 +158,29 @@ class Server:
 def running_server(folder: Path, template: Path, *, password: str = "") -> Iterator[Server]:
     folder.mkdir(exist_ok=True)
     shutil.copyfile(template, folder / "mlflow.db")
-    server = Server(folder, free_port(), password)
-    server.start()
+    running = Server(folder, free_port(), password)
+    running.start()
     try:
-        server.wait_until_up()
-        yield server
+        running.wait_until_up()
+        yield running
     finally:
-        if server.process is not None:
-            server.kill()
+        if running.process is not None:
+            running.kill()
+
+
+@contextmanager
+def new_cluster() -> Iterator[Path]:
+    """A folder that the user of PostgreSQL may enter, as pytest's are not; skipped where there is no PostgreSQL."""
+    try:
+        program("initdb")
+    except ValueError as error:
+        pytest.skip(str(error))
+    folder = Path(mkdtemp(prefix="stridelab-team-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def free_port() -> int:

@@ -16,6 +16,7 @@ VERBS = {
     "benchmark": "measure the speed of a finished sweep's variants, in turns",
     "data": "find, download and decode a data set",
     "ui": "open the store's pages in MLflow",
+    "server": "start a tracking server for a team: MLflow's, with PostgreSQL behind it",
 }
 """Each is `main` of the module of this name in stridelab/cli."""
 SCRIPTS = {"train": "train.py", "data": "scripts/get_data.py"}

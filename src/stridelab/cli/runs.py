@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,9 @@ Look after what has been run.
 
   stridelab runs ui      the store's pages in MLflow on 127.0.0.1:5000, opened at the newest sweep (tracking.port=)
   stridelab runs sync    send to the store what its absence has left in the run folders
+  stridelab runs sync to=http://HOST:PORT
+                         move a SQLite store, all of it, to a tracking server (stridelab server): cut off, the same
+                         command goes on; what the server then has is read back and compared by digest
   stridelab runs export to=sweep.tar.gz [sweep=<name or id>]
                                  a sweep as one file: configurations, metrics, artifacts, environments (the latest
                                  sweep if none is named; .tar.gz or .zip)
@@ -111,9 +115,35 @@ def refuse_busy(port: int) -> None:
 def sync(arguments: Sequence[str]) -> int:
     from stridelab.tracking.sync import sync as send_all
 
-    config = load(arguments)
+    own, overrides = split(arguments, {"to": ""})
+    config = load(overrides)
+    if own["to"]:
+        return move_to(own["to"], config)
     done = send_all(store_of(config), Path(config.paths.results_dir))
     return tell(done)
+
+
+def move_to(uri: str, config: Config) -> int:
+    from stridelab.tracking.move import move
+    from stridelab.tracking.settings import redact
+
+    try:
+        target = store_of(replace(config, tracking=replace(config.tracking, uri=uri)))
+    except ValueError as error:
+        raise ValueError(str(error).replace("tracking.uri", "to=", 1)) from None
+    source, results = store_of(config), Path(config.paths.results_dir)
+    if source.database is None or source == target:
+        raise ValueError("to=: only a SQLite store is moved, and to another one; tracking.uri= says which it is.")
+    if not results.is_dir():
+        raise ValueError(f"paths.results_dir={results}: there is no such folder, and so nothing to move.")
+    done = move(source, results, target, told=lambda count, total: print(f"{count:,} of {total:,}", flush=True))
+    for said in done.said:
+        print(said)
+    if not done.complete:
+        print(f"{done.num_runs:,} runs are moved, not all; the same command goes on.")
+        return 1
+    print(f"{done.num_runs:,} runs are in {redact(uri)}, equal to the digest. From now on: tracking.uri={redact(uri)}")
+    return 0
 
 
 def export_sweep(arguments: Sequence[str]) -> None:

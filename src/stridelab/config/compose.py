@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from itertools import product
@@ -30,8 +30,13 @@ CONF = Path(__file__).parents[1] / "conf"
 SEARCH = "hydra.searchpath"
 """The key under which a folder of `--config-dir` goes to Hydra."""
 FAMILY = "model.family"
-NAMES = {"model": FAMILY, "data": "data.name"}
+NAMES = {"model": FAMILY, "data": "data.name", "launcher": "launcher.name"}
 """Groups whose choices need no YAML."""
+IS_OWN: dict[str, Callable[[str], Any]] = {
+    "model": find_family,
+    "data": find_dataset,
+    "launcher": lambda name: name.isidentifier() and name != "null",  # the registry, above this room, knows which are
+}
 SECTIONS: dict[str, type[Any]] = {
     name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind) and isinstance(kind, type)
 }
@@ -138,8 +143,9 @@ def axes_of(overrides: Sequence[str], config_dir: Path | None) -> dict[str, list
 
 
 def is_own(key: str, text: str, files: Sequence[str] | None) -> bool:
-    """Whether it is a family or a data set without a YAML, as the user's own are; it is found on the way."""
-    return key in NAMES and text not in (files or ()) and {"model": find_family, "data": find_dataset}[key](text)
+    """Whether it is a family, a data set or a launcher without a YAML, as the user's own are; it is found on the
+    way."""
+    return key in NAMES and text not in (files or ()) and bool(IS_OWN[key](text))
 
 
 def choices_of(group: str, config_dir: Path | None = None) -> list[str]:

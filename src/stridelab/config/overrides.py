@@ -22,7 +22,8 @@ from hydra.errors import HydraException
 
 MOST_VALUES = 100_000
 PATHS = ("ckpt_path", "data.root", "data.cache_dir", "paths.results_dir", "tracking.uri")
-"""Keys that take all that follows their first `=` as it stands, unless it is null or in quotes."""
+TEXTS = ("launcher.address", "launcher.sbatch")
+"""These, too, take all that follows their first `=` as it stands, unless it is null or in quotes."""
 LAYERS = "model.set."
 
 
@@ -44,11 +45,11 @@ def setting_of_layer(line: str) -> Override | None:
 def literal(line: str) -> Override | None:
     """`data.root=~/pictures of 2024, a=b`: a path needs no quotes, and `~/` is the home folder."""
     key, _, text = line.removeprefix("++").partition("=")
-    if key not in PATHS or text in ("", "null") or text[0] in "\"'":
+    if key not in (*PATHS, *TEXTS) or text in ("", "null") or text[0] in "\"'":
         return None
-    if text == "~" or text.startswith("~/"):
+    if key in PATHS and (text == "~" or text.startswith("~/")):
         text = str(Path(text).expanduser())
-    if "," in text and not Path(text).exists():
+    if key in PATHS and "," in text and not Path(text).exists():
         raise ValueError(f"{line}: one path is expected; one with a comma stands in quotes: '{key}=\"{text}\"'.")
     value = QuotedString(text, Quote.single)
     return Override(OverrideType.CHANGE, key, ValueType.ELEMENT, value, input_line=line)

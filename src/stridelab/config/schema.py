@@ -18,6 +18,7 @@ from stridelab.training.tasks import TASKS
 
 MAX_NAME = 100
 MAX_JOBS = 4096
+MAX_RUNS_PER_JOB = 100_000
 PLAIN_NAME = (
     f"must be letters, digits, '.', '_' or '-', starting with a letter or digit, {MAX_NAME} at most: "
     "a folder is named after it"
@@ -49,14 +50,60 @@ class SweepConfig:
     report calls variants equivalent that are within it. To be set before the runs; null: none."""
     fail_fast: bool = False
     """End the sweep at the first run that does not finish."""
+    cpus_per_run: float | None = None
+    """launcher=ray: processors that a run holds, parts of one too; null: trainer.threads."""
+    gpus_per_run: float | None = None
+    """launcher=ray: GPUs that a run holds; 0.25 lets four share one. null: one where the accelerator is a GPU, else
+    none."""
+    runs_per_job: int = 1
+    """launcher=slurm: runs that one job of the array carries, as many at a time as its processors allow."""
 
     def __post_init__(self) -> None:
+        for key in ("cpus_per_run", "gpus_per_run"):
+            if (value := getattr(self, key)) is not None and not 0 <= value <= MAX_JOBS:
+                raise ValueError(f"sweep.{key}={value} must be from 0 to {MAX_JOBS:,}, or null.")
+        if not 1 <= self.runs_per_job <= MAX_RUNS_PER_JOB:
+            raise ValueError(f"sweep.runs_per_job={self.runs_per_job} must be from 1 to {MAX_RUNS_PER_JOB:,}.")
         if self.jobs is not None and not 1 <= self.jobs <= MAX_JOBS:
             raise ValueError(f"sweep.jobs={self.jobs} must be at least 1 and at most {MAX_JOBS:,}, or null.")
         if self.margin is not None and not 0 < self.margin < float("inf"):
             raise ValueError(f"sweep.margin={self.margin} must be above 0 (in points, or the metric's unit), or null.")
         if self.name is not None and not is_plain_name(self.name):
             raise ValueError(f"sweep.name={self.name!r} {PLAIN_NAME}.")
+
+
+@dataclass(frozen=True)
+class LauncherConfig:
+    """Keys of an engine that another one does not read must be as they are here."""
+
+    name: str = "local"
+    """Where runs are executed. local: each in its own child process, sweep.jobs at a time. in_process: in this
+    process, one after the other, for a debugger. ray: on a Ray cluster, or on one started here. slurm: as an array of
+    Slurm's jobs."""
+    address: str | None = None
+    """ray: host:port of the cluster to join, whose results folder and stridelab must be the same as here; null: one is
+    started on this machine for the sweep."""
+    sbatch: str = ""
+    """slurm: what the jobs ask for, as sbatch takes it: --partition=long --time=60 --gres=gpu:1."""
+    on_exit: str = "cancel"
+    """slurm: what becomes of the jobs when this process is ended. cancel: they are. leave: they go on, and the same
+    command takes their results."""
+
+    def __post_init__(self) -> None:
+        if self.on_exit not in ("cancel", "leave"):
+            raise ValueError(f"launcher.on_exit={self.on_exit!r} must be one of cancel, leave.")
+
+
+ENGINE_KEYS = {
+    "launcher.address": "ray",
+    "sweep.cpus_per_run": "ray",
+    "sweep.gpus_per_run": "ray",
+    "launcher.sbatch": "slurm",
+    "launcher.on_exit": "slurm",
+    "sweep.runs_per_job": "slurm",
+}
+"""Key -> the one launcher that reads it."""
+SECTION_DEFAULTS = {"launcher": LauncherConfig(), "sweep": SweepConfig()}
 
 
 @dataclass(frozen=True)
@@ -79,9 +126,6 @@ class Config:
     reuse: str = field(default="same-code", metadata=NO_EFFECT)
     """Finished runs that count as done. same-code: of this code; with a warning if of another CPU or torch.
     any: of other code too, with a warning. none: of this code, CPU and torch only."""
-    launcher: str = field(default="local", metadata=NO_EFFECT)
-    """Where runs are executed. local: each in its own child process, sweep.jobs at a time. in_process: in this
-    process, one after the other, for a debugger."""
     plan: str = field(default="on", metadata=NO_EFFECT)
     """on: print geometry and cost before a sweep. off: do not."""
     on_invalid: str = field(default="skip", metadata=NO_EFFECT)
@@ -92,6 +136,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NO_EFFECT)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig, metadata=NO_EFFECT)
     sweep: SweepConfig = field(default_factory=SweepConfig, metadata=NO_EFFECT)
     paths: PathsConfig = field(default_factory=PathsConfig, metadata=NO_EFFECT)
 
@@ -102,9 +147,18 @@ class Config:
             raise ValueError(f"task_name={self.task_name!r} {PLAIN_NAME}.")
         refuse_unknown(self.probes, key="probes")
         refuse_unfit_task(self)
+        refuse_keys_of_another_launcher(self)
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key}={getattr(self, key)!r} must be one of {', '.join(choices)}.")
+
+
+def refuse_keys_of_another_launcher(config: Config) -> None:
+    for key, launcher in ENGINE_KEYS.items():
+        section, _, name = key.partition(".")
+        value, default = (getattr(one, name) for one in (getattr(config, section), SECTION_DEFAULTS[section]))
+        if value != default and config.launcher.name != launcher:
+            raise ValueError(f"{key}={value} is read by launcher={launcher} only, and launcher={config.launcher.name}.")
 
 
 def refuse_unfit_task(config: Config) -> None:

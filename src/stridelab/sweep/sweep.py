@@ -30,7 +30,7 @@ from stridelab.training.tasks import primary_metrics
 
 from .agenda import Agenda, is_finished, make_agenda, run_name
 from .external_runs import ExternalRuns
-from .launchers import Launcher
+from .launchers import Launcher, reader_for
 from .launchers.in_process import InProcessLauncher
 from .preflight import (
     enough_files,
@@ -75,23 +75,24 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     refuse_mixed(configs)
     first, keys = configs[0], varying_keys(configs)
     variants = [examine(config, keys=keys) for config in configs]
+    reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)
     check(variants, launcher, stop=not multirun or first.on_invalid == "stop")
     results = Path(first.paths.results_dir)
     if not first.sweep.preview:
         writable(results)
+        reader.warm_up()
         launcher.warm_up()
     store = resolve_store(first.tracking, results_dir=results)
     recall = Recall(store)
     for said in [] if first.sweep.preview else put_aside_damaged(results):
         console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
-    if first.launcher == "local" and not first.sweep.preview:
+    if first.launcher.name != "in_process" and not first.sweep.preview:
         load_ahead(store, report=multirun and first.sweep.report)
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
     name = (first.sweep.name or sweep_name(configs)) if multirun else ""
-    # A preview starts no process for runs: it reads the data in this one.
-    data_specs = read_data_specs(InProcessLauncher() if first.sweep.preview else launcher, configs)
+    data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
     agenda = make_agenda(variants, data_specs=data_specs, name=name)
     stored = ask_store(agenda, recall, console)
     if first.sweep.preview:
@@ -109,9 +110,10 @@ def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> Non
     configs = [variant.config for variant in variants]
     for config in configs:
         refuse_bad_checkpoint(config)
-        refuse_no_compiler(config)
-        refuse_no_device(config)
-    enough_files(launcher.jobs)
+        if launcher.here:
+            refuse_no_compiler(config)
+            refuse_no_device(config)
+    enough_files(launcher.jobs if launcher.here else 0)
     fetch_data((config.data for config in configs), download=not configs[0].sweep.preview)
 
 

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,22 @@ def attempt(task: Task, progress: Callable[[Mapping[str, Any]], None]) -> Outcom
             elif task.log is not None:
                 print(describe(error), file=sys.stderr)
         return Outcome(reason=describe(error), status=status_of(error))
+
+
+def carried(task: Task) -> Task:
+    """The task for a queue on another machine: busy is a value there, since whether to wait is for the sweep to say."""
+    return replace(task, function=unless_busy, arguments=(task.function, *task.arguments))
+
+
+def unless_busy(function: Callable[..., Any], *arguments: Any, progress: Callable[[Mapping[str, Any]], None]) -> Any:
+    try:
+        return function(*arguments, progress=progress)
+    except BlockingIOError:
+        return WAIT
+
+
+def carried_back(outcome: Outcome) -> Outcome:
+    return WAIT if outcome.value == WAIT else outcome
 
 
 def is_readable(error: BaseException) -> bool:

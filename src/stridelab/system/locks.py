@@ -1,4 +1,9 @@
-"""Locks between processes. A lock is a file that names its holder; the system lets go of it when the holder dies."""
+"""Locks between processes. A lock is a file that names its holder; the system lets go of it when the holder dies.
+
+A cluster may start a job anew because its node seemed dead, while the first attempt, its ghost, still runs there and
+holds the lock. The lock is a lease therefore: the later attempt of the same job takes it over, and the ghost's
+`confirm` then raises.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,8 @@ PROBES, PROBE_PAUSE_S = 4, 0.002
 """`is_locked` takes the lock for microseconds: two that look at the same moment must not see each other."""
 NOT_SUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 """What a file system, or a Python, without native locks answers."""
+JOB, RESTART = "SLURM_JOB_ID", "SLURM_RESTART_COUNT"
+"""Variables in which Slurm tells a process its job, the same in every attempt, and how often that was started anew."""
 AT = 1
 """Where the holder's name begins: Windows lets nobody else read the first byte, the one that is locked."""
 
@@ -29,20 +36,42 @@ class Lock:
         self.path = path
         self._file = -1
         self._soft: Any = None
+        self._signed: dict[str, Any] = {}
+        self.taken_over = False
+        """Whether its last holder was an earlier attempt of this process's job, maybe a ghost that still has files of
+        what it guards open."""
 
     @property
     def held(self) -> bool:
         return self._file >= 0
 
     def acquire(self) -> bool:
-        """Take the lock if nobody has it, and write its holder into the file; whether it is ours now."""
+        """Take the lock if nobody has it, or an earlier attempt of this process's job, and write its holder into the
+        file; whether it is ours now."""
         assert not self.held, self.path
-        if not self._take(os.O_CREAT):
+        self.taken_over = is_ghost(read_holder(self.path))
+        if not self._take(os.O_CREAT) and not (self.taken_over and self._take_from_ghost()):
             return False
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        signed = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        self._signed = signed | attempt()
         os.ftruncate(self._file, 0)
-        os.write(self._file, b" " * AT + json.dumps(holder).encode())
+        os.write(self._file, b" " * AT + json.dumps(self._signed).encode())
         return True
+
+    def confirm(self) -> None:
+        """BlockingIOError when a later attempt of this process's job has taken the lock over."""
+        if "job" in self._signed and (known := read_holder(self.path)) and known != self._signed:
+            raise BlockingIOError(errno.EAGAIN, f"{holder(self.path)}, has taken this over", str(self.path))
+
+    def _take_from_ghost(self) -> bool:
+        """Its files keep its locks, but not their names. A third process may be quicker than this one."""
+        for path in (self.path, self._soft_path):
+            path.unlink(missing_ok=True)
+        return self._take(os.O_CREAT)
+
+    @property
+    def _soft_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.held")
 
     def _take(self, flags: int) -> bool:
         from filelock import lock_descriptor
@@ -64,7 +93,7 @@ class Lock:
     def _take_soft(self) -> bool:
         from filelock import SoftFileLock, Timeout
 
-        soft = SoftFileLock(f"{self.path}.held", thread_local=False)
+        soft = SoftFileLock(self._soft_path, thread_local=False)
         try:
             soft.acquire(blocking=False)
         except Timeout:
@@ -98,13 +127,34 @@ def is_locked(path: Path) -> bool:
 
 def holder(path: Path) -> str:
     """`process 4711 on anna, since 2026-01-31 12:00:00`: who holds the lock, or held it last."""
+    known = read_holder(path)
+    job = f" of job {known['job']}" if known.get("job") else ""
+    try:
+        return f"process {known['pid']} on {known['host']}{job}, since {known['since']}"
+    except KeyError:
+        return "a process that has not given its name"
+
+
+def read_holder(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             file.seek(AT)
             known = json.loads(file.read())
-        return f"process {known['pid']} on {known['host']}, since {known['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "a process that has not given its name"
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def attempt() -> dict[str, Any]:
+    """Which attempt of which job of a cluster this process is; empty outside of jobs."""
+    job = os.environ.get(JOB)
+    return {"job": job, "restart": int(os.environ.get(RESTART) or 0)} if job else {}
+
+
+def is_ghost(known: dict[str, Any]) -> bool:
+    """Whether the holder is an earlier attempt of this process's own job."""
+    ours = attempt()
+    return bool(ours) and known.get("job") == ours["job"] and known.get("restart", 0) < ours["restart"]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stridelab.system.files import write_atomic
 from stridelab.system.locks import Lock, holder, is_locked
 
 JOURNAL = "journal.jsonl"
@@ -168,6 +169,8 @@ class Journal:
         self._mutex = threading.Lock()
         self._lock, self._file = _lock(path), -1
         try:
+            if self._lock.taken_over and path.exists():
+                write_atomic(path, path.read_bytes())  # what the ghost appends to the file that it has open is lost
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _BINARY, 0o666)
             self.earlier, self._size = _read(path)
             self._cut_torn_end()
@@ -180,6 +183,7 @@ class Journal:
     def append(self, kind: str, data: Mapping[str, Any], *, durable: bool = False) -> None:
         assert kind in KINDS, kind
         assert self._file >= 0, "the run has ended"
+        self.confirm()
         with self._mutex:
             ms = max(self._ms, time.time_ns() // 1_000_000)
             self._write(encode(Record(self._seq + 1, kind, ms, dict(data))))
@@ -187,6 +191,10 @@ class Journal:
             if durable or time.monotonic() - self._flushed > self._flush_every_s:
                 os.fsync(self._file)
                 self._flushed = time.monotonic()
+
+    def confirm(self) -> None:
+        """BlockingIOError when a later attempt of this process's job writes the journal now: nothing more is ours."""
+        self._lock.confirm()
 
     def close(self) -> None:
         """Flush and release; closing twice is harmless."""

@@ -99,8 +99,10 @@ class Reader:
         """Runs that have all of `tags`, the newest first."""
         return self.search(" and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items()), limit=limit)
 
-    def search(self, wanted: str, *, limit: int | None = None) -> list[RunRecord]:
-        """Runs that a filter of MLflow's takes, the newest first."""
+    def search(self, wanted: str, *, limit: int | None = None, deleted: bool = False) -> list[RunRecord]:
+        """Runs that a filter of MLflow's takes, the newest first; `deleted`: of those in its trash."""
+        from mlflow.entities import ViewType
+
         found: list[RunRecord] = []
         token: str | None = None
         while self.experiment_id is not None:
@@ -108,6 +110,7 @@ class Reader:
                 page = self.client.search_runs(
                     [self.experiment_id],
                     wanted,
+                    ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
                     max_results=min(limit or PAGE, PAGE),
                     order_by=["attributes.start_time DESC"],
                     page_token=token,

@@ -146,17 +146,19 @@ def _fetch(run: RunRecord, path: str, sha: str, into: Path) -> None:
 
 
 def restore(run: RunRecord, folder: Path, *, store: Store) -> bool:
-    """Make `folder` what it was when the run had ended: journal, artifacts, mark of completion. False when somebody
+    """Make `folder` what it was when the run had finished: journal, artifacts, mark of completion. False when somebody
     has begun that folder meanwhile. ValueError when the store's copy is not whole."""
+    return remake(run, folder, store=store, check=refuse_other_result)
+
+
+def remake(
+    run: RunRecord, folder: Path, *, store: Store, check: Callable[[Path, RunRecord], None] = lambda made, run: None
+) -> bool:
+    """As `restore`, of a run of any role and end. `check` is given the new folder before it takes its place."""
     with scratch(folder.parent.parent) as place:
         parcel, made = download(run, place), place / "run"
         size = parcel.write(made, place / "files", parent=None)
-        result = read_result(made)
-        if result is None:
-            raise ValueError(f"{RESULT} of run {run.name} ({run.run_id}) is not that of a finished run")
-        for tag in (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.WEIGHTS_DIGEST):
-            if result[tag.rpartition(".")[2]] != run.tags.get(tag):
-                raise ValueError(f"{RESULT} of run {run.name} does not fit the run's tag {tag}")
+        check(made, run)
         position = {"run_id": run.run_id, "experiment_id": run.experiment_id, "offset": size}
         position |= {"uid": parcel.uid, "seq": len(parcel.records)}
         write_json_atomic(made / POSITION, {place_of(store): position})
@@ -165,3 +167,12 @@ def restore(run: RunRecord, folder: Path, *, store: Store) -> bool:
             made.rename(folder)
             return True
     return False
+
+
+def refuse_other_result(made: Path, run: RunRecord) -> None:
+    result = read_result(made)
+    if result is None:
+        raise ValueError(f"{RESULT} of run {run.name} ({run.run_id}) is not that of a finished run")
+    for tag in (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.WEIGHTS_DIGEST):
+        if result[tag.rpartition(".")[2]] != run.tags.get(tag):
+            raise ValueError(f"{RESULT} of run {run.name} does not fit the run's tag {tag}")

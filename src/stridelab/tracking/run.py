@@ -138,6 +138,7 @@ class Run:
         names.check_key(key, what="image")
         if (key, step) in self._images:
             return
+        self.confirm()
         path = self.folder / "images" / file_name(key, step=step)
         path.parent.mkdir(exist_ok=True)
         save_png(path, array)
@@ -174,6 +175,10 @@ class Run:
         tags = member_tags([f"{one}:{known[one]}" if one in known else one for one in signatures])
         self.tags(tags | {old: "" for old in self._tags if old.startswith(names.MEMBERS) and old not in tags})
 
+    def confirm(self) -> None:
+        """Before a file of the run is written: BlockingIOError when a later attempt of this job has taken it over."""
+        self._journal.confirm()
+
     def _record(self, kind: str, new: Mapping[str, str], known: dict[str, str]) -> None:
         if new:
             self._journal.append(kind, new)
@@ -186,6 +191,7 @@ class Run:
         if error is None:
             self._journal.append("status", {"status": "FINISHED", "reason": ""}, durable=True)
             return
+        self.confirm()
         path = self.folder / "traceback.txt"
         path.write_text(redact(clean("".join(traceback.format_exception(error)))), encoding="utf-8")
         self.artifact(path)

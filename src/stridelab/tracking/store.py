@@ -115,13 +115,19 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
             database.execute("PRAGMA schema_version").fetchone()
         _opened[store.uri] = file_identity(store)
     elif not store.uri.startswith(("http://", "https://")):
-        from sqlalchemy import create_engine
-
-        engine = create_engine(store.uri)  # an absent driver, a wrong password: said at once, as above
-        with engine.connect():
-            pass
-        engine.dispose()
+        reach(store.uri)
     return MlflowClient(store.uri)
+
+
+def reach(uri: str) -> None:
+    """Whatever SQLAlchemy raises where a driver is absent, a password wrong, or nobody answers: at once, where MLflow
+    would try for 100 s."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(uri)
+    with engine.connect():
+        pass
+    engine.dispose()
 
 
 def file_identity(store: Store) -> tuple[int, int] | None:

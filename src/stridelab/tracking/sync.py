@@ -202,8 +202,8 @@ class Mirror:
                 cursor.rewind()
             self._looked.clear()
             self._recheck = False
-        new = [one.folder for one in cursors if one.folder not in self._looked]
-        if new:
+        if len(self._looked) < len(cursors):  # asked for each stretch: of 5,000 folders, seconds
+            new = [one.folder for one in cursors if one.folder not in self._looked]
             ids = [saved_position(folder, self._place).get("run_id", "") for folder in new]
             writer.look([one for one in ids if one])
             self._looked.update(new)

@@ -72,7 +72,7 @@ class EpochCheckpoints(pl.Callback):
         point("checkpoint.begun")
         trainer.save_checkpoint(self.folder / name_of(trainer.current_epoch + 1))
         point("checkpoint.saved")
-        for old in by_epoch(self.folder)[:-KEPT]:
+        for old in by_epoch(self.folder)[:-KEPT] if trainer.is_global_zero else []:
             old.unlink()
 
     def on_save_checkpoint(

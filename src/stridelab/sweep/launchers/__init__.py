@@ -9,7 +9,8 @@ from stridelab.config import Config
 
 from ..task import SILENT, Listener, Outcome, Task
 from .in_process import in_process
-from .local import local
+from .local import LocalLauncher, local
+from .ray import on_ray
 
 
 class Launcher(Protocol):
@@ -28,6 +29,8 @@ class Launcher(Protocol):
 
     jobs: int
     """Tasks at a time, at most."""
+    here: bool
+    """Whether this machine must have what runs need: devices, a compiler, open files; else another one may."""
 
     def warm_up(self) -> None:
         """Begin, in the background, whatever the first task would wait for."""
@@ -36,12 +39,18 @@ class Launcher(Protocol):
         """Run all of them, asking `Listener.look` before each start; the outcomes in the order of `tasks`."""
 
 
-LAUNCHERS: dict[str, Callable[[Config, int], Launcher]] = {"local": local, "in_process": in_process}
+LAUNCHERS: dict[str, Callable[[Config, int], Launcher]] = {"local": local, "in_process": in_process, "ray": on_ray}
 """`launcher=` -> a launcher for a configuration's settings and a number of runs."""
 
 
 def launcher_for(config: Config, *, num_runs: int) -> Launcher:
     """ValueError for a name that is none of `LAUNCHERS`."""
-    if config.launcher not in LAUNCHERS:
-        raise ValueError(f"launcher={config.launcher} is not one of its choices; choose one of {', '.join(LAUNCHERS)}.")
-    return LAUNCHERS[config.launcher](config, num_runs)
+    name = config.launcher.name
+    if name not in LAUNCHERS:
+        raise ValueError(f"launcher={name} is not one of its choices; choose one of {', '.join(LAUNCHERS)}.")
+    return LAUNCHERS[name](config, num_runs)
+
+
+def reader_for(launcher: Launcher) -> Launcher:
+    """Reads the data before the first run: on this machine, whatever the engine."""
+    return launcher if launcher.here else LocalLauncher(1)

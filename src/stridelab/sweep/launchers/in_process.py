@@ -22,6 +22,7 @@ def in_process(config: Config, num_runs: int) -> InProcessLauncher:
 
 class InProcessLauncher:
     jobs = 1
+    here = True
 
     def warm_up(self) -> None:
         """Load now all that trains: a debugging session is long, and files are edited in it."""

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
-import signal
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -16,9 +12,10 @@ from time import monotonic, sleep
 
 from stridelab.config import Config
 from stridelab.system.processes import oom_kills, process_context, usable_cores, warm_up
-from stridelab.tracking.status import BUSY, KILLED, TIMED_OUT
+from stridelab.tracking.status import TIMED_OUT
 
-from ..task import NOT_STARTED, SILENT, Event, Listener, Outcome, Task, cause_of_death
+from ..task import SILENT, Event, Listener, Outcome, Task, cause_of_death
+from ..task_queue import TaskQueue
 from ..worker import run_task
 
 PRELOAD = (
@@ -40,7 +37,7 @@ def local(config: Config, num_runs: int) -> LocalLauncher:
 def jobs_at_once(config: Config, *, runs: int, cores: int) -> int:
     """`sweep.jobs`, or as many as the cores allow with `trainer.threads` each; one on a GPU."""
     on_cpu = config.trainer.accelerator == "cpu"
-    wanted = config.sweep.jobs or (max(1, cores // config.trainer.threads) if on_cpu else 1)
+    wanted = config.sweep.jobs or (max(1, cores // (config.trainer.threads * config.trainer.devices)) if on_cpu else 1)
     return max(1, min(wanted, runs))
 
 
@@ -62,6 +59,8 @@ class Child:
 class LocalLauncher:
     """At most `jobs` tasks at once. The warm process starts loading at `warm_up`."""
 
+    here = True
+
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self.context = process_context(PRELOAD)
@@ -71,7 +70,7 @@ class LocalLauncher:
         warm_up(self.context)
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
-        return TaskQueue(self, tasks, listener).run()
+        return TaskQueue(Children(self, listener), tasks, listener, at_once=self.jobs).run()
 
     def start(self, task: Task) -> Child:
         receive, send = self.context.Pipe(duplex=False)
@@ -88,75 +87,30 @@ class LocalLauncher:
         return Child(process, receive, task.timeout_s, oom_kills=oom_kills())
 
 
-class TaskQueue:
-    """One call of `LocalLauncher.run`."""
+class Children:
+    """The engine of one call of `LocalLauncher.run`."""
 
-    def __init__(self, launcher: LocalLauncher, tasks: Sequence[Task], listener: Listener) -> None:
-        self.launcher, self.tasks, self.listener = launcher, tasks, listener
-        self.waiting = deque(range(len(tasks)))
+    def __init__(self, launcher: LocalLauncher, listener: Listener) -> None:
+        self.launcher, self.listener = launcher, listener
         self.running: dict[int, Child] = {}
-        self.outcomes: dict[int, Outcome] = {}
 
-    def run(self) -> list[Outcome]:
-        try:
-            while self.waiting or self.running:
-                self.fill()
-                for index in hear(self.running, self.listener.event):
-                    self.ended(index, finish(self.running.pop(index)))
-                for index in [index for index, child in self.running.items() if child.is_overdue]:
-                    self.end_overdue(index)
-        finally:
-            with undisturbed():
-                end_all(self.running.values())
-        return [self.outcomes[index] for index in range(len(self.tasks))]
+    def start(self, index: int, task: Task) -> None:
+        self.running[index] = self.launcher.start(task)
+        self.listener.start(index)
 
-    def fill(self) -> None:
-        """Start what can be started; what another process is at goes to the end of the queue."""
-        for _ in range(len(self.waiting)):
-            if not self.waiting or len(self.running) >= self.launcher.jobs:
-                return
-            index = self.waiting.popleft()
-            known = self.listener.look(index)
-            if known is None:
-                self.running[index] = self.launcher.start(self.tasks[index])
-                self.listener.start(index)
-            elif known.status == BUSY:
-                self.waiting.append(index)
-            else:
-                self.ended(index, known)
+    def ended(self) -> Iterator[tuple[int, Outcome]]:
+        ready = wait([child.pipe for child in self.running.values()], timeout=LISTEN_S)
+        for index, child in list(self.running.items()):
+            is_ready = index in self.running and child.pipe in ready
+            if is_ready and not drain(index, child, self.listener.event):
+                yield index, finish(self.running.pop(index))
+        for index in [index for index, child in self.running.items() if child.is_overdue]:
+            timeout_s = self.running[index].timeout_s or 0
+            self.end([index])
+            yield index, Outcome(reason=f"timed out after {timeout_s / 60:.3g} min", died=True, status=TIMED_OUT)
 
-    def ended(self, index: int, outcome: Outcome) -> None:
-        if outcome.status == BUSY:
-            self.waiting.append(index)
-            return
-        self.outcomes[index] = outcome
-        self.listener.end(index, outcome)
-        if self.listener.stop(outcome):
-            self.stop(f"ended after run {index + 1} did not finish (sweep.fail_fast=true)")
-
-    def end_overdue(self, index: int) -> None:
-        child = self.running.pop(index)
-        end_all([child])
-        said = f"timed out after {(child.timeout_s or 0) / 60:.3g} min"
-        self.ended(index, Outcome(reason=said, died=True, status=TIMED_OUT))
-
-    def stop(self, reason: str) -> None:
-        running, self.running = self.running, {}
-        end_all(running.values())
-        for index in running:
-            self.outcomes[index] = Outcome(reason=reason, died=True, status=KILLED)
-            self.listener.end(index, self.outcomes[index])
-        for index in self.waiting:
-            self.outcomes[index] = Outcome(reason=reason, status=NOT_STARTED)
-        self.waiting.clear()
-
-
-def hear(running: Mapping[int, Child], on_event: Event) -> Iterator[int]:
-    """Pass on what the children say for a moment; yield those that have ended."""
-    ready = wait([child.pipe for child in running.values()], timeout=LISTEN_S)
-    for index, child in list(running.items()):
-        if child.pipe in ready and not drain(index, child, on_event):
-            yield index
+    def end(self, indices: Collection[int]) -> None:
+        end_all([self.running.pop(index) for index in list(indices)])
 
 
 def drain(index: int, child: Child, on_event: Event) -> bool:
@@ -187,16 +141,3 @@ def end_all(children: Iterable[Child]) -> None:
     for child in children:
         child.process.join()
         child.pipe.close()
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """A second Ctrl-C while children are ended would leave some behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

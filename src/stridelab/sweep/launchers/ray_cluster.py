@@ -1,0 +1,155 @@
+"""The cluster of the launcher `ray`: joined, or started on this machine; and whether its nodes can train."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stridelab.system.locks import Lock, is_locked
+from stridelab.system.processes import usable_cores
+from stridelab.tracking.signature import code_digest
+
+ANSWER_S, NODES_ANSWER_S = 5.0, 120.0
+STORE_BYTES = 80 * 2**20
+"""Of Ray's store of objects, the least that it takes: what runs return are numbers."""
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+TOKEN = ".stridelab-shared"
+Node = Mapping[str, Any]
+"""As Ray lists it: NodeID, NodeManagerAddress, Alive, Resources."""
+
+
+def connect(address: str | None = None) -> None:
+    """Join the cluster, or start one that listens on 127.0.0.1 alone; nothing when this process is in one already.
+    ValueError when nobody answers."""
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    import ray
+
+    if ray.is_initialized():
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    with own_signals():
+        if address is not None:
+            refuse_silent(address)
+            try:
+                ray.init(address=address, **quiet)
+            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                raise ValueError(f"launcher.address={address} cannot be joined here: {one_line(error)}") from None
+            return
+        # Ray's switch for Macs and Windows: without it, the processes of a cluster of one machine listen to the world.
+        ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
+        ray.init(
+            address="local",
+            num_cpus=usable_cores(),
+            include_dashboard=False,
+            object_store_memory=STORE_BYTES,
+            **quiet,
+        )
+
+
+def refuse_silent(address: str) -> None:
+    """ValueError when nobody listens there: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isdigit()):
+        raise ValueError(f"launcher.address={address} must be host:port of a Ray cluster, as `ray start` prints it.")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise ValueError(
+            f"launcher.address={address}: nobody answers there ({error.strerror or error}). Start a cluster (ray start "
+            "--head), or leave launcher.address=null, which starts one on this machine."
+        ) from None
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Ray puts its own handler of SIGTERM in the place of ours."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def alive_nodes() -> list[Node]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def refuse_unfit_nodes(nodes: Sequence[Node], results: Path) -> None:
+    """ValueError unless each of the nodes has this stridelab, the working folder, and the results folder with locks
+    that hold between machines."""
+    import ray
+
+    there = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.is_dir())
+    lock = Lock(there / f"{TOKEN}.{socket.gethostname()}.{os.getpid()}")
+    assert lock.acquire(), lock.path
+    try:
+        asked = (str(lock.path), str(Path.cwd()), code_digest())
+        refs = [ray.remote(complaint).options(**on_node(node["NodeID"])).remote(*asked) for node in nodes]
+        ray.wait(refs, num_returns=len(refs), timeout=NODES_ANSWER_S)
+        for node, ref in zip(nodes, refs, strict=True):
+            if said := answer(ref):
+                raise ValueError(f"launcher=ray: node {node['NodeManagerAddress']} cannot train: {said}.")
+    finally:
+        lock.release()
+        lock.path.unlink(missing_ok=True)
+
+
+def answer(ref: Any) -> str:
+    import ray
+
+    try:
+        return str(ray.get(ref, timeout=0))
+    except ray.exceptions.GetTimeoutError:
+        return "it does not answer"
+    except ray.exceptions.RayError as error:
+        if "No module named 'stridelab'" in str(error):
+            return "stridelab is not installed there; install the same version in the Python that runs Ray"
+        return one_line(error)
+
+
+def complaint(token: str, folder: str, digest: str) -> str:
+    """Why this node cannot train; empty when it can."""
+    if not Path(token).exists():
+        return f"paths.results_dir is not shared: {Path(token).parent} is another folder there; give one that is"
+    if not is_locked(Path(token)):
+        return f"locks in {Path(token).parent} do not hold between machines; mount it with them, or give another folder"
+    if not Path(folder).is_dir():
+        return f"the folder {folder}, in which the command was started, is not there; start it in one that is shared"
+    if code_digest() != digest:
+        return f"its stridelab is another ({code_digest()[:12]}, here {digest[:12]}); install the same version"
+    return ""
+
+
+def on_node(node: str) -> dict[str, Any]:
+    """Options of a task that this node carries, beside all others."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+
+
+def this_machine() -> Node:
+    """As the one node of the cluster that will be started on it."""
+    gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    return {"NodeID": "", "Resources": {"CPU": float(usable_cores()), "GPU": float(gpus)}}
+
+
+def room(resources: Mapping[str, float], *, cpus: float, gpus: float) -> int:
+    """Runs that a node can carry at a time."""
+    wanted = {kind: count for kind, count in (("CPU", cpus), ("GPU", gpus)) if count}
+    return min((int(resources.get(kind, 0.0) / count) for kind, count in wanted.items()), default=usable_cores())
+
+
+def one_line(error: BaseException) -> str:
+    """The last line of a report that Ray makes of many."""
+    return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__).strip()
