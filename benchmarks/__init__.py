@@ -30,12 +30,19 @@ SECTIONS: Mapping[str, Section] = {
     "explorer": Section("explorer", "frames a second of the explorer's page, and time of a change, in Chromium"),
     "memory": Section("activations", "predicted training memory against the measured one"),
     "plan": Section("plan", "wall time and memory of plan for 1,000 to 100,000 variants"),
+    "simulate": Section(
+        "simulate",
+        "a sweep of a million runs on a thousand workers that fail, simulated: today's design, and one with shards",
+        dict(runs="1e6", workers="1000", train_s="60", start_s="2", driver_ms="15", store_ms="52", report_ms="34")
+        | dict(mtbf_h="24", seed="0"),
+    ),
     "start": Section("start", "seconds until help, a refusal, the plan and the first optimizer step"),
     "store": Section(
-        "store", "time to store, read and report 200 to 1,000 runs; runs=5000: that many, too", {"runs": ""}
+        "store", "time to store, read and report 200 to 1,000 runs; runs=5000,10000: so many instead", {"runs": ""}
     ),
     "sweep": Section("sweep", "whole sweeps through train.py -m against bare PyTorch loops"),
     "training": Section(
         "training", "images/s of the whole fit against bare PyTorch loops; part=default|fast|usual", {"part": "all"}
     ),
+    "writers": Section("writers", "runs a second into one store from 1, 2 and 8 processes: SQLite, PostgreSQL"),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from stridelab.cli.arguments import split
 from stridelab.cli.refusal import refusing
 
-from . import SECTIONS
+from . import SECTIONS, Row
 
 OWN = {"json": "", "size": "full"}
 
@@ -24,7 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             benchmark(given[0], given[1:])
         except KeyboardInterrupt:
-            print("\nInterrupted: nothing of this section is kept.", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
 
 
@@ -63,10 +62,16 @@ def benchmark(name: str, arguments: Sequence[str]) -> None:
         raise ValueError(f"size={size} is not one of its choices; choose one of full, tiny.")
     if not target.parent.is_dir():
         raise ValueError(f"json={target} cannot be written: its folder does not exist.")
-    rows = list(section.rows(tiny=size == "tiny", **own))
-    print_rows(rows, sys.stdout)
-    if target != Path():
-        write_json(rows, target)
+    rows: list[Row] = []
+    try:
+        for row in section.rows(tiny=size == "tiny", **own):
+            rows.append(row)
+            print(f"{row.name}: {row.value:.4g} {row.unit}", file=sys.stderr, flush=True)
+            if target != Path():
+                write_json(rows, target)
+    finally:  # what was measured until it was cut off counts
+        if rows:
+            print_rows(rows, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ REFUSED = {
     "two folders of results": (["train", "-m", "paths.results_dir=A,B"], "paths.results_dir=A,B: one path is expected"),
     "two experiments of MLflow": (["train", "-m", "tracking.experiment=e1,e2"], "tracking.experiment cannot be swept"),
     "a long name": (["train", f"task_name={'x' * 300}"], "100 at most"),
-    "several devices": (["train", "trainer.devices=2"], "trainer.devices=2: a run trains on one device"),
+    "an odd share of a batch": (["train", "trainer.devices=3"], "must be a multiple of trainer.devices=3"),
     "an absent checkpoint": (["train", "ckpt_path=a/epoch=1.ckpt"], "ckpt_path=a/epoch=1.ckpt cannot be read"),
     "a folder that is not there": (["data", "data=image_folder", "data.root=~/no such é"], "no such é"),
     "two data sets": (["data", "data=mnist,kmnist"], "one configuration is expected here, and these are 2"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from benchmarks import SECTIONS
 from benchmarks.__main__ import main
 from benchmarks.plan import AXES
 from benchmarks.rows import cell, middle_of
+from benchmarks.simulate import Costs, Design, simulate
 from stridelab.config import expand
 from stridelab.plan import examine
 
@@ -90,3 +92,25 @@ def test_memory_is_predicted_within_five_percent_of_what_is_kept_and_handed_out(
     rows = list(SECTIONS["memory"].rows(tiny=True))
     assert len(rows) == 2
     assert all(0.95 <= row.ratio <= 1.05 for row in rows)
+
+
+COSTS = Costs(train_s=10, start_s=2, driver_s=0.5, store_s=1, report_s=0, mtbf_s=1e12)
+
+
+def test_a_simulated_sweep_takes_what_its_parts_add_up_to() -> None:
+    one = simulate(20, 1, COSTS, Design(drivers=1, senders=1), seed=0)
+    assert one.trained_s == pytest.approx(one.busy_s + 20 * (2 + 0.5)), "one worker, one after the other"
+    assert one.stored_s == pytest.approx(one.trained_s + 1)
+    assert (one.failures, one.lost_s, one.driver_s) == (0, 0, 10)
+    many = simulate(1000, 1000, COSTS, Design(drivers=1, senders=1), seed=0)
+    assert many.trained_s > 1000 * 0.5, "one driver hands them out one by one"
+    slow = replace(COSTS, store_s=100.0)
+    assert simulate(100, 100, slow, Design(1, 4), seed=0).stored_s == pytest.approx(100 / 4 * 100, rel=0.01)
+
+
+def test_what_fails_in_a_simulated_sweep_is_trained_to_its_end() -> None:
+    calm, stormy = (simulate(300, 10, replace(COSTS, mtbf_s=mtbf_s), Design(1, 1), seed=1) for mtbf_s in (1e12, 60.0))
+    assert stormy.failures > 30
+    assert stormy.lost_s > 0
+    assert stormy.busy_s == pytest.approx(calm.busy_s, rel=0.15), "other runs, as long on average"
+    assert stormy.trained_s > calm.trained_s

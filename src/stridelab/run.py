@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from stridelab.tracking.status import FINISHED, RESULT, read_result, set_aside_b
 if TYPE_CHECKING:
     from stridelab.data.splits import Data
     from stridelab.training import Result
+    from stridelab.training.ranks import Rank
     from stridelab.training.recorder import Progress
 
 
@@ -42,14 +43,18 @@ class RunSpec:
     """Of the data that the sweep has checked; empty: whatever is found."""
     at_once: int = 1
     """Runs that train at the same time, at most, and share the machine's speed."""
+    begun: Path | None = None
+    """Folder of a finished run of fewer epochs, equal in all else, whose last checkpoint this one goes on from."""
 
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
     """Read and check the data, and the checkpoint that training starts from, so that every run after finds them
     sound."""
     from stridelab.data.load import load
+    from stridelab.training.step_grouping import refuse_fewer_images
 
     data = load(config.data, progress=progress)
+    refuse_fewer_images(config.trainer, count=len(data.train))
     if config.ckpt_path is not None:
         from stridelab.training.checkpoints import refuse_unfit_checkpoint
 
@@ -60,10 +65,10 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
 def run(spec: RunSpec, *, progress: Progress) -> Result:
     """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
-    from stridelab.data.load import load
-    from stridelab.tracking.loaded_code import refuse_other_code
     from stridelab.training import Result
+    from stridelab.training.checkpoints import adopt
     from stridelab.training.fit import fit
+    from stridelab.training.ranks import companions
 
     config = spec.config
     with open_run(spec.folder, spec.identity) as record, status_told(record):
@@ -73,24 +78,26 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
             record.artifact(spec.folder / RESULT)
             return Result(**finished)
         point("run.opened")
-        refuse_other_code(spec.identity.tags.get(names.CODE, ""))
-        refuse_other_user_code(spec)
-        data = load(config.data, checked=bool(spec.data_digest), progress=progress)
-        refuse_other_data(spec, data.spec)
+        data = data_of(spec, progress)
         tell_other_platform(record, spec, progress)
         plan = layer_plan_of(config)
         describe(record, spec, data, plan)
-        result = fit(
-            plan,
-            data,
-            config.trainer,
-            seed=config.seed,
-            recorder=record,
-            progress=progress,
-            ckpt_path=config.ckpt_path,
-            owner=spec.identity.signature,
-            task=config.task,
-        )
+        if spec.begun is not None:
+            folders = spec.begun / "checkpoints", spec.folder / "checkpoints"
+            adopt(*folders, owner=spec.identity.signature, max_epochs=config.trainer.max_epochs)
+        with companions(config.trainer.devices, take_part, spec) as rank:
+            result = fit(
+                plan,
+                data,
+                config.trainer,
+                seed=config.seed,
+                recorder=record,
+                progress=progress,
+                ckpt_path=config.ckpt_path,
+                owner=spec.identity.signature,
+                task=config.task,
+                rank=rank,
+            )
         record.tags(
             {
                 names.INIT_DIGEST: result.init_digest,
@@ -107,6 +114,30 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
         point("result.written")
     point("run.closed")
     return result
+
+
+def take_part(spec: RunSpec, rank: Rank, ready: Callable[[], None]) -> None:
+    """In a process of another rank than 0, of a run on several devices."""
+    from stridelab.training.fit import take_part
+
+    config, data = spec.config, data_of(spec, lambda event: None)
+    ready()
+    take_part(
+        layer_plan_of(config), data, config.trainer, seed=config.seed, folder=spec.folder,
+        owner=spec.identity.signature, task=config.task, rank=rank,
+    )  # fmt: skip
+
+
+def data_of(spec: RunSpec, progress: Progress) -> Data:
+    """ValueError when code or data are not those that the sweep began with."""
+    from stridelab.data.load import load
+    from stridelab.tracking.loaded_code import refuse_other_code
+
+    refuse_other_code(spec.identity.tags.get(names.CODE, ""))
+    refuse_other_user_code(spec)
+    data = load(spec.config.data, checked=bool(spec.data_digest), progress=progress)
+    refuse_other_data(spec, data.spec)
+    return data
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def serve(arguments: Sequence[str]) -> int:
         process = server.start(words, folder=folder, environment=environment)
         try:
             server.wait_until_up(process, port=port, folder=folder)
-            print(told(port, folder=folder, has_users=bool(password)), flush=True)
+            print(told(port, folder=folder, database=uri, has_users=bool(password)), flush=True)
             return process.wait()
         except KeyboardInterrupt:
             return 0
@@ -104,7 +104,7 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def told(port: int, *, folder: Path, has_users: bool) -> str:
+def told(port: int, *, folder: Path, database: str, has_users: bool) -> str:
     address = f"http://127.0.0.1:{port}"
     login = "MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD=... " if has_users else ""
     return "\n".join(
@@ -112,5 +112,6 @@ def told(port: int, *, folder: Path, has_users: bool) -> str:
             f"{address}  (Ctrl-C ends it; {redact(os.path.relpath(folder))} holds all of it)",
             f"  train:   {login}{command('train')} tracking=server tracking.uri={address}",
             f"  move:    {login}{command('runs')} sync to={address}",
+            f"  backup:  {redact(database)} and {redact(os.path.relpath(folder / 'artifacts'))}",
         ]
     )

@@ -22,7 +22,8 @@ class Batches:
 
     Images stay uint8, in the memory of `device` where there is room; only a batch at a time is ever float. Without
     `order`, the order is that of the split. `order(epoch)` gives the indices of one pass, int64 [len(split)];
-    `augment(epoch)`, what becomes of each image of the split in that pass, wherever in the order it comes.
+    `augment(epoch)`, what becomes of each image of the split in that pass, wherever in the order it comes. `share(n)`:
+    which of a batch's n images are given out, int64 positions; without it, all.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Batches:
         std: Sequence[float],
         order: Callable[[int], Tensor] | None = None,
         augment: Callable[[int], Moves] | None = None,
+        share: Callable[[int], Tensor] | None = None,
         device: torch.device | str = "cpu",
         drop_last: bool = False,
         memory_format: torch.memory_format = torch.channels_last,
@@ -42,6 +44,7 @@ class Batches:
         if drop_last and batch_size > len(split):
             raise ValueError(f"trainer.batch_size={batch_size} must be at most the {len(split)} images there are.")
         self.batch_size, self.order, self.augment, self.drop_last = batch_size, order, augment, drop_last
+        self.share = share
         self.epoch = 0
         self._channels_last = memory_format == torch.channels_last
         self._device = torch.device(device)
@@ -66,7 +69,11 @@ class Batches:
         assert order is None or len(order) == len(self._targets)
         moves = None if self.augment is None else self.augment(self.epoch).to(self._device)
         for batch in range(len(self)):
-            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            start = batch * self.batch_size
+            part: slice | Tensor = slice(start, start + self.batch_size)
+            if self.share is not None:
+                count = min(self.batch_size, len(self._targets) - start)
+                part = (start + self.share(count)).to(self._targets.device)
             which = part if order is None else order[part]
             pixels = self._taken(which)
             if moves is not None:

@@ -53,6 +53,7 @@ def _client(notebook: NotebookNode, scratch: Path, *, folder: Path, timeout_s: f
         startup_timeout=int(timeout_s),
         allow_errors=True,
         shutdown_kernel="immediate",
+        record_timing=False,  # the same store gives the same bytes
         resources={"metadata": {"path": str(folder)}},
     )
 

@@ -88,6 +88,10 @@ def refuse_no_device(config: Config) -> None:
             f"trainer.accelerator={wanted}: PyTorch {torch.__version__} finds no such device here; "
             f"choose one of {', '.join(['cpu', 'auto', *there])}."
         )
+    if config.trainer.devices > 1 and wanted == "gpu" and (count := torch.cuda.device_count()) < config.trainer.devices:
+        raise ValueError(
+            f"trainer.devices={config.trainer.devices}: PyTorch finds {count} GPUs here; give that, or less."
+        )
 
 
 def enough_files(jobs: int) -> None:

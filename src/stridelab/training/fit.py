@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -11,7 +12,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 
 from stridelab import names
@@ -22,6 +22,8 @@ from stridelab.models.build import build, load_weights
 from stridelab.system.memory import MIB
 from stridelab.system.points import point
 
+from . import ranks
+from .batch_norm import synchronise_batch_norm
 from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, refuse_unfit_checkpoint, starting_point
 from .feature_maps import FeatureMaps
 from .memory import PeakMemory, measured_saved_bytes
@@ -29,10 +31,11 @@ from .module import Classifier
 from .network_file import NetworkWeights, save_network
 from .progress import Divergence, EarlyStopping, EpochMetrics, ProgressEvents
 from .randomness import Augmentation, BatchOrder, LayerNoise, initialise, weights_digest
-from .recorder import Progress, Recorder
+from .ranks import ALONE, DataParallel, Environment, Rank, gather, together
+from .recorder import Progress, Recorder, Silent
 from .result import Result
 from .resume import Attempts
-from .runtime import device_of, layout_of, prepare_process
+from .runtime import device_of, dtype_of, layout_of, prepare_process
 from .settings import TrainerConfig
 from .step_grouping import Steps, refuse_less_than_one, steps_of
 from .tasks import TASKS, Task
@@ -54,10 +57,11 @@ def fit(
     owner: str = "",
     callbacks: Sequence[pl.Callback] = (),
     task: str = "classify",
+    rank: Rank = ALONE,
 ) -> Result:
     """Train, evaluate once on the test split, and record everything on the way. Goes on from the newest sound
     checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`.
-    `callbacks` of the caller come before ours."""
+    `callbacks` of the caller come before ours. `rank`: 0 of `trainer.devices`, whose others `take_part` meanwhile."""
     began = perf_counter()
     prepare_process(config)
     checkpoints = recorder.folder / "checkpoints"
@@ -65,57 +69,118 @@ def fit(
     if ckpt_path is not None and not start.own:
         refuse_unfit_checkpoint(Path(ckpt_path), config, count=len(data.train))
     tell(start, recorder, progress)
+    with together(rank, device_of(config)):
+        made = trained(
+            plan, data, config, seed=seed, recorder=recorder, progress=progress, start=gather(start)[0],
+            owner=owner, callbacks=callbacks, task=task, rank=rank,
+        )  # fmt: skip
+    module, order, epochs = made.module, made.order, made.epochs
+    point("fit.ended")
+    alone = trainer_of(config, recorder.folder, callbacks=[]) if rank.of > 1 else made.trainer
+    alone.test(module, made.batches["test"], verbose=False)
+    trained_network = module.evaluated
+
+    metrics = epochs.final | module.take_metrics("test") | made.attempts.peaks()
+    image = made.batches["test"].normalised(data.test.take(slice(1)))
+    metrics |= measured(trained_network, plan, share_of(config), made.throughput, image=image)
+    metrics |= {"time/fit_s": made.fit_s, "time/total_s": made.attempts.earlier_s + perf_counter() - began}
+    for epoch in range(max(epochs.history), config.max_epochs):
+        order(epoch)  # left out by early stopping: equal digests still mean equal batches, as far as each run went
+    metrics |= {"final/epoch": float(max(epochs.history))} if config.early_stopping else {}
+    recorder.metrics(metrics, step=0)  # once a run: MLflow draws bars of what has no later step
+    attach(recorder, module, made.maps)
+    recorder.artifact(save_network(made.weights, plan, data, recorder.folder))
+    return Result(
+        metrics=metrics,
+        init_digest=made.init_digest,
+        batch_order_digest=order.digest(),
+        weights_digest=weights_digest(trained_network),
+        train_images_timed=made.throughput.train.images,
+        train_seconds_timed=made.throughput.train.seconds,
+    )
+
+
+def take_part(
+    plan: LayerPlan, data: Data, config: TrainerConfig, *, seed: int, folder: Path, owner: str, task: str, rank: Rank
+) -> None:
+    """As another rank than 0: train as it does, and record nothing."""
+    prepare_process(config)
+    with together(rank, device_of(config)):
+        trained(
+            plan, data, config, seed=seed, recorder=Silent(folder), progress=lambda event: None,
+            start=gather(Start())[0], owner=owner, callbacks=(), task=task, rank=rank,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    trainer: pl.Trainer
+    module: Classifier
+    batches: dict[str, Batches]
+    order: BatchOrder
+    epochs: EpochMetrics
+    throughput: Throughput
+    maps: Sequence[FeatureMaps]
+    weights: NetworkWeights
+    attempts: Attempts
+    init_digest: str
+    fit_s: float
+
+
+def trained(
+    plan: LayerPlan,
+    data: Data,
+    config: TrainerConfig,
+    *,
+    seed: int,
+    recorder: Recorder,
+    progress: Progress,
+    start: Start,
+    owner: str,
+    callbacks: Sequence[pl.Callback],
+    task: str,
+    rank: Rank,
+) -> Trained:
+    """All epochs, of all ranks at the same time: each does everything, and only rank 0 is heard."""
     peak = PeakMemory.start(device_of(config))
     recorder.tags({names.PEAK_RSS: peak.meaning})
     network = untrained(plan, seed=seed, progress=progress)
     init_digest = weights_digest(network)
+    network = network.to(dtype_of(config))  # Lightning would do so only after it has loaded a checkpoint, rounded
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)
-
+    if config.sync_batchnorm:
+        synchronise_batch_norm(network)
     order = BatchOrder(seed, count=len(data.train.labels), batch_size=config.batch_size)
     steps = steps_of(config, count=len(data.train), image_shape=data.train.image_shape, outputs=outputs_of(plan))
     batches = batches_of(data, config, order, steps, task=TASKS[task])
     for stage, what in (("val", "validation batches"), ("test", "test batches")):
         refuse_less_than_one("limit_val_batches", config.limit_val_batches, count=len(batches[stage]), batches=what)
-    module = Classifier(network, config, steps=steps, task=task)
+    module = Classifier(network, share_of(config), steps=steps, task=task)
     throughput, epochs = Throughput(), EpochMetrics(recorder, TASKS[task])
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
-    events, keeping = ProgressEvents(progress, epochs), EpochCheckpoints(checkpoints, owner=owner)
+    checkpoints = EpochCheckpoints(recorder.folder / "checkpoints", owner=owner)
     stopping = [EarlyStopping(config.early_stopping, epochs)] if config.early_stopping else []
-    weights = NetworkWeights(config.max_epochs)
-    ours = [LayerNoise(seed), Divergence(), epochs, *stopping, events, throughput, *maps, weights, attempts, keeping]
-    trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours])
+    events, weights = ProgressEvents(progress, epochs), NetworkWeights(config.max_epochs)
+    ours = [LayerNoise(seed), Divergence(), epochs, *stopping, events, throughput, *maps, weights, attempts]
+    trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours, checkpoints], rank=rank)
     begin(trainer, module, batches, start)
     fit_s = attempts.seconds()
     if start.own:
         epochs.record_again()
         for snapshots in maps:
             snapshots.record_again()
-    point("fit.ended")
-    trainer.test(module, batches["test"], verbose=False)
-    trained_network = module.evaluated
+    throughput.train, throughput.eval = throughput.train.of_all(), throughput.eval.of_all()
+    attempts.earlier_peak = attempts.peaks()  # of all ranks, while they are there
+    return Trained(
+        trainer, module, batches, order, epochs, throughput, maps, weights, attempts, init_digest, fit_s
+    )  # fmt: skip
 
-    metrics = epochs.final | module.take_metrics("test") | attempts.peaks()
-    metrics |= measured(
-        trained_network, plan, config, throughput, image=batches["test"].normalised(data.test.take(slice(1)))
-    )
-    metrics |= {"time/fit_s": fit_s, "time/total_s": attempts.earlier_s + perf_counter() - began}
-    trained = max(epochs.history)
-    for epoch in range(trained, config.max_epochs):
-        order(epoch)  # left out by early stopping: equal digests still mean equal batches, as far as each run went
-    metrics |= {"final/epoch": float(trained)} if stopping else {}
-    recorder.metrics(metrics, step=0)  # once a run: MLflow draws bars of what has no later step
-    attach(recorder, module, maps)
-    recorder.artifact(save_network(weights, plan, data, recorder.folder))
-    return Result(
-        metrics=metrics,
-        init_digest=init_digest,
-        batch_order_digest=order.digest(),
-        weights_digest=weights_digest(trained_network),
-        train_images_timed=throughput.train.images,
-        train_seconds_timed=throughput.train.seconds,
-    )
+
+def share_of(config: TrainerConfig) -> TrainerConfig:
+    """Of one rank, which sees its part of each batch; all else that counts images counts all ranks'."""
+    return replace(config, batch_size=config.batch_size // config.devices, devices=1)
 
 
 def untrained(plan: LayerPlan, *, seed: int, progress: Progress) -> torch.nn.Module:
@@ -169,6 +234,9 @@ def batches_of(
         memory_format=layout_of(config),
         device=device_of(config),
     )
+    several = ranks.size() > 1
+    share = partial(ranks.share, grain=config.batch_size) if several else None
+    share_evaluated = partial(ranks.share, grain=EVAL_BATCH_SIZE) if several else None
     augment = Augmentation(order.seed, count=order.count, crop=config.crop, flip=config.flip)
     return {
         "train": batches(
@@ -177,8 +245,9 @@ def batches_of(
             batch_size=config.images_a_step * steps.at_once,
             order=order,
             augment=augment if config.crop or config.flip else None,
+            share=share,
         ),
-        "val": batches(data.val, targets=task.targets(data.val), batch_size=EVAL_BATCH_SIZE),
+        "val": batches(data.val, targets=task.targets(data.val), batch_size=EVAL_BATCH_SIZE, share=share_evaluated),
         "test": batches(data.test, targets=task.targets(data.test), batch_size=EVAL_BATCH_SIZE),
     }
 
@@ -198,11 +267,13 @@ def feature_maps(data: Data, config: TrainerConfig, batches: Batches, recorder: 
     ]
 
 
-def trainer_of(config: TrainerConfig, folder: Path, *, callbacks: list[pl.Callback]) -> pl.Trainer:
+def trainer_of(config: TrainerConfig, folder: Path, *, callbacks: list[pl.Callback], rank: Rank = ALONE) -> pl.Trainer:
+    """Its strategy and environment are ours whatever a cluster's variables say."""
     return pl.Trainer(
         max_epochs=config.max_epochs,
         accelerator=config.accelerator,
-        devices=config.devices,
+        devices=rank.of,
+        strategy=DataParallel() if rank.of > 1 else "auto",
         precision=config.precision,  # type: ignore[arg-type]
         deterministic=config.deterministic,
         limit_train_batches=config.limit_train_batches,
@@ -212,7 +283,7 @@ def trainer_of(config: TrainerConfig, folder: Path, *, callbacks: list[pl.Callba
         profiler=config.profiler and PROFILERS[config.profiler](dirpath=folder, filename="profile"),
         default_root_dir=folder,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO(), LightningEnvironment()],  # whatever a cluster's variables say
+        plugins=[AtomicCheckpointIO(), Environment(rank)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

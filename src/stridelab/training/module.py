@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stridelab import names
 from stridelab.system.points import point
 
+from . import ranks
 from .average import average_of
 from .settings import TrainerConfig
 from .step import Batch, TrainingStep
@@ -34,9 +35,13 @@ class Mean:
             self.sums[name] = value + self.sums[name] if name in self.sums else value
 
     def metrics(self, stage: str) -> dict[str, float]:
-        if not self.images:
+        parts = ranks.gather((self.images, {name: value.cpu() for name, value in self.sums.items()}))
+        images = sum(count for count, _ in parts)
+        if not images:
             return {}
-        found = {"loss": self.sums["loss"].item() / self.images, **self.task.metrics(self.sums, self.images)}
+        made = [sums for count, sums in parts if count]
+        sums = {name: sum((one[name] for one in made[1:]), made[0][name]) for name in made[0]}
+        found = {"loss": sums["loss"].item() / images, **self.task.metrics(sums, images)}
         return {f"{stage}/{name}": value for name, value in found.items()}
 
 
@@ -82,6 +87,10 @@ class Classifier(pl.LightningModule):
         self.means["train"].add(loss=losses.dot(counts), outputs=outputs, targets=batch[1])
         return {"losses": losses}
 
+    def on_validation_start(self) -> None:
+        """What is validated and kept has the mean of the ranks' running statistics."""
+        ranks.average_buffers(self)
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._evaluate("val", batch)
 
@@ -92,6 +101,8 @@ class Classifier(pl.LightningModule):
 
     def _evaluate(self, stage: str, batch: Batch) -> Tensor:
         images, targets = batch
+        if not len(targets):  # more ranks than images in a last batch
+            return images
         outputs: Tensor = self.evaluated(images)
         loss = self.task.loss(outputs, targets, reduction="sum").float()
         self.means[stage].add(loss=loss, outputs=outputs, targets=targets)

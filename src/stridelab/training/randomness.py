@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from stridelab.data.augment import Moves
 from stridelab.models.head_modules import Readout
 
+from . import ranks
+
 
 def keyed_generator(seed: int, *purpose: object) -> torch.Generator:
     """A generator of its own for this seed and purpose, for instance `(seed, "order", epoch)`."""
@@ -117,7 +119,8 @@ class LayerNoise(pl.Callback):
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        torch.manual_seed(keyed_seed(self.seed, "layers", trainer.current_epoch))
+        others = [ranks.number()] if ranks.number() else []
+        torch.manual_seed(keyed_seed(self.seed, "layers", trainer.current_epoch, *others))
 
 
 class Augmentation:

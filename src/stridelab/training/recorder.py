@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from stridelab.data.cache import Progress
 
-__all__ = ["Progress", "Recorder"]
+__all__ = ["Progress", "Recorder", "Silent"]
 
 
 class Recorder(Protocol):
@@ -19,6 +20,21 @@ class Recorder(Protocol):
 
     @property
     def folder(self) -> Path: ...
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None: ...
+
+    def image(self, key: str, array: NDArray[np.uint8], *, step: int) -> None: ...
+
+    def artifact(self, path: Path, *, to: str = "") -> None: ...
+
+    def tags(self, values: Mapping[str, str]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Silent:
+    """Records nothing: of a rank other than 0, which reads `folder` only."""
+
+    folder: Path
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None: ...
 

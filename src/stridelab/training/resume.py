@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from . import ranks
 from .memory import PeakMemory
 from .randomness import BatchOrder
 from .throughput import Clock, Throughput
@@ -30,11 +31,12 @@ class Attempts(pl.Callback):
         return self.earlier_s + perf_counter() - self.began
 
     def peaks(self) -> dict[str, float]:
-        now = self.peak.metrics()
+        everybody = ranks.gather(self.peak.metrics())
+        now = {name: max(one[name] for one in everybody) for name in everybody[0]}
         return {name: max(value, self.earlier_peak.get(name, value)) for name, value in now.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        clocks = {"train": self.throughput.train, "eval": self.throughput.eval}
+        clocks = {"train": self.throughput.train.of_all(), "eval": self.throughput.eval.of_all()}
         return {
             "seconds": self.seconds(),
             "peaks": self.peaks(),
@@ -44,6 +46,7 @@ class Attempts(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.earlier_s, self.earlier_peak = state_dict["seconds"], dict(state_dict["peaks"])
-        clocks = {name: Clock(*values) for name, values in state_dict["clocks"].items()}
+        # of all ranks together, so that it counts once
+        clocks = {name: Clock(*([] if ranks.number() else values)) for name, values in state_dict["clocks"].items()}
         self.throughput.train, self.throughput.eval = clocks["train"], clocks["eval"]
         self.order.handed_out = dict(state_dict["orders"])

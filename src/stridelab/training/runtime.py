@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stridelab.system.memory import keep_freed_memory
 
+from . import ranks
 from .settings import TrainerConfig
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -32,9 +33,9 @@ def prepare_process(config: TrainerConfig) -> None:
 
 
 def device_of(config: TrainerConfig) -> torch.device:
-    """Where the images stay: the first device of the accelerator."""
+    """Where the images stay: this rank's device of the accelerator."""
     if config.accelerator in ("gpu", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", 0)
+        return torch.device("cuda", ranks.number())
     return torch.device("mps" if config.accelerator == "mps" else "cpu")
 
 

@@ -14,7 +14,7 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 ACCELERATORS = ("cpu", "gpu", "mps", "auto")
 PROFILERS = ("simple", "advanced")
-MOST = {"threads": 1024, "feature_map_images": 4096}
+MOST = {"threads": 1024, "devices": 64, "feature_map_images": 4096}
 """The largest value of some counts; of all others, that of 32 bits."""
 
 
@@ -60,7 +60,11 @@ class TrainerConfig:
     accelerator: str = "cpu"
     """cpu, gpu, mps or auto."""
     devices: int = 1
-    """Devices a run: 1; several are not built."""
+    """Devices of this machine that train a run together, a process each: the same batches, each image on one of them.
+    Of accelerator=cpu a device is a process of trainer.threads."""
+    sync_batchnorm: bool = False
+    """Batch norm over the whole batch where several devices share it, as one device has it; false: each over its
+    part, which costs no communication."""
     threads: int = 1
     """CPU threads a run; another count gives other bits."""
     channels_last: bool = True
@@ -88,12 +92,15 @@ class TrainerConfig:
     """After training, before the report, measure the speed of all variants in turns and record it in their runs."""
 
     def __post_init__(self) -> None:
-        if self.devices != 1:
-            raise ValueError(
-                f"trainer.devices={self.devices}: a run trains on one device; sweep.jobs= trains several runs at once."
-            )
-        for name in ("max_epochs", "batch_size", "accumulate", "threads"):
+        for name in ("max_epochs", "batch_size", "accumulate", "devices", "threads"):
             require(name, getattr(self, name), at_least=1)
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"trainer.batch_size={self.batch_size} must be a multiple of trainer.devices={self.devices}, which "
+                "share each batch out among themselves."
+            )
+        if self.devices > 1 and self.accelerator == "mps":
+            raise ValueError(f"trainer.devices={self.devices}: trainer.accelerator=mps is one device.")
         if self.early_stopping is not None:
             require("early_stopping", self.early_stopping, at_least=1)
         for name in ("momentum", "weight_decay", "label_smoothing", "ema", "crop", "feature_map_images"):

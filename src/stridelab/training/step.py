@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import ranks
 from .average import Average
 from .optimizers import OPTIMIZERS
 from .runtime import autocast, compiled
@@ -40,27 +41,31 @@ class TrainingStep:
         """Of the gradients of float16, whose small values would be zero."""
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss (a mean over all images) and the outputs before the step. The gradient is of that mean, also where
-        it is accumulated over several batches of which the last is smaller."""
+        """The loss (a mean over all images, of all ranks) and this rank's outputs before the step. The gradient is of
+        that mean, also where it is accumulated over several batches of which the last is smaller."""
         self.optimizer.zero_grad()
+        several = ranks.size() > 1
+        weight = float(len(targets)) if several else 1.0  # sums, until all ranks' images are counted
         with autocast(self.config.precision, images.device):
             if self.config.accumulate == 1:
-                loss, outputs = self._backward(images, targets, share=1.0)
+                loss, outputs = self._backward(images, targets, share=weight)
             else:
-                loss, outputs = self._accumulated(images, targets)
+                loss, outputs = self._accumulated(images, targets, weight=weight)
+            if several:
+                loss = ranks.average_gradients(self.network, loss, len(targets))
             self._descend()
         self.schedule.step()
         torch.clear_autocast_cache()  # else the next step's forward would use the weights of before this one
         return loss, outputs
 
-    def _accumulated(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _accumulated(self, images: Tensor, targets: Tensor, *, weight: float) -> tuple[Tensor, Tensor]:
         size = self.config.batch_size
         parts = zip(torch.split(images, size), torch.split(targets, size), strict=True)
-        made = [self._backward(*part, share=len(part[1]) / len(targets)) for part in parts]
+        made = [self._backward(*part, share=weight * len(part[1]) / len(targets)) for part in parts]
         return torch.stack([loss for loss, _ in made]).sum(), torch.cat([outputs for _, outputs in made])
 
     def _backward(self, images: Tensor, targets: Tensor, *, share: float) -> tuple[Tensor, Tensor]:
-        """`share`: of the step's images that these are, which their mean loss counts for."""
+        """`share`: of the step's images that these are, or their number, which their mean loss counts for."""
         forward = self.compiled if len(targets) >= self.config.batch_size else self.network
         outputs = forward(images)
         loss = self.loss(outputs, targets, label_smoothing=self.config.label_smoothing)

@@ -31,6 +31,7 @@ class Steps:
 def steps_of(config: TrainerConfig, *, count: int, image_shape: Sequence[int], outputs: int = 0) -> Steps:
     """Of a fit on `count` images, of which the network makes `outputs` numbers each. One at a time where the batches
     of an epoch are limited: those limits count batches as Lightning sees them."""
+    refuse_fewer_images(config, count=count)
     an_epoch = math.ceil(count / config.images_a_step)
     for name in ("limit_train_batches", "overfit_batches"):
         refuse_less_than_one(name, getattr(config, name), count=an_epoch, batches="training batches")
@@ -38,6 +39,16 @@ def steps_of(config: TrainerConfig, *, count: int, image_shape: Sequence[int], o
     room = MOST_BYTES // (4 * config.images_a_step * max(math.prod(image_shape), outputs))
     at_once = 1 if limited else max(1, min(MOST_AT_ONCE, an_epoch // FEWEST_TURNS, room))
     return Steps(at_once, an_epoch, config.max_epochs)
+
+
+def refuse_fewer_images(config: TrainerConfig, *, count: int) -> None:
+    """ValueError where a last batch has not one image for each rank."""
+    last = count % config.batch_size or config.batch_size
+    if last < config.devices:
+        raise ValueError(
+            f"trainer.devices={config.devices}: of {count:,} training images in batches of {config.batch_size}, {last} "
+            "are in the last one, fewer than devices; choose another trainer.batch_size."
+        )
 
 
 def refuse_less_than_one(name: str, share: float, *, count: int, batches: str) -> None:

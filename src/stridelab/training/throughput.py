@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from . import ranks
 from .module import Classifier
 from .runtime import autocast
 
@@ -23,6 +24,11 @@ class Clock:
     images: int = 0
     seconds: float = 0.0
     began: float | None = None
+
+    def of_all(self) -> Clock:
+        """All ranks' images, in the time of the slowest."""
+        parts = ranks.gather((self.images, self.seconds))
+        return Clock(sum(images for images, _ in parts), max(seconds for _, seconds in parts))
 
     def start(self) -> None:
         synchronise()

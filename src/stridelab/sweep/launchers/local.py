@@ -37,7 +37,7 @@ def local(config: Config, num_runs: int) -> LocalLauncher:
 def jobs_at_once(config: Config, *, runs: int, cores: int) -> int:
     """`sweep.jobs`, or as many as the cores allow with `trainer.threads` each; one on a GPU."""
     on_cpu = config.trainer.accelerator == "cpu"
-    wanted = config.sweep.jobs or (max(1, cores // config.trainer.threads) if on_cpu else 1)
+    wanted = config.sweep.jobs or (max(1, cores // (config.trainer.threads * config.trainer.devices)) if on_cpu else 1)
     return max(1, min(wanted, runs))
 
 
