@@ -119,7 +119,6 @@ def test_a_worker_that_is_killed_is_one_runs_outcome(cluster: Any, reference: li
     assert [attempts(work.folder) for work in works] == [2, 1, 1]
 
 
-@pytest.mark.faults
 def test_the_driver_is_killed_and_the_same_command_goes_on(
     cluster: Any, reference: list[Evidence], tmp_path: Path
 ) -> None:
