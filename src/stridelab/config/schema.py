@@ -142,18 +142,6 @@ class LauncherConfig:
             raise ValueError(f"launcher.on_exit={self.on_exit!r} must be one of cancel, leave.")
 
 
-ENGINE_KEYS = {
-    "launcher.address": "ray",
-    "sweep.cpus_per_run": "ray",
-    "sweep.gpus_per_run": "ray",
-    "launcher.sbatch": "slurm",
-    "launcher.on_exit": "slurm",
-    "sweep.runs_per_job": "slurm",
-}
-"""Key -> the one launcher that reads it."""
-SECTION_DEFAULTS = {"launcher": LauncherConfig(), "sweep": SweepConfig()}
-
-
 @dataclass(frozen=True)
 class Config:
     task_name: str = field(default="train", metadata=NO_EFFECT)
@@ -196,18 +184,9 @@ class Config:
             raise ValueError(f"task_name={self.task_name!r} {PLAIN_NAME}.")
         refuse_unknown(self.probes, key="probes")
         refuse_unfit_task(self)
-        refuse_keys_of_another_launcher(self)
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key}={getattr(self, key)!r} must be one of {', '.join(choices)}.")
-
-
-def refuse_keys_of_another_launcher(config: Config) -> None:
-    for key, launcher in ENGINE_KEYS.items():
-        section, _, name = key.partition(".")
-        value, default = (getattr(one, name) for one in (getattr(config, section), SECTION_DEFAULTS[section]))
-        if value != default and config.launcher.name != launcher:
-            raise ValueError(f"{key}={value} is read by launcher={launcher} only, and launcher={config.launcher.name}.")
 
 
 def refuse_unfit_task(config: Config) -> None:
