@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from stridelab import names
+from stridelab.report.artifacts import read_json
 from stridelab.report.display import Page, table_page
 from stridelab.report.front import COSTS, DRAWS, front_table
-from stridelab.report.provenance import read_json
 from stridelab.text import human, plural, printable
 
 if TYPE_CHECKING:
