@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without bytecode, each of the many processes of a sweep and of the tests compiles its libraries anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup sweep test faults benchmarks check ui server data notebook plan reference findings lock clean clean-results
+.PHONY: help setup ray sweep test faults benchmarks check ui server data notebook plan reference findings lock clean clean-results
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,6 +23,9 @@ $(READY): requirements.lock pyproject.toml
 		|| $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+ray: $(READY) ## the extra stridelab[ray], 75 MB, for launcher=ray and its tests
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-ray.lock
 
 sweep: $(READY) ## the main job: where to put two strides of 2: three plans, seven seeds, real images; then the comparison
 	$(BIN)/python train.py -m 'model.strides=[1,2,2],[2,1,2],[2,2,1]' seed=0,1,2,3,4,5,6 sweep.margin=1
@@ -72,6 +75,9 @@ findings: $(READY) ## write docs/findings.md and its figures again from results/
 lock: ## resolve pyproject.toml into requirements.lock again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --quiet --output-file requirements.lock
+	@# Of Ray only what requirements.lock does not have: nobody who needs no cluster installs it.
+	printf 'ray\nmsgpack\n' | $(BIN)/uv pip compile - --no-deps --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet --output-file requirements-ray.lock
 
 clean: ## remove caches and the .venv, never results
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -20,7 +20,7 @@ LONG = ("test_faults_sweeps", "test_train", "test_archive", "test_faults_store")
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent.name == "faults":
+        if item.path.parent.name in ("faults", "engines"):
             for text in (
                 "ignore:This process .* is multi-threaded:DeprecationWarning",
                 "ignore:.*isinstance.treespec, LeafSpec.*",

@@ -318,12 +318,12 @@ class BackwardsLauncher:
 def test_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A class that keeps the Protocol, and a line of LAUNCHERS: runs are executed by it, and errors name it."""
     with pytest.raises(
-        ValueError, match=r"launcher=backwards is not one of its choices; choose one of local, in_process, ray\."
+        ValueError, match=r"launcher=backwards is not one of its choices; choose one of local, in_process, ray, slurm\."
     ):
         train(tmp_path / "results", "model.strides=1", "launcher=backwards")
     assert not (tmp_path / "results").exists()
     monkeypatch.setitem(LAUNCHERS, "backwards", lambda config, num_runs: BackwardsLauncher())
-    with pytest.raises(ValueError, match=r"choose one of local, in_process, ray, backwards\."):
+    with pytest.raises(ValueError, match=r"choose one of local, in_process, ray, slurm, backwards\."):
         train(tmp_path / "results", "model.strides=1", "launcher=forwards")
     assert train(tmp_path / "results", "model.strides=1,2", "launcher=backwards") == 0
     printed = capsys.readouterr().out

@@ -23,8 +23,9 @@ from stridelab.geometry import compose, layer, measure, parse_plan, training_mem
 from stridelab.plan import examine, formats, layer_plan_of, print_plan
 from stridelab.plan.formats import FORMATS
 from stridelab.plan.json_csv import CSV_COLUMNS, LAYER_FIELDS
+from stridelab.plan.space import rows_of
 from stridelab.plan.table import SAMPLE, lines_of
-from stridelab.plan.variant_row import VariantRow, rows_of
+from stridelab.plan.variant_row import VariantRow
 from stridelab.plan.warnings import WARNINGS, warnings_of
 from stridelab.text import human, human_bytes, markdown_text, printable
 

@@ -12,7 +12,7 @@ from stridelab.config.errors import hint
 from stridelab.config.grid import grid_of
 from stridelab.config.schema import schema_of
 from stridelab.config.variants import variant_name, varying_keys
-from stridelab.plan.variant_row import rows_of
+from stridelab.plan.space import rows_of
 
 VALUES = st.recursive(
     st.one_of(

@@ -45,7 +45,7 @@ def eight_seeds() -> Comparison:
 
 
 def test_too_few_seeds_get_the_very_command_that_decides(two_seeds: Comparison) -> None:
-    assert verdict(two_seeds) == "Undecided: of 2 variants, there are too few seeds for any verdict."
+    assert verdict(two_seeds) == "Undecided: too few seeds to tell any of 2 variants from 1-1-1."
     command, takes = next_step(two_seeds)
     assert command == f"python train.py -m '{ARGV[2]}' seed=0,1,2,3,4,5,6"
     assert takes.startswith("15 more runs, about ")

@@ -9,7 +9,7 @@ import pytest
 from report_sweeps import LABELS, Fake, grid, sweep_of
 from stridelab import report
 from stridelab.report.comparison import Comparison, compare
-from stridelab.report.mistakes import by_class, confusion, disagreements, image_error
+from stridelab.report.mistakes import Mistakes, by_class, confusion, disagreements, image_error, taken_for
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,13 @@ def test_images_on_which_variants_disagree_come_first(comparison: Comparison) ->
     assert apart[found["image"].to_numpy()].tolist() == sorted(apart, reverse=True)[:5]
     page = report.show_disagreements(comparison)
     assert str(int(found["image"].iloc[0])) in page.text
+
+
+def test_an_image_is_taken_for_what_most_seeds_say() -> None:
+    predicted = {"a": {seed: np.array([one]) for seed, one in zip("012", (1, 2, 2), strict=True)}}
+    predicted |= {"b": {"0": np.array([0])}, "c": {seed: np.array([one]) for seed, one in (("0", 0), ("1", 2))}}
+    found = Mistakes(np.array([0]), predicted, ("boot", "bag", "coat"))
+    assert [taken_for(found, name, 0) for name in "abc"] == ["coat 2 of 3", "right", "right 1 of 2"]
 
 
 def test_the_error_of_a_difference_from_the_test_images_is_mcnemar_s(comparison: Comparison) -> None:

@@ -20,6 +20,7 @@ from stridelab.config.variants import science
 from stridelab.run import RunSpec
 from stridelab.sweep.agenda import choose_folder
 from stridelab.sweep.external_runs import ExternalRuns
+from stridelab.sweep.launchers import launcher_for
 from stridelab.sweep.launchers.in_process import InProcessLauncher
 from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
 from stridelab.sweep.progress import Board
@@ -289,3 +290,10 @@ def test_who_waits_for_a_run_is_told_whose_it_is(tmp_path: Path) -> None:
         journal.close()
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert re.search(rf"is being trained by process {os.getpid()} on \S+, since \d{{4}}-\d\d-\d\d", said)
+
+
+@pytest.mark.parametrize("key", ["sweep.runs_per_job=2", "launcher.sbatch=--time=5", "launcher.address=127.0.0.1:1"])
+def test_a_key_that_the_launcher_does_not_read_is_refused(key: str) -> None:
+    name = key.partition("=")[0]
+    with pytest.raises(ValueError, match=rf"{name}=.* is read by launcher=\w+ only, and launcher=local\."):
+        launcher_for(load([key]), num_runs=1)

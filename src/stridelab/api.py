@@ -16,6 +16,7 @@ from stridelab.system.user_code import loading
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stridelab.config.grid import Grid
     from stridelab.report.comparison import Comparison
     from stridelab.report.notebook import ReportPaths
     from stridelab.tracking.find import SweepRecord
@@ -107,6 +108,7 @@ def sweep(**keys: Any) -> Sweep:
     sweep did not finish.
     """
     from stridelab.config.compose import expand
+    from stridelab.config.grid import grid_of
     from stridelab.config.variants import sweep_name
     from stridelab.sweep.launchers import launcher_for
     from stridelab.sweep.sweep import run_sweep
@@ -118,6 +120,8 @@ def sweep(**keys: Any) -> Sweep:
         )
     configs = []
     arguments = arguments_of(keys)
+    if (grid := grid_of(arguments)).settings.search.name:
+        return searched(grid, arguments)
     for job in expand(arguments):
         if job.config is None:
             raise ValueError(job.error)
@@ -128,6 +132,16 @@ def sweep(**keys: Any) -> Sweep:
     if code:
         raise RuntimeError("not every run of the sweep finished; what is printed above says why")
     return opened(first.sweep.name or sweep_name(configs), first)
+
+
+def searched(grid: Grid, arguments: list[str]) -> Sweep:
+    from stridelab.search.search import Running, run_search
+
+    search = Running(grid)
+    with program_hidden(["stridelab", "train", *arguments]):
+        if run_search(grid):
+            raise RuntimeError("not every run of the search finished; what is printed above says why")
+    return opened(search.name, search.config)
 
 
 def load_sweep(name: str = "latest", **keys: Any) -> Sweep:
@@ -153,7 +167,7 @@ def plan(**keys: Any) -> pd.DataFrame:
 
     from stridelab.config.grid import grid_of
     from stridelab.plan.json_csv import CSV_COLUMNS
-    from stridelab.plan.variant_row import rows_of
+    from stridelab.plan.space import rows_of
 
     return pd.DataFrame(
         {"variant": row.name, "ok": row.figures is not None, "error": row.error or ""}

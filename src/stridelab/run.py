@@ -43,6 +43,8 @@ class RunSpec:
     """Of the data that the sweep has checked; empty: whatever is found."""
     at_once: int = 1
     """Runs that train at the same time, at most, and share the machine's speed."""
+    begun: Path | None = None
+    """Folder of a finished run of fewer epochs, equal in all else, whose last checkpoint this one goes on from."""
 
 
 def prepare(config: Config, *, progress: Progress) -> DataSpec:
@@ -64,6 +66,7 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
     """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
     BlockingIOError while another process trains it; what that one leaves is taken as it is."""
     from stridelab.training import Result
+    from stridelab.training.checkpoints import adopt
     from stridelab.training.fit import fit
     from stridelab.training.ranks import companions
 
@@ -79,6 +82,9 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
         tell_other_platform(record, spec, progress)
         plan = layer_plan_of(config)
         describe(record, spec, data, plan)
+        if spec.begun is not None:
+            folders = spec.begun / "checkpoints", spec.folder / "checkpoints"
+            adopt(*folders, owner=spec.identity.signature, max_epochs=config.trainer.max_epochs)
         with companions(config.trainer.devices, take_part, spec) as rank:
             result = fit(
                 plan,

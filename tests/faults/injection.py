@@ -29,7 +29,7 @@ from stridelab.data.load import load
 from stridelab.plan import examine
 from stridelab.run import RunSpec, run
 from stridelab.sweep.agenda import Agenda, make_agenda
-from stridelab.sweep.launchers.local import LocalLauncher
+from stridelab.sweep.launchers import Launcher
 from stridelab.sweep.task import Outcome, Task
 from stridelab.system import points
 from stridelab.tracking.journal import JOURNAL, read
@@ -105,6 +105,18 @@ def strike(fault: str, once: Path | None = None) -> None:
     points.hooks[name] = come_by
 
 
+def wait_at(name: str, nth: int, gate: Path, once: Path) -> None:
+    """Let this process wait there until `gate` exists; of all processes one, and that one once."""
+    passed = itertools.count(1)
+
+    def come_by() -> None:
+        if next(passed) == nth and _is_first(once):
+            while not gate.exists():
+                time.sleep(0.05)
+
+    points.hooks[name] = come_by
+
+
 def _is_first(once: Path) -> bool:
     try:
         once.open("x").close()
@@ -128,12 +140,12 @@ ACTIONS: dict[str, Callable[[], object]] = {
 }
 
 
-def attempt(pool: LocalLauncher, work: RunSpec, **what: Any) -> Outcome:
+def attempt(pool: Launcher, work: RunSpec, **what: Any) -> Outcome:
     (outcome,) = pool.run([task(work, **what)])
     return outcome
 
 
-def complete(pool: LocalLauncher, work: RunSpec) -> Evidence:
+def complete(pool: Launcher, work: RunSpec) -> Evidence:
     """The same run again, undisturbed, to its end."""
     outcome = attempt(pool, work)
     assert outcome.status == "finished", outcome

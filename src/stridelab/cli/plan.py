@@ -57,14 +57,17 @@ def plan(arguments: Sequence[str]) -> int:
 def write_plan(overrides: Sequence[str], config_dir: Path | None, *, form: str, out: str) -> int:
     from stridelab.config.grid import grid_of
     from stridelab.plan.formats import FORMATS, SUFFIXES
-    from stridelab.plan.variant_row import rows_of
+    from stridelab.plan.space import rows_of
 
     name = form or SUFFIXES.get(Path(out).suffix, "table")
     if name not in FORMATS:
         raise ValueError(f"format={name} is not one of its choices; choose one of {', '.join(FORMATS)}.")
-    tally = Tally(rows_of(grid_of(overrides, config_dir=config_dir)))
+    said: list[str] = []
+    tally = Tally(rows_of(grid_of(overrides, config_dir=config_dir), say=said.append))
     with opened(out) as file:
         FORMATS[name](tally, file)
+    for line in said:
+        print(line, file=sys.stderr)
     if out:
         print(f"{out}: {tally}")
     return 1 if tally.impossible else 0

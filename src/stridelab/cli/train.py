@@ -27,9 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(asked: Namespace) -> int:
     from stridelab.config.compose import expand
+    from stridelab.config.grid import grid_of
 
     if asked.help or asked.help_all or asked.version or asked.info:
         return answer(asked)
+    if not asked.cfg and (grid := grid_of(asked.overrides, config_dir=asked.config_dir)).settings.search.name:
+        from stridelab.search.search import run_search
+
+        return run_search(grid, resend=f"{command('runs')} sync")
     jobs = list(islice(expand(asked.overrides, config_dir=asked.config_dir), MOST_RUNS + 1))
     if len(jobs) > MOST_RUNS:
         raise ValueError(f"these arguments name more than {MOST_RUNS:,} runs; stridelab plan lists any number.")

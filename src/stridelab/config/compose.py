@@ -22,7 +22,8 @@ from stridelab.models.families import find_family
 from stridelab.models.module_plan import leaves
 
 from . import errors, safety
-from .overrides import LAYERS, alternatives, parse
+from .overrides import LAYERS, PLANS, alternatives, parse
+from .plans import Domain, parse_plans, refuse_twice, written
 from .schema import Config, schema_of, schema_of_all
 from .variants import affects_results
 
@@ -112,10 +113,35 @@ def grid_axes(overrides: Sequence[str], *, config_dir: Path | None = None) -> di
     fixed = tuple(choices[0].argument for choices in (search | given).values() if len(choices) == 1)
     extra = axes_of([f"{key}={value}" for key, value in sweep_of_experiment(fixed).items()], config_dir)
     axes = search | extra | given
+    axes |= axes_of_plans(axes)
     for key, choices in axes.items():
         if len(choices) > 1:
             refuse_sweep(key)
     return axes
+
+
+def axes_of_plans(axes: Mapping[str, Sequence[Choice]]) -> dict[str, list[Choice]]:
+    """What `sweep.plans` spans, given or of the chosen experiment."""
+    point = tuple(choices[0] for choices in axes.values())
+    groups = tuple(choice.argument for choice in point if choice.is_group)
+    text = axes[PLANS][0].value if PLANS in axes else composed(groups).sweep.plans
+    domains = parse_plans(text).domains if text else ()
+    refuse_twice(domains, list(axes))
+    simplest = [Choice(one.key, written(one.values[0]), one.values[0]) for one in domains]
+    found = {}
+    for domain in domains:
+        errors.check_path(domain.key, schema_of_all())
+        values = domain.points(num_layers(domain, (*point, *simplest)))
+        found[domain.key] = [Choice(domain.key, written(value), value) for value in values]
+    return found
+
+
+def num_layers(domain: Domain, point: tuple[Choice, ...]) -> int:
+    """Entries that the value has in the network of `point`: one a layer or stage."""
+    value = getattr(config_at(point).model, domain.key.rpartition(".")[2], None) if domain.each else ()
+    if not isinstance(value, tuple):
+        raise ValueError(f"sweep.plans: {domain.key} has no value a layer in this network; leave out `each`.")
+    return len(value)
 
 
 def search_axis(config_dir: Path | None) -> dict[str, list[Choice]]:

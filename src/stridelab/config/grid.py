@@ -16,6 +16,9 @@ from .overrides import LAYERS
 from .schema import Config
 from .variants import science, short, varying_keys
 
+ALL_ALIKE = ("sweep.", "search.", "paths.", "tracking.", "launcher")
+"""How keys begin that have one value in all runs."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -26,6 +29,9 @@ class Grid:
     """What variants are called after, in the order in which a sweep names its runs."""
     num_runs: int
     """With every seed."""
+    seeds: tuple[int, ...]
+    settings: Config
+    """What holds for all of it, such as `sweep` and `search`; its network is the default one."""
 
     def __len__(self) -> int:
         return prod(len(axis) for axis in self.axes)
@@ -53,10 +59,13 @@ def grid_of(overrides: Sequence[str], *, config_dir: Path | None = None) -> Grid
         moves = keys_moved_by(choices, search=found.get(SEARCH, ()))
         keys.update(key for key in moves if key == choices[0].key or key not in found)
         axes.append(tuple(choices if moves else choices[:1]))
+    settings = config_at(tuple(one[0] for one in axes if one[0].is_group or one[0].key.startswith(ALL_ALIKE)))
     return Grid(
         axes=tuple(axes),
         keys=(*(key for key in science(Config()) if key in keys), *sorted(keys - science(Config()).keys())),
         num_runs=prod(len(choices) for choices in found.values()),
+        seeds=tuple(config_at((choice,)).seed for choice in found.get("seed", ())) or (settings.seed,),
+        settings=settings,
     )
 
 

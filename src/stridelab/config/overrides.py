@@ -22,7 +22,9 @@ from hydra.errors import HydraException
 
 MOST_VALUES = 100_000
 PATHS = ("ckpt_path", "data.root", "data.cache_dir", "paths.results_dir", "tracking.uri")
-TEXTS = ("launcher.address", "launcher.sbatch")
+"""Keys that take all that follows their first `=` as it stands, unless it is null or in quotes."""
+PLANS = "sweep.plans"
+TEXTS = (PLANS, "launcher.address", "launcher.sbatch")
 """These, too, take all that follows their first `=` as it stands, unless it is null or in quotes."""
 LAYERS = "model.set."
 

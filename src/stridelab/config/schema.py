@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache
 from typing import Any, get_type_hints
@@ -50,6 +51,13 @@ class SweepConfig:
     report calls variants equivalent that are within it. To be set before the runs; null: none."""
     fail_fast: bool = False
     """End the sweep at the first run that does not finish."""
+    plans: str | None = None
+    """A space of plans in words, priced before anything trains: 'strides in {1,2,3}, padding in {half,valid},
+    macs<=5M'. Sets of settings span it; macs, params, memory, field, effective_stride and map bound it."""
+    plans_keep: str = "all"
+    """Which of the plans within the bounds. all. pareto_cost: those that no other equals at no more MACs and memory
+    with as large a field and as fine a map. A number: so many, drawn by the digests of their names; a larger number
+    holds a smaller one's."""
     cpus_per_run: float | None = None
     """launcher=ray: processors that a run holds, parts of one too; null: trainer.threads."""
     gpus_per_run: float | None = None
@@ -68,8 +76,48 @@ class SweepConfig:
             raise ValueError(f"sweep.jobs={self.jobs} must be at least 1 and at most {MAX_JOBS:,}, or null.")
         if self.margin is not None and not 0 < self.margin < float("inf"):
             raise ValueError(f"sweep.margin={self.margin} must be above 0 (in points, or the metric's unit), or null.")
+        if self.plans_keep not in ("all", "pareto_cost") and not re.fullmatch("[1-9][0-9]*", self.plans_keep):
+            raise ValueError(f"sweep.plans_keep={self.plans_keep} must be all, pareto_cost or a number of plans.")
         if self.name is not None and not is_plain_name(self.name):
             raise ValueError(f"sweep.name={self.name!r} {PLAIN_NAME}.")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    name: str | None = None
+    """How the plans are found that all seeds are spent on: halving, race or optuna; null: all plans have all seeds."""
+    seed: int = 1000
+    """Of what the search draws, and of the training that chooses; none of the sweep's seeds, which are fresh then."""
+    front: bool = True
+    """true: a plan competes with those of no more MACs (halving: of its octave of MACs), so that the whole front of
+    accuracy and cost is found. false: with all."""
+    keep: float = 1 / 3
+    """Share of the plans, of each octave of MACs, that halving takes to the next rung, rounded up."""
+    rungs: list[int] = field(default_factory=list)
+    """Epochs of halving's rungs; empty: a ninth, a third and all of trainer.max_epochs."""
+    test: str = "t"
+    """How race tells that a plan is worse, paired by seed. t: Student's, with the spread pooled over all plans.
+    sign_flip: exact, without assumptions, and of many seeds."""
+    alpha: float = 0.05
+    """Chance, at most, that race drops a plan that none of no more MACs beats, over all of its looks."""
+    trials: int = 30
+    """Plans that optuna trains."""
+    batch: int = 4
+    """Plans that optuna proposes at a time, to be trained side by side."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"search.seed={self.seed} must be from 0 to 2**63 - 1.")
+        for name, value, most in (("keep", self.keep, 1), ("alpha", self.alpha, 0.5)):
+            if not 0 < value < most:
+                raise ValueError(f"search.{name}={value} must be above 0 and below {most}.")
+        for name in ("trials", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"search.{name}={getattr(self, name)} must be at least 1.")
+        if self.test not in ("t", "sign_flip"):
+            raise ValueError(f"search.test={self.test!r} is not one of its choices; choose one of t, sign_flip.")
+        if any(a >= b for a, b in zip([0, *self.rungs], self.rungs, strict=False)):
+            raise ValueError(f"search.rungs={self.rungs} must be numbers of epochs that grow, such as [1,3,9].")
 
 
 @dataclass(frozen=True)
@@ -92,18 +140,6 @@ class LauncherConfig:
     def __post_init__(self) -> None:
         if self.on_exit not in ("cancel", "leave"):
             raise ValueError(f"launcher.on_exit={self.on_exit!r} must be one of cancel, leave.")
-
-
-ENGINE_KEYS = {
-    "launcher.address": "ray",
-    "sweep.cpus_per_run": "ray",
-    "sweep.gpus_per_run": "ray",
-    "launcher.sbatch": "slurm",
-    "launcher.on_exit": "slurm",
-    "sweep.runs_per_job": "slurm",
-}
-"""Key -> the one launcher that reads it."""
-SECTION_DEFAULTS = {"launcher": LauncherConfig(), "sweep": SweepConfig()}
 
 
 @dataclass(frozen=True)
@@ -138,6 +174,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NO_EFFECT)
     launcher: LauncherConfig = field(default_factory=LauncherConfig, metadata=NO_EFFECT)
     sweep: SweepConfig = field(default_factory=SweepConfig, metadata=NO_EFFECT)
+    search: SearchConfig = field(default_factory=SearchConfig, metadata=NO_EFFECT)
     paths: PathsConfig = field(default_factory=PathsConfig, metadata=NO_EFFECT)
 
     def __post_init__(self) -> None:
@@ -147,18 +184,9 @@ class Config:
             raise ValueError(f"task_name={self.task_name!r} {PLAIN_NAME}.")
         refuse_unknown(self.probes, key="probes")
         refuse_unfit_task(self)
-        refuse_keys_of_another_launcher(self)
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key}={getattr(self, key)!r} must be one of {', '.join(choices)}.")
-
-
-def refuse_keys_of_another_launcher(config: Config) -> None:
-    for key, launcher in ENGINE_KEYS.items():
-        section, _, name = key.partition(".")
-        value, default = (getattr(one, name) for one in (getattr(config, section), SECTION_DEFAULTS[section]))
-        if value != default and config.launcher.name != launcher:
-            raise ValueError(f"{key}={value} is read by launcher={launcher} only, and launcher={config.launcher.name}.")
 
 
 def refuse_unfit_task(config: Config) -> None:

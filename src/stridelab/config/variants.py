@@ -146,9 +146,9 @@ def varying_layers(values: Sequence[Sequence[Any]]) -> list[int]:
     return differ if differ and len(depths) == 1 else list(range(max(depths)))
 
 
-def sweep_name(configs: Sequence[Config]) -> str:
-    """The question's name: what varies, and a hash of what does not. A grid that grows keeps its name."""
-    keys = varying_keys(configs)
+def sweep_name(configs: Sequence[Config], keys: Sequence[str] | None = None) -> str:
+    """The question's name: what varies (`keys`), and a hash of what does not. A grid that grows keeps its name."""
+    keys = varying_keys(configs) if keys is None else keys
     fixed = {key: value for key, value in science(configs[0]).items() if key not in keys}
     text = json.dumps([configs[0].task_name, sorted(fixed.items())], default=str)
     prefix = "" if configs[0].task_name == "train" else f"{configs[0].task_name}-"

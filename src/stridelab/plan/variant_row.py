@@ -88,7 +88,7 @@ class VariantRow:
         return " ".join(f"{key}={value}" for key, value in self.labels)
 
 
-def rows_of(grid: Grid) -> Iterator[VariantRow]:
+def all_rows(grid: Grid) -> Iterator[VariantRow]:
     """One by one: what is behind is forgotten."""
     for point, job in grid:
         if job.config is None:

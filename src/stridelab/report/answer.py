@@ -43,9 +43,9 @@ def verdict(comparison: Comparison) -> str:
     by_verdict = {kind: [r for r in rows if r["difference_verdict"] == kind] for kind in statistics.VERDICTS}
     undecided = sum(len(by_verdict[kind]) for kind in statistics.OPEN)
     if undecided == len(rows):
-        few = all(row["difference_verdict"] == statistics.TOO_FEW for row in rows)
-        why = "there are too few seeds for any verdict" if few else f"a difference from {baseline} may be chance"
-        return f"Undecided: of {plural(len(rows), 'variant')}, {why}."
+        if all(row["difference_verdict"] == statistics.TOO_FEW for row in rows):
+            return f"Undecided: too few seeds to tell any of {plural(len(rows), 'variant')} from {baseline}."
+        return f"Undecided: of {plural(len(rows), 'variant')}, a difference from {baseline} may be chance."
     said = []
     if differ := by_verdict[statistics.DIFFERS]:
         ranked = sorted(differ, key=lambda row: -comparison.measure.sign * row["difference_mean"])

@@ -16,7 +16,8 @@ from stridelab.probes.catalog import all_metrics
 from stridelab.report.answer import choice, fits, next_step, order_of, verdict
 from stridelab.report.chart import chart_data
 from stridelab.report.figures import NothingToDraw, draw, render
-from stridelab.report.mistakes import disagreements
+from stridelab.report.figures.style import left_out
+from stridelab.report.mistakes import disagreements, taken_for
 from stridelab.report.paper import alt_text, write_numbers
 from stridelab.report.provenance import origin
 from stridelab.report.sentences import (
@@ -243,16 +244,20 @@ def show_figure(comparison: Comparison, name: str, *, folder: Path | str = FIGUR
 
 
 def show_disagreements(comparison: Comparison) -> Page:
-    """The test images on which the variants differ most, with the share of seeds that are right."""
+    """The test images on which the variants differ most, and what each takes them for."""
     if (found := comparison.mistakes) is None or len(found.predicted) < 2:
         return Page("<p class='note'>No predictions of two variants were kept.</p>", "No predictions were kept.")
     names = [name for name in comparison.shown(DISAGREEING) if name in found.predicted]
     table = disagreements(found, DISAGREEING)
-    rows = [[str(row["image"]), row["class"], *(f"{100 * row[name]:.0f}" for name in names)] for row in records(table)]
-    note = "image: its place in the test split, from 0. Numbers: percent of the seeds that classify it correctly."
+    rows = [
+        [str(row["image"]), row["class"], *(taken_for(found, name, row["image"]) for name in names)]
+        for row in records(table)
+    ]
+    rest = left_out(len(names), len(found.predicted), "are shown")
+    note = f"image: its place in the test split, from 0. Cells: what most seeds take it for. {rest}".rstrip()
     caption = "The test images on which variants disagree most"
     header = ["image", "class", *map(comparison.short, names)]
-    return table_page(header, rows, notes=[note], kinds="nt" + "n" * len(names), caption=caption)
+    return table_page(header, rows, notes=[note], kinds="nt" + "t" * len(names), caption=caption)
 
 
 def show_controls(comparison: Comparison) -> Page:

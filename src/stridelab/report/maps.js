@@ -135,7 +135,7 @@
         point();
       });
     });
-    said.textContent = "Point at a unit: its receptive field is drawn on the image.";
+    said.textContent = `Point at a unit: its receptive field is drawn on the image. ${data.note}`.trim();
   }
   show();
 })();

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stridelab.geometry import LayerGeometry
 from stridelab.report.figures.feature_maps import Panel, panel_of
-from stridelab.report.figures.style import NothingToDraw, looks
+from stridelab.report.figures.style import NothingToDraw, left_out, looks
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -42,6 +42,7 @@ def map_data(comparison: Comparison) -> dict[str, Any]:
         "channels": channels,
         "images": [_packed(image) for image in np.moveaxis(pictures[:images], 1, -1)],
         "size": [*pictures.shape[2:], pictures.shape[1]],
+        "note": left_out(len(panel.maps), len(comparison.names), "are shown"),
         "palettes": [
             [to_hex(colormaps[name](i / (SHADES - 1))) for i in range(SHADES)] for name in ("viridis", "RdBu_r")
         ],

@@ -103,6 +103,14 @@ def disagreements(found: Mistakes, count: int) -> pd.DataFrame:
     return pd.concat([pd.DataFrame({"image": shown.index, "class": classes}, index=shown.index), shown], axis=1)
 
 
+def taken_for(found: Mistakes, variant: str, image: int) -> str:
+    """What most seeds take a test image for: `right` or a class, and how many of them, where they do not agree."""
+    said = [int(one[image]) for one in found.predicted[variant].values()]
+    most = max(sorted(set(said)), key=said.count)
+    word = "right" if most == found.labels[image] else found.class_names[most]
+    return word if said.count(most) == len(said) else f"{word} {said.count(most)} of {len(said)}"
+
+
 def image_error(found: Mistakes, variant: str, baseline: str) -> float:
     """Standard error, from the choice of test images alone, of the difference in accuracy, over shared seeds."""
     seeds = [seed for seed in found.predicted.get(variant, {}) if seed in found.predicted.get(baseline, {})]

@@ -120,6 +120,7 @@
     const placed = known.map((one, index) => x(one.x) + 11 * known.slice(0, index).filter((other) => Math.abs(x(other.x) - x(one.x)) < 9).length);
     const taken = known.flatMap((one, index) => [[placed[index] - 8, placed[index] + 6, y(one.high ?? one.mean) - 2, y(one.low ?? one.mean) + 2],
       [placed[index] - 6, placed[index] + 6, y(one.mean) - 6, y(one.mean) + 6]]);
+    const marks = [];
     for (const [index, one] of known.entries()) {
       const group = svg("g", { "data-variant": one.name, style: `color:${one.color === "#000000" ? "var(--ink)" : one.color}` });
       const at = placed[index];
@@ -131,7 +132,7 @@
       mark.append(svg("title", {}, `${one.full}\n${data.metric}: ${one.mean.toPrecision(4)}${range}\n`
         + `MACs: ${human(one.x)}\nmaps: ${one.maps}\n${seeds}`));
       group.append(mark);
-      label(group, one, at, y(one.mean));
+      marks.push({ group, one, at });
       group.addEventListener("mouseenter", () => rowOf.get(one.name)?.classList.add("hover"));
       group.addEventListener("mouseleave", () => rowOf.get(one.name)?.classList.remove("hover"));
       group.addEventListener("click", () => toggle(one.name));
@@ -140,15 +141,21 @@
       row?.addEventListener("mouseenter", () => group.classList.add("hover"));
       row?.addEventListener("mouseleave", () => group.classList.remove("hover"));
       row?.addEventListener("click", () => toggle(one.name));
+      const swatch = svg("svg", { class: "swatch", viewBox: "0 0 10 10", "aria-hidden": "true", style: group.getAttribute("style") });
+      swatch.append(svg("circle", { cx: 5, cy: 5, r: 5 }));
+      row?.cells[0].prepend(swatch);
     }
-    function label(group, one, at, height) {
+    for (const mark of marks.sort((a, b) => b.one.front - a.one.front)) label(mark);
+    // Beside the mark, or at an end of its interval, where nothing else is; the plans of the front come first.
+    function label({ group, one, at }) {
       const long = 6.6 * one.name.length;
-      const free = (start) => start > left && start + long < width && !taken.some(([from, to, above, below]) =>
-        start < to && start + long > from && height - 7 < below && height + 7 > above);
-      const start = [at + 9, at - 9 - long].find(free);
-      if (start === undefined) return;
-      taken.push([start, start + long, height - 7, height + 7]);
-      group.append(svg("text", { x: start, y: height + 4 }, one.name));
+      const [mean, upper, lower] = [one.mean, one.high ?? one.mean, one.low ?? one.mean].map(y);
+      const free = ([start, base]) => start > left && start + long < width && base > top && base < height - bottom
+        && !taken.some(([from, to, above, below]) => start < to && start + long > from && base - 11 < below && base + 3 > above);
+      const place = [[at + 9, mean + 4], [at - 9 - long, mean + 4], [at - long / 2, upper - 6], [at - long / 2, lower + 14]].find(free);
+      if (!place) return;
+      taken.push([place[0], place[0] + long, place[1] - 11, place[1] + 3]);
+      group.append(svg("text", { x: place[0], y: place[1] }, one.name));
     }
     const box = svg("rect", { class: "brush", visibility: "hidden" });
     chart.append(box);

@@ -72,6 +72,33 @@ def make_agenda(variants: Sequence[Variant], *, data_specs: Mapping[DataConfig, 
     )
 
 
+def shortened(agenda: Agenda) -> Agenda:
+    """With, for each run to do, the longest finished one of the same sweep that is its beginning: equal in all but
+    trainer.max_epochs, which its learning rates do not depend on."""
+    ended: dict[str, list[RunSpec]] = {}
+    for spec in sorted(agenda.done, key=lambda spec: spec.config.trainer.max_epochs):
+        ended.setdefault(beginning(spec.config), []).append(spec)
+
+    def begun(spec: RunSpec) -> RunSpec:
+        most = spec.config.trainer.max_epochs
+        found = [one for one in ended.get(beginning(spec.config), ()) if one.config.trainer.max_epochs < most]
+        return replace(spec, begun=found[-1].folder) if found and is_a_beginning(found[-1].config) else spec
+
+    return replace(agenda, to_do=tuple(map(begun, agenda.to_do)))
+
+
+def beginning(config: Config) -> str:
+    return repr(science(replace(config, trainer=replace(config.trainer, max_epochs=1)))) + f" {config.seed}"
+
+
+def is_a_beginning(config: Config) -> bool:
+    """Whether a longer training takes the same first steps: one_cycle, cosine and a share of warm-up are spread over
+    max_epochs."""
+    trainer = config.trainer
+    same_warmup = isinstance(trainer.warmup, int) or not trainer.warmup
+    return trainer.schedule == "constant" and same_warmup and trainer.early_stopping is None
+
+
 def skipped_run(spec: RunSpec) -> Skipped | None:
     """Divergence comes again to the bit; anything else that failed may have been bad luck."""
     if spec.config.force or read_status(spec.folder)[0] != "FAILED":

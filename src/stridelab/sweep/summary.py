@@ -16,7 +16,7 @@ from stridelab.names import METRICS
 from stridelab.tracking.find import read_sweep
 from stridelab.tracking.links import run_link, sweep_note, ui_base, ui_command, view_link
 from stridelab.tracking.run import Run
-from stridelab.tracking.status import FINISHED, read_result
+from stridelab.tracking.status import DIVERGED, FINISHED, read_result
 from stridelab.tracking.store import analyze
 from stridelab.tracking.sync import Mirror
 from stridelab.tracking.view import wish
@@ -68,11 +68,16 @@ def summarize(
         console.print(
             f"[yellow]from elsewhere[/]  {escape(name)}: {escape(what)}; reuse=none trains it here.", highlight=False
         )
-    failures = failed(agenda, outcomes)
-    for reason, runs in by_reason(failures).items():
-        console.print(f"[red]not finished[/]  {escape(', '.join(runs))}: {escape(reason)}", highlight=False)
+    failures = say_failures(failed(agenda, outcomes), console)
     show_places(agenda, mirror, console)
     return 1 if failures else 0
+
+
+def say_failures(failures: Sequence[tuple[str, str]], console: Console) -> int:
+    """How many there are."""
+    for reason, runs in by_reason(failures).items():
+        console.print(f"[red]not finished[/]  {escape(', '.join(runs))}: {escape(reason)}", highlight=False)
+    return len(failures)
 
 
 def measure_speed(agenda: Agenda, console: Console) -> None:
@@ -85,17 +90,19 @@ def measure_speed(agenda: Agenda, console: Console) -> None:
         measure_runs(runs, console)
 
 
-def failed(agenda: Agenda, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """(run, status and reason) of all that did not finish, refused ones first."""
+def failed(agenda: Agenda, outcomes: Sequence[Outcome], *, diverged: bool = True) -> list[tuple[str, str]]:
+    """(run, status and reason) of all that did not finish, refused ones first; those that diverged among them or not:
+    they do so every time."""
     refused = [(spec.identity.name, f"refused: {reason}") for spec, reason in agenda.refused]
     skipped = [
         (one.spec.identity.name, f"{one.status} in an earlier call, not tried again ({one.reason})")
         for one in agenda.skipped
+        if diverged or one.status != DIVERGED
     ]
     ended = [
         (spec.identity.name, outcome.told)
         for spec, outcome in zip(agenda.to_do, outcomes, strict=True)
-        if outcome.status != FINISHED
+        if outcome.status not in ((FINISHED,) if diverged else (FINISHED, DIVERGED))
     ]
     return refused + skipped + ended
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -17,6 +17,7 @@ from stridelab.config import Config
 from stridelab.config.variants import refuse_mixed, sweep_name, varying_keys
 from stridelab.data.contents import contents_of
 from stridelab.plan import Variant, examine, print_plan
+from stridelab.plan.space import variants_of
 from stridelab.run import RunSpec, run
 from stridelab.tracking.journal import JOURNAL, writer
 from stridelab.tracking.restore import Recall
@@ -28,7 +29,7 @@ from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
 from stridelab.training.tasks import primary_metrics
 
-from .agenda import Agenda, is_finished, make_agenda, run_name
+from .agenda import Agenda, is_finished, make_agenda, run_name, shortened
 from .external_runs import ExternalRuns
 from .launchers import Launcher, reader_for
 from .launchers.in_process import InProcessLauncher
@@ -48,7 +49,7 @@ from .probes import probe_runs
 from .progress import Board, screen
 from .restore import ask_store, fetch
 from .signals import command, exit_code, signals_as_exceptions
-from .summary import summarize
+from .summary import failed, say_failures, summarize
 from .task import Listener, Outcome, Task
 
 LOOK_AGAIN_S = 0.5
@@ -58,23 +59,51 @@ DYING_S = 2.0
 """A process that was killed is not gone at once."""
 
 
-def run_sweep(configs: Sequence[Config], launcher: Launcher, *, multirun: bool, resend: str = "") -> int:
+@dataclass(frozen=True)
+class Series:
+    """What a search adds to a sweep of its own."""
+
+    keys: tuple[str, ...]
+    """What variants are called after; else, what varies."""
+    grow: Callable[[Agenda], Sequence[Config]] = lambda agenda: ()
+    """Looks at an agenda that is done, and says what is trained next in the same sweep; nothing: no more."""
+    compared: bool = True
+    """Whether the sweep ends with a comparison of its variants."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Name and content of what the sweep's own run keeps beside its configuration."""
+
+
+def run_sweep(
+    configs: Sequence[Config], launcher: Launcher, *, multirun: bool, resend: str = "", series: Series | None = None
+) -> int:
     """Train every configuration; the exit code. ValueError or FileNotFoundError before anything is created. `resend`:
     the command that sends what the store has not taken, as the reader types it."""
     console = screen()
     with signals_as_exceptions():
         try:
-            return carry_out(configs, launcher, console, multirun=multirun, resend=resend)
+            return carry_out(configs, launcher, console, multirun=multirun, resend=resend, series=series)
         except KeyboardInterrupt as interruption:
             console.print("\nInterrupted. The same command continues: what is finished is not done again.")
             console.print(f"  {escape(command())}", highlight=False, soft_wrap=True)
             return exit_code(interruption)
 
 
-def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *, multirun: bool, resend: str) -> int:
+def carry_out(
+    configs: Sequence[Config],
+    launcher: Launcher,
+    console: Console,
+    *,
+    multirun: bool,
+    resend: str,
+    series: Series | None = None,
+) -> int:
     refuse_mixed(configs)
     first, keys = configs[0], varying_keys(configs)
-    variants = [examine(config, keys=keys) for config in configs]
+    series = series or Series(keys)
+    name = (first.sweep.name or sweep_name(configs)) if multirun else ""
+    variants = [examine(config, keys=series.keys) for config in configs]
+    variants = variants_of(variants, say=lambda said: console.print(said, highlight=False, soft_wrap=True))
+    configs = [variant.config for variant in variants]
     reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)
     check(variants, launcher, stop=not multirun or first.on_invalid == "stop")
     results = Path(first.paths.results_dir)
@@ -91,7 +120,6 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
-    name = (first.sweep.name or sweep_name(configs)) if multirun else ""
     data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
     agenda = make_agenda(variants, data_specs=data_specs, name=name)
     stored = ask_store(agenda, recall, console)
@@ -101,7 +129,18 @@ def carry_out(configs: Sequence[Config], launcher: Launcher, console: Console, *
     repair(results)
     if fetch(agenda, stored, store, console):
         agenda = make_agenda(variants, data_specs=data_specs, name=name)
-    return train_all(agenda, launcher, Mirror(store, resend=resend), console)
+
+    def grown(agenda: Agenda) -> Agenda | None:
+        if not (new := [examine(config, keys=series.keys) for config in series.grow(agenda)]):
+            return None
+        refuse(new, stop=True)
+        variants.extend(new)
+        made = make_agenda(variants, data_specs=data_specs, name=name)
+        if fetch(made, ask_store(made, recall, console), store, console):
+            made = make_agenda(variants, data_specs=data_specs, name=name)
+        return shortened(made)
+
+    return train_all(agenda, launcher, Mirror(store, resend=resend), console, series=series, grown=grown)
 
 
 def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> None:
@@ -117,12 +156,18 @@ def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> Non
     fetch_data((config.data for config in configs), download=not configs[0].sweep.preview)
 
 
-def train_all(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) -> int:
+Grown = Callable[[Agenda], Agenda | None]
+"""An agenda that is done -> the same with what comes next; None: it has ended."""
+
+
+def train_all(
+    agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console, *, series: Series, grown: Grown
+) -> int:
     """Train and summarize, and let the mirror go in the end; interrupted runs are settled."""
     patience_s = CLOSE_S
     try:
         if agenda.identity is not None:
-            return train_sweep(agenda, launcher, mirror, console)
+            return train_sweep(agenda, launcher, mirror, console, series=series, grown=grown)
         outcomes = train(agenda, launcher, mirror, console)
         probe_runs(agenda.specs, launcher, console)
         return summarize(agenda, outcomes, None, mirror, console)
@@ -138,7 +183,9 @@ def by_name(variants: Sequence[Variant]) -> dict[str, Variant]:
     return {run_name(variant): variant for variant in variants}
 
 
-def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) -> int:
+def train_sweep(
+    agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console, *, series: Series, grown: Grown
+) -> int:
     """Train, and close under the sweep's own run. While another sweep of this name holds that run, the two share
     the work, and this one closes after the other."""
     mirror.watch(agenda.folder)
@@ -151,21 +198,31 @@ def train_sweep(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Con
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)
         list_members(parent, agenda)
-        describe(parent, agenda)
+        describe(parent, agenda, series.files)
         parent.tags({names.FOREIGN: "; ".join(f"{key}: {what}" for key, what in agenda.differences.items())})
         if outcomes is None:
             outcomes = train(agenda, launcher, mirror, console)
+        while not failed(agenda, outcomes, diverged=False) and (more := grown(agenda)) is not None:
+            agenda = more
+            list_members(parent, agenda)
+            outcomes = train(agenda, launcher, mirror, console)
+            describe(parent, agenda, series.files)
+        if not series.compared:
+            if any_failed := say_failures(failed(agenda, outcomes, diverged=False), console):
+                raise Incomplete(any_failed)
+            parent.tags({names.STATUS: FINISHED})
+            return 0
         probe_runs(agenda.specs, launcher, console)
         list_members(parent, agenda)
-        failed = summarize(agenda, outcomes, parent, mirror, console)
-        parent.tags({names.STATUS: FAILED if failed else FINISHED})
-        if failed:
+        code = summarize(agenda, outcomes, parent, mirror, console)
+        parent.tags({names.STATUS: FAILED if code else FINISHED})
+        if code:
             raise Incomplete("not every run finished")
         return 0
     return 1
 
 
-def describe(parent: Run, agenda: Agenda) -> None:
+def describe(parent: Run, agenda: Agenda, more: Mapping[str, str]) -> None:
     """The command, and what this sweep calls its runs: one that another sweep trained has that one's names."""
     runs = {
         one.identity.signature: {
@@ -179,6 +236,7 @@ def describe(parent: Run, agenda: Agenda) -> None:
         names.PROVENANCE_FILE: agenda.specs[0].provenance[names.PROVENANCE_FILE],
         names.CONFIG_FILE: json.dumps(redact_values(asdict(agenda.specs[0].config)), indent=1),
         names.VARIANTS_FILE: json.dumps(runs, indent=1),
+        **more,
     }
     for name, content in files.items():
         path = agenda.folder / name

@@ -52,10 +52,10 @@ def warm_up(context: Any) -> None:
 
 
 def die_with_parent() -> None:
-    """Let this child be killed when the process that started it goes: by Linux at once, elsewhere by a thread that
-    looks a few times a second."""
-    parent = os.getppid()
-    if not _killed_by_linux():
+    """Let this child be killed when the process that started it goes: by Linux at once; elsewhere, and where a warm
+    process stands between the two, which lives as long as its children, by a thread that looks a few times a second."""
+    parent, starter = os.getppid(), multiprocessing.parent_process()
+    if not _killed_by_linux() or (starter is not None and starter.pid != parent):
         threading.Thread(target=_watch, args=(parent,), name="watch-parent", daemon=True).start()
     if os.getppid() != parent:
         os._exit(1)

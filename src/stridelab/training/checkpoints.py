@@ -18,12 +18,15 @@ from stridelab.system.files import PARTIAL, replacement
 from stridelab.system.points import point
 
 from .checksummed import read_sealed, seal
+from .feature_maps import snapshot_epochs
 from .module import Classifier
 from .progress import epochs_without_gain
 from .settings import TrainerConfig
 
 KEPT = 2
 PATTERN = "epoch-*.ckpt"
+SNAPSHOTS = {"FeatureMaps", "NetworkWeights"}
+"""Callbacks whose state is by `<epoch>/...`."""
 OWNER = "stridelab"
 """Where a checkpoint says which run it belongs to."""
 
@@ -118,6 +121,23 @@ def starting_point(folder: Path, *, owner: str, given: str | None) -> Start:
     if given is None:
         return Start(said=tuple(said))
     return Start(Path(given), owner_of(Path(given))["epoch"], said=tuple(said))
+
+
+def adopt(shorter: Path, folder: Path, *, owner: str, max_epochs: int) -> None:
+    """Take over the newest checkpoint in `shorter`, of a run that is the beginning of this one, as one of its own; not
+    where it has one already, nor where that one is gone or damaged: it is trained from its first step then."""
+    if by_epoch(folder) or not (known := by_epoch(shorter)):
+        return
+    try:
+        content = dict(read_checkpoint(known[-1]))
+    except (ValueError, OSError):
+        return
+    content[OWNER] = {**content[OWNER], "owner": owner}
+    steps = snapshot_epochs(max_epochs)
+    for name in SNAPSHOTS & content["callbacks"].keys():  # halfway is elsewhere in a shorter training
+        taken = content["callbacks"][name]
+        content["callbacks"][name] = {key: maps for key, maps in taken.items() if int(key.partition("/")[0]) in steps}
+    AtomicCheckpointIO().save_checkpoint(content, folder / known[-1].name)
 
 
 def refuse_unfit_checkpoint(path: Path, config: TrainerConfig, *, count: int) -> None:

@@ -69,10 +69,12 @@ def _differences(
 def _confusion(axes: Axes, found: Mistakes, variant: str, comparison: Comparison) -> None:
     table = 100 * confusion(found, variant)
     np.fill_diagonal(table, np.nan)
-    axes.imshow(table, cmap="Oranges", vmin=0, vmax=max(float(np.nanmax(table)), 1.0))
+    top = max(float(np.nanmax(table)), 1.0)
+    axes.imshow(table, cmap="Oranges", vmin=0, vmax=top)
     for (row, column), value in np.ndenumerate(table):
         if value >= 0.95:
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color="#111111")
+            color = "#f4f4f4" if value > 0.6 * top else "#111111"
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
     names = [plain(name, limit=12) for name in found.class_names]
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
     axes.set_yticks(range(len(names)), names)

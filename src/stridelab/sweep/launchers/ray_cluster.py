@@ -19,6 +19,7 @@ ANSWER_S, NODES_ANSWER_S = 5.0, 120.0
 STORE_BYTES = 80 * 2**20
 """Of Ray's store of objects, the least that it takes: what runs return are numbers."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+LOOPBACK = "127.0.0.1"
 TOKEN = ".stridelab-shared"
 Node = Mapping[str, Any]
 """As Ray lists it: NodeID, NodeManagerAddress, Alive, Resources."""
@@ -30,19 +31,23 @@ def connect(address: str | None = None) -> None:
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     import ray
 
+    if address is not None:
+        refuse_silent(address)
     if ray.is_initialized():
+        refuse_another(address)
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     with own_signals():
         if address is not None:
-            refuse_silent(address)
+            host, _, port = address.rpartition(":")
+            if host == LOOPBACK and not answers(ray.util.get_node_ip_address(), int(port)):
+                only_loopback()  # else Ray takes 127.0.0.1 for this machine's other address
             try:
                 ray.init(address=address, **quiet)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise ValueError(f"launcher.address={address} cannot be joined here: {one_line(error)}") from None
             return
-        # Ray's switch for Macs and Windows: without it, the processes of a cluster of one machine listen to the world.
-        ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
+        only_loopback()
         ray.init(
             address="local",
             num_cpus=usable_cores(),
@@ -57,13 +62,37 @@ def refuse_silent(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if not (colon and host and port.isdigit()):
         raise ValueError(f"launcher.address={address} must be host:port of a Ray cluster, as `ray start` prints it.")
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
-    except OSError as error:
+    if not answers(host, int(port)):
         raise ValueError(
-            f"launcher.address={address}: nobody answers there ({error.strerror or error}). Start a cluster (ray start "
-            "--head), or leave launcher.address=null, which starts one on this machine."
-        ) from None
+            f"launcher.address={address}: nobody answers there. Start a cluster (ray start --head), or leave "
+            "launcher.address=null, which starts one on this machine."
+        )
+
+
+def answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def refuse_another(address: str | None) -> None:
+    """ValueError when this process is in another cluster than the one asked for."""
+    import ray
+
+    there = ray.get_runtime_context().gcs_address
+    if address is not None and there.rpartition(":")[2] != address.rpartition(":")[2]:
+        raise ValueError(
+            f"launcher.address={address}: this process is in the cluster {there} already (ray.shutdown())."
+        )
+
+
+def only_loopback() -> None:
+    """Ray's switch for Macs and Windows: without it, its processes listen on all addresses of the machine."""
+    import ray
+
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 @contextmanager
