@@ -271,3 +271,20 @@ def test_a_search_that_cannot_be_creates_nothing(tmp_path: Path, more: tuple[str
     with pytest.raises(ValueError, match=said):
         run_search(grid_of([*given, *more]))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_search_is_one_function_and_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The extension that CONTRIBUTING promises: plans in the order of the list, as many as search.trials."""
+
+    def first_ones(space: Space, scores: Mapping[Trial, float]) -> Step:
+        trials = tuple(Trial(point, 1, space.settings.seed) for point in space.points[: space.settings.trials])
+        missing = tuple(trial for trial in trials if trial not in scores)
+        return Step(missing, said="all at once") if missing else Step(finalists=tuple(trial.point for trial in trials))
+
+    monkeypatch.setitem(SEARCHES, "first_ones", first_ones)
+    step, scores = play(space_of("first_ones", trials=2), noisy)
+    assert step.finalists == ((0, 0, 0), (0, 0, 1))
+    assert len(scores) == 2
+    preview = arguments(tmp_path / "none", "search.name=first_ones", "search.trials=1", "sweep.preview=true")
+    assert run_search(grid_of(preview)) == 0
+    assert not list(tmp_path.iterdir())

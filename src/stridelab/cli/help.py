@@ -57,7 +57,7 @@ EVERYDAY = {
     "seed",
     "Training": "trainer.max_epochs trainer.batch_size trainer.lr trainer.optimizer trainer.accelerator",
     "Data": "data.root data.train_size",
-    "The sweep and its records": "sweep.name sweep.jobs sweep.margin sweep.preview force paths.results_dir "
+    "The sweep and its records": "sweep.plans sweep.name sweep.jobs sweep.margin sweep.preview force paths.results_dir "
     "tracking.uri",
 }
 """Heading -> keys that most people need."""

@@ -6,6 +6,7 @@ from typing import Any
 _FILES = {
     "comparison": ("Comparison", "compare", "load"),
     "figures": ("FIGURES", "NothingToDraw", "draw", "render"),
+    "front_tables": ("show_front",),
     "notebook": ("ReportPaths", "write_report"),
     "display": (
         "show_answer",

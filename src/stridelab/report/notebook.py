@@ -42,7 +42,7 @@ with.
 
 TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "What they get wrong": {"Where they disagree": ("show_disagreements",)},
-    "Accuracy and cost": {"Speed": ("show_speed",)},
+    "Accuracy and cost": {"The front": ("show_front",), "Speed": ("show_speed",)},
 }
 """After which section of FIGURES -> heading -> tables."""
 

@@ -12,6 +12,7 @@ from stridelab.report import statistics
 from stridelab.report.answer import order_of, verdict
 from stridelab.report.factors import effects
 from stridelab.report.figures import FIGURES
+from stridelab.report.front import front_table
 from stridelab.report.mistakes import by_class
 from stridelab.report.provenance import origin
 from stridelab.report.sentences import best, interval_text, num_comparisons, seeds_text, value_text, verdict_text
@@ -119,6 +120,7 @@ def _curves(comparison: Comparison) -> pd.DataFrame:
 
 
 NUMBERS: dict[str, Callable[[Comparison], pd.DataFrame]] = {
+    "front": front_table,
     "accuracy_differences": lambda c: c.variants.filter(regex="^variant$|^difference_"),
     "accuracy_vs_macs": lambda c: c.scores(c.metric).merge(c.variants.filter(["variant", "cost/macs"])),
     "class_accuracy": lambda c: by_class(c.mistakes, c.baseline) if c.mistakes else pd.DataFrame(),

@@ -14,6 +14,7 @@ from stridelab.report.figures.cost import costs
 from stridelab.report.figures.curves import learning_curves
 from stridelab.report.figures.effects import factor_effects
 from stridelab.report.figures.feature_maps import feature_maps_first, feature_maps_last
+from stridelab.report.figures.front import front
 from stridelab.report.figures.geometry import geometry, redrawn
 from stridelab.report.figures.style import DARK, NothingToDraw, drawing
 
@@ -54,6 +55,9 @@ FIGURES: dict[str, ReportFigure] = {
         accuracy_vs_macs, "Accuracy and cost", "Accuracy of every variant and seed against its MACs."
     ),
     "costs": ReportFigure(costs, "Accuracy and cost", "Bars: each variant's costs as multiples of the baseline's."),
+    "front": ReportFigure(
+        front, "Accuracy and cost", "Bars: how often each variant is on the front of accuracy and each cost."
+    ),
     "class_accuracy": ReportFigure(
         class_accuracy, "What they get wrong", "Accuracy of each class against the baseline's, and confusions."
     ),

@@ -1,0 +1,76 @@
+"""The report's table of the front, and how a search found its variants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from stridelab import names
+from stridelab.report.artifacts import read_json
+from stridelab.report.display import Page, table_page
+from stridelab.report.front import COSTS, DRAWS, front_table
+from stridelab.text import human, plural, printable
+
+if TYPE_CHECKING:
+    from stridelab.report.comparison import Comparison
+
+LISTED = 12
+"""Dropped plans that are named, of each step of a search."""
+
+
+def show_front(comparison: Comparison) -> Page:
+    """The variants that are on a front in at least one draw of twenty, and how they were found."""
+    table = front_table(comparison)
+    shares = [f"on_front/{cost}" for cost in COSTS]
+    near = table[(table[shares] >= 0.05).any(axis=1)]
+    rows = [
+        [printable(row["variant"], limit=80), f"{comparison.measure.factor * row['score']:.2f}"]
+        + [text for cost in COSTS for text in (human(row[cost]), percent(row[f"on_front/{cost}"]))]
+        for row in near.to_dict("records")
+    ]
+    header = ["variant", comparison.metric_text, *(text for name in COSTS.values() for text in (name, "on front, %"))]
+    kinds = "t" + "n" * (len(header) - 1)
+    notes = [*notes_of(comparison, table), *told(read_json(comparison.sweep.run, names.SEARCH_FILE))]
+    return table_page(header, rows, notes=notes, kinds=kinds, caption="The front of accuracy and cost")
+
+
+def percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.0f}"
+
+
+def notes_of(comparison: Comparison, table: pd.DataFrame) -> Iterator[str]:
+    seeds = int(comparison.variants["n"].max())
+    yield (
+        f"On front: in which share of {DRAWS:,} bootstrap draws of the {plural(seeds, 'seed')} no variant of no more "
+        f"cost is as good; {len(table)} variants compete. With few seeds these shares are rough. Latency and memory "
+        "were measured; MACs follow from the variant."
+    )
+    yield "The explorer beside this report gives each network as PyTorch code."
+
+
+def told(record: Mapping[str, Any]) -> Iterator[str]:
+    """How a search found the variants, and what it gave up on the way; nothing where there was none."""
+    if not record:
+        return
+    name, fresh = str(record.get("search")), record.get("fresh")
+    yield (
+        f"Found by search={name}: {record.get('trials'):,} trainings of {record.get('epochs'):,} epochs in all chose "
+        f"{plural(len(record.get('finalists', ())), 'variant')}; every plan with every seed would be "
+        f"{record.get('exhaustive_epochs'):,} epochs."
+    )
+    yield (
+        "The finalists' seeds are fresh: none of them took part in the choice, whose own scores would be too high (the "
+        "winner's curse)."
+        if fresh
+        else "The seeds that chose these variants also estimate them: the means of close winners are a little high."
+    )
+    by: dict[str, list[str]] = {}
+    for one in record.get("dropped", ()):
+        by.setdefault(str(one["when"]).partition(":")[0], []).append(str(one["variant"]))
+    for when, variants in by.items():
+        more = f" and {len(variants) - LISTED} more" if len(variants) > LISTED else ""
+        listed = ", ".join(printable(one, limit=60) for one in variants[:LISTED])
+        yield f"Dropped {when}, and so not estimated: {listed}{more}. {names.SEARCH_FILE} has each with its reason."

@@ -1,0 +1,61 @@
+"""The front of accuracy and cost: shares of bootstrap draws, and what a search tells."""
+
+from __future__ import annotations
+
+from html import unescape
+from typing import Any
+
+import numpy as np
+import pytest
+
+from report_sweeps import Fake, sweep_of
+from stridelab import report
+from stridelab.names import SEARCH_FILE
+from stridelab.report import compare, front, front_tables
+from stridelab.report.comparison import Comparison
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    """2-2-2 is the cheapest, 1-1-1 the dearest; 1-2-2 is clearly beaten, 2-2-1 and 1-1-1 are close."""
+    accuracy = {
+        "2-2-2": [0.80, 0.81, 0.80],
+        "2-2-1": [0.85, 0.84, 0.86],
+        "1-2-2": [0.7, 0.7, 0.7],
+        "1-1-1": [0.85, 0.86, 0.85],
+    }
+    return compare(sweep_of([Fake(s, seed, acc) for s, found in accuracy.items() for seed, acc in enumerate(found)]))
+
+
+def test_a_variant_that_none_beats_is_on_the_front_in_every_draw(comparison: Comparison) -> None:
+    table = front.front_table(comparison).set_index("variant")
+    shares = table["on_front/cost/macs"]
+    assert list(table.index) == [f"strides={s}" for s in ("2-2-2", "2-2-1", "1-2-2", "1-1-1")]
+    assert shares.iloc[[0, 1, 2]].tolist() == [1.0, 1.0, 0.0]
+    assert 0.1 < shares.iloc[3] < 0.9
+
+
+def test_shares_are_those_of_all_resamples(comparison: Comparison) -> None:
+    """Three seeds have 27 resamples: the exact share of those in which 1-1-1 beats 2-2-1."""
+    dear, cheap = np.array([0.85, 0.86, 0.85]), np.array([0.85, 0.84, 0.86])
+    rows = np.array(np.meshgrid(*[range(3)] * 3)).reshape(3, -1)
+    exact = np.mean(dear[rows].mean(axis=0) > cheap[rows].mean(axis=0) + 1e-12)
+    share = front.front_table(comparison).set_index("variant").loc["strides=1-1-1", "on_front/cost/macs"]
+    assert share == pytest.approx(exact, abs=0.04)
+
+
+def test_the_report_says_what_a_search_dropped_and_never_estimates_it(
+    comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record: dict[str, Any] = {
+        "search": "race", "fresh": False, "trials": 20, "epochs": 180, "exhaustive_epochs": 1458,
+        "finalists": comparison.names,
+        "dropped": [{"variant": "strides=3-3-3", "macs": 1, "when": "after 2 seeds: worse, p = 1e-5"}],
+    }  # fmt: skip
+    monkeypatch.setattr(front_tables, "read_json", lambda run, name: record if name == SEARCH_FILE else {})
+    text = unescape(report.show_front(comparison).html)
+    assert "Dropped after 2 seeds, and so not estimated: strides=3-3-3" in text
+    assert "20 trainings of 180 epochs in all chose 4 variants" in text
+    assert "a little high" in text
+    record |= {"fresh": True}
+    assert "winner's curse" in unescape(report.show_front(comparison).html)
