@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without bytecode, each of the many processes of a sweep and of the tests compiles its libraries anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup ray sweep test faults benchmarks check ui server data notebook plan reference findings lock clean clean-results
+.PHONY: help setup ray sweep test engines faults benchmarks check ui server data notebook plan reference findings lock clean clean-results
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,7 +36,10 @@ plan: $(READY) ## geometry and cost of the same three plans, without training
 TESTERS ?= 2
 
 test: $(READY) ## the tests, in TESTERS processes
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --ignore tests/engines
+
+engines: ray ## the same sweep on a real Ray and a real Slurm (Debian's slurm-wlm and munge, as root), about 10 minutes
+	$(BIN)/python -m pytest tests/engines
 
 faults: $(READY) ## every fault that is injected: kills, full disks, dead servers, in all networks (about 20 minutes)
 	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults tests/test_tracking_mirror.py
