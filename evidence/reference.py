@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +18,13 @@ from stridelab.tracking.find import find_sweep
 from stridelab.tracking.store import resolve_store
 
 from . import REFERENCE
-from .claims import CLAIMS
+from .claims import CLAIMS, header
 
+NAMED = re.compile(r"experiment=\w+")
 FIGURE = "accuracy_vs_macs"
-MOST_KIB = 400
+PLACES = re.compile(r" (?:data\.root|paths\.results_dir)=[^\s<\"&]+")
+"""Where it lay on the machine that ran it."""
+MOST_KIB = 1500
 """Of a comparison.html that is kept."""
 
 
@@ -38,7 +41,7 @@ def write_reference(experiment: str, results: Path) -> Path:
     page = results / "reports" / comparison.sweep.folder_name / "comparison.html"
     kept = page.is_file() and page.stat().st_size <= MOST_KIB * 1024
     if kept:
-        shutil.copyfile(page, folder / page.name)
+        (folder / page.name).write_text(PLACES.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
     (folder / "README.md").write_text(readme(experiment, comparison, kept=kept), encoding="utf-8")
     return folder
 
@@ -67,7 +70,7 @@ def readme(experiment: str, comparison: Comparison, *, kept: bool) -> str:
     return f"""\
 # Reference: {experiment}
 
-    python train.py experiment={experiment} sweep.name={experiment}
+    {command(experiment)}
 
 Commit {where.commit}; {where.machine}; {versions}.
 {plural(len(done), "run")}, one thread each, two at a time; their times sum to {seconds / 60:.0f} minutes, on a machine
@@ -76,6 +79,12 @@ shared with other work (runs that experiments have in common are trained once).
 `runs.csv`: every run. `variants.csv`: n, mean, standard deviation and interval of each arm. {page}
 What was predicted: conf/experiment/{experiment}.yaml. What was found: [docs/findings.md](../../../docs/findings.md).
 """
+
+
+def command(experiment: str) -> str:
+    """As the experiment's file has it, with a name for the sweep."""
+    told = NAMED.sub(rf"\g<0> sweep.name={experiment}", header(experiment)["command"], count=1)
+    return told.replace("sweep=latest", f"sweep={experiment}")
 
 
 def tables(experiment: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:

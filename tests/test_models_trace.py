@@ -629,7 +629,7 @@ REFUSED = {
     "scripted": (lambda: geometry_of(scripted(), 32), "the module is scripted"),
     "detection": (lambda: geometry_of(detector(), 64), "depends on the values of its feature maps .*nonzero"),
     "list": (lambda: geometry_of(ListOfImages(), 32), "wrap a module that expects anything else, such as a list"),
-    "inputs": (lambda: geometry_of(Two(), 8), "Two.forward needs one, other; .* wrap it in a module that fills in"),
+    "inputs": (lambda: geometry_of(Two(), 8), "Two.forward needs one, other: give .* others={'other': torch.zeros"),
     "guess": (lambda: geometry_of(Rearranged(), 8), "input_channels=16 was guessed.*: give input_channels="),
     "float": (lambda: geometry_of(nn.Conv2d(3, 4, 3), 32.0), r"input_size=32\.0 is not allowed"),
     "too small": (
@@ -704,6 +704,46 @@ def test_the_table_reads_the_same_as_text_and_as_html() -> None:
     rows = [" ".join(line.split()) for line in lines if line.strip("\u2500")]
     assert words[1:] == rows[2:]  # the heading takes two lines: saved, KiB
     assert sorted(words[0].split()) == sorted(" ".join(rows[:2]).split())
+
+
+class Guided(nn.Module):
+    """An image and a smaller depth map, and a vector that scales channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.depth = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(1, 8, 5, padding=2)
+        self.scale, self.head = nn.Linear(5, 8), nn.Conv2d(8, 4, 3)
+
+    def forward(self, image: Tensor, depth: Tensor | None = None, *, scale: Tensor) -> Tensor:
+        scaled = self.image(image) * self.scale(scale)[:, :, None, None]
+        return self.head(scaled if depth is None else scaled + self.depth(depth))
+
+
+def test_a_module_of_several_inputs_is_measured_on_its_images() -> None:
+    scale, depth = torch.zeros(1, 5), torch.zeros(1, 1, 16, 16)
+    alone = geometry_of(Guided(), 32, others={"scale": scale})
+    assert alone.totals.macs == 16 * 16 * 8 * 27 + 5 * 8 + 14 * 14 * 4 * 72
+    assert {one.name: one.receptive_field for one in alone}["head"] == (7, 7)
+    both = geometry_of(Guided(), 32, others={"scale": scale, "depth": depth})
+    assert both.totals.macs == alone.totals.macs + 16 * 16 * 8 * 25
+    assert both.totals.params == alone.totals.params == sum(one.numel() for one in Guided().parameters())
+    assert "another input" in both.opaque["depth"]
+    assert {one.name: one.receptive_field for one in both}["head"] is None, "whose field is no longer the image's alone"
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({}, "Guided.forward needs image, scale: give .* others={'scale': torch.zeros"),
+        ({"scal": torch.zeros(1, 5)}, "others={'scal': ...}: .* has no such parameter .* it has depth, scale"),
+        ({"scale": torch.zeros(2, 5)}, r"others\['scale'\] must be .* a batch of one, .* shape \(2, 5\)"),
+        ({"scale": 3}, "it is a int"),
+        ({"scale": torch.zeros(1, 7)}, "cannot run on a 32x32 image"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(others: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        geometry_of(Guided(), 32, others=others)
 
 
 def test_stridelab_offers_geometry_of_without_importing_torch_for_it() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from inspect import signature
+from inspect import Parameter, signature
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,17 @@ from .table import Geometry
 from .tracing.recorder import Recorder, batch_size_for
 
 
-def geometry_of(module: nn.Module, input_size: int | Pair, *, input_channels: int | None = None) -> Geometry:
+def geometry_of(
+    module: nn.Module,
+    input_size: int | Pair,
+    *,
+    input_channels: int | None = None,
+    others: Mapping[str, Tensor] | None = None,
+) -> Geometry:
     """Geometry, cost and memory of each layer of `module` on images of `input_size`, int or (height, width).
+
+    `others`: what `forward` needs beside the images, by the names of its parameters, each for a batch of one; receptive
+    fields are those on the images.
 
     The module is traced in the mode it is in (train or eval), and is not changed. What cannot be followed is
     named, with the reason, and leaves the receptive fields behind it at None.
@@ -31,11 +40,17 @@ def geometry_of(module: nn.Module, input_size: int | Pair, *, input_channels: in
 
     Raises ValueError when the module cannot run on such images, or decides by their content.
     """
-    plan = trace(module, input_size, input_channels=input_channels)
+    plan = trace(module, input_size, input_channels=input_channels, others=others)
     return Geometry(plan, measure(plan))
 
 
-def trace(module: nn.Module, input_size: int | Pair, *, input_channels: int | None = None) -> LayerPlan:
+def trace(
+    module: nn.Module,
+    input_size: int | Pair,
+    *,
+    input_channels: int | None = None,
+    others: Mapping[str, Tensor] | None = None,
+) -> LayerPlan:
     """The layer plan of `module`; a layer is named by the sub-module that computes it.
 
     Runs the module's own code once, on tensors that have a shape but no numbers: control flow, functional
@@ -43,6 +58,7 @@ def trace(module: nn.Module, input_size: int | Pair, *, input_channels: int | No
     of this very pass. `input_channels` are those of the first convolution unless given.
     """
     module = unwrapped(module)
+    others = checked_others(module, others or {})
     size = parse_pair(input_size, "input_size")
     channels, _ = parse_pair(input_channels or first_channels(module), "input_channels")
     recorder = Recorder(module)
@@ -51,9 +67,10 @@ def trace(module: nn.Module, input_size: int | Pair, *, input_channels: int | No
         state = {name: fake.from_tensor(tensor) for name, tensor in state.items()}
         batch_size = batch_size_for([channels, *size, *(n for tensor in state.values() for n in tensor.shape if n)])
         images = like_weights(module).new_empty(batch_size, channels, *size)
+        beside = {name: fake.from_tensor(one.expand(batch_size, *one.shape[1:])) for name, one in others.items()}
         try:
             with recorder.watch(images, state):
-                functional_call(module, state, (images,))
+                functional_call(module, state, (images,), beside)
         except Exception as exc:
             where = f"layer {recorder.path!r}" if recorder.path else "the network"
             why = reason(exc)
@@ -77,22 +94,31 @@ def unwrapped(module: object) -> nn.Module:
         raise ValueError("the module is scripted, which hides its layers; give the module that it was made from.")
     if any(map(is_lazy, module.parameters())):
         raise ValueError("the module has lazy layers without weights; run it once on real images.")
-    if inputs := required_inputs(module):
-        raise ValueError(
-            f"{type(module).__name__}.forward needs {', '.join(inputs)}; geometry_of calls it with a batch of images "
-            "alone: wrap it in a module that fills in the others."
-        )
     return module
 
 
-def required_inputs(module: nn.Module) -> list[str]:
-    """What forward has no default for, where that is not one thing."""
-    needed = [
-        one.name
-        for one in signature(module.forward).parameters.values()
-        if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
-    ]
-    return needed if len(needed) > 1 else []
+def checked_others(module: nn.Module, others: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """ValueError unless they are what `forward` needs beside its first parameter, each for a batch of one."""
+    kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    known = [one for one in signature(module.forward).parameters.values() if one.kind in kinds]
+    takes = [one.name for one in known[1:]]
+    needs = [one.name for one in known[1:] if one.default is one.empty]
+    what = f"{type(module).__name__}.forward"
+    if unknown := [name for name in others if name not in takes]:
+        raise ValueError(
+            f"others={{{unknown[0]!r}: ...}}: {what} has no such parameter beside the images"
+            + (f"; it has {', '.join(takes)}." if takes else ".")
+        )
+    if missing := [name for name in needs if name not in others]:
+        raise ValueError(
+            f"{what} needs {', '.join([known[0].name, *needs])}: give what it takes beside the images, "
+            f"others={{{missing[0]!r}: torch.zeros(1, ...)}}."
+        )
+    for name, tensor in others.items():
+        if not isinstance(tensor, Tensor) or tensor.ndim == 0 or tensor.shape[0] != 1:
+            found = f"shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
+            raise ValueError(f"others[{name!r}] must be a tensor for a batch of one, (1, ...); it is {found}.")
+    return others
 
 
 def reason(exc: Exception) -> str:

@@ -44,7 +44,8 @@ def verdict(comparison: Comparison) -> str:
     undecided = sum(len(by_verdict[kind]) for kind in statistics.OPEN)
     if undecided == len(rows):
         if all(row["difference_verdict"] == statistics.TOO_FEW for row in rows):
-            return f"Undecided: too few seeds to tell any of {plural(len(rows), 'variant')} from {baseline}."
+            who = f"any of {len(rows)} variants" if len(rows) > 1 else comparison.short(rows[0]["variant"])
+            return f"Undecided: too few seeds to tell {who} from {baseline}."
         return f"Undecided: of {plural(len(rows), 'variant')}, a difference from {baseline} may be chance."
     said = []
     if differ := by_verdict[statistics.DIFFERS]:

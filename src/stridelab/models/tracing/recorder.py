@@ -118,7 +118,7 @@ class Recorder(TorchFunctionMode):
             return
         try:
             if unseen:
-                raise Unfollowed("reads a tensor made out of sight of torch functions")
+                raise Unfollowed("reads another input, or a tensor made out of sight of torch functions")
             if name not in RULES:
                 raise Unfollowed("cannot be followed")
             dims = tuple(origin(tensor).dims for tensor in maps)
