@@ -84,7 +84,7 @@ What was predicted: conf/experiment/{experiment}.yaml. What was found: [docs/fin
 def command(experiment: str) -> str:
     """As the experiment's file has it, with a name for the sweep."""
     told = NAMED.sub(rf"\g<0> sweep.name={experiment}", header(experiment)["command"], count=1)
-    return told.replace("sweep=latest", f"sweep={experiment}")
+    return told.replace(" stridelab benchmark sweep=latest", f" && stridelab benchmark sweep={experiment}")
 
 
 def tables(experiment: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:

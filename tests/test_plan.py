@@ -335,8 +335,8 @@ def test_exit_codes_and_that_nothing_is_created(arguments: list[str], code: int,
 
 
 def commands() -> list[str]:
-    lines = [line.strip() for line in USAGE.splitlines() if line.strip().startswith("python scripts/plan.py")]
-    return [line.split("   ")[0].split(" && ")[0].removeprefix("python scripts/plan.py").strip() for line in lines]
+    lines = [line.strip() for line in USAGE.splitlines() if line.strip().startswith("stridelab plan ")]
+    return [line.split("   ")[0].split(" && ")[0].removeprefix("stridelab plan").strip() for line in lines]
 
 
 @pytest.mark.parametrize("command", commands())

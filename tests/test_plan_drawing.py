@@ -24,7 +24,8 @@ from stridelab.geometry.drawing.maps import MANY_MAPS, maps_of, middle, seen_by
 from stridelab.geometry.drawing.placed_map import PHOTOGRAPH
 from stridelab.geometry.layer_geometry import parse_layers, spell_fraction
 from stridelab.plan.formats import MOST, write_svg
-from stridelab.plan.variant_row import Figures, VariantRow, rows_of
+from stridelab.plan.space import rows_of
+from stridelab.plan.variant_row import Figures, VariantRow
 
 SVG = "{http://www.w3.org/2000/svg}"
 GRIDS = {
