@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from report_sweeps import grid, shared_results, shared_store, sweep_of
+from spoil import empty, flip, truncate
 from stridelab import names, report
 from stridelab.report.artifacts import read_arrays
 from stridelab.report.comparison import compare, feature_maps
@@ -17,25 +18,11 @@ from stridelab.report.explorer import network_arrays
 from stridelab.report.mistakes import mistakes
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 1
-    path.write_bytes(content)
-
-
 def replace_by_another_kind(path: Path) -> None:
     path.write_bytes(b"[1, 2]")
 
 
-SPOIL: tuple[Callable[[Path], None], ...] = (truncate, empty, flip_a_bit, replace_by_another_kind)
+SPOIL: tuple[Callable[[Path], None], ...] = (truncate, empty, flip, replace_by_another_kind)
 
 
 @pytest.mark.parametrize("spoil", SPOIL)

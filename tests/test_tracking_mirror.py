@@ -16,7 +16,6 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
-from importlib.util import find_spec
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -693,14 +692,18 @@ def test_what_was_deleted_in_the_store_is_said_with_the_way_back(store: Store, r
     assert [run.tags["stridelab.signature"] for run in found.runs] == [identity(n).signature for n in (1, 2)]
 
 
-@pytest.mark.parametrize("content", ["", "[1, 2]", "{}", '{"uid": 1, "signature": "a", "name": "b", "role": "run"}'])
-def test_a_run_that_no_longer_tells_which_it_is_is_put_aside_and_its_own_again_after_the_next_sweep(
-    store: Store, runs: Path, content: str
-) -> None:
+def finish_two(runs: Path) -> None:
     for number in (1, 2):
         with open_run(runs / str(number), identity(number)) as run:
             train(run)
         (runs / str(number) / "result.json").write_text("{}")
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "{}", '{"uid": 1, "signature": "a", "name": "b", "role": "run"}'])
+def test_a_run_that_no_longer_tells_which_it_is_is_put_aside_and_its_own_again_after_the_next_sweep(
+    store: Store, runs: Path, content: str
+) -> None:
+    finish_two(runs)
     before = read_identity(runs / "1")
     (runs / "1" / "run.json").write_text(content)
     done = sync(store, runs.parent, timeout_s=FLUSH_S)
@@ -717,10 +720,7 @@ def test_a_run_that_no_longer_tells_which_it_is_is_put_aside_and_its_own_again_a
 def test_a_journal_with_a_flipped_bit_is_put_aside_and_the_rest_goes_on(
     store: Store, runs: Path, position: float
 ) -> None:
-    for number in (1, 2):
-        with open_run(runs / str(number), identity(number)) as run:
-            train(run)
-        (runs / str(number) / "result.json").write_text("{}")
+    finish_two(runs)
     journal = runs / "1" / "journal.jsonl"
     content = bytearray(journal.read_bytes())
     content[int(position * len(content))] ^= 4
@@ -735,6 +735,17 @@ def test_a_journal_with_a_flipped_bit_is_put_aside_and_the_rest_goes_on(
     with open_run(runs / "1", identity(1)) as run:
         train(run)
     assert sync(store, runs.parent, timeout_s=FLUSH_S).said == ()
+
+
+class Absent:
+    """A package that is not installed, whatever is."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, *given: object) -> None:
+        if name == self.package:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 @pytest.mark.parametrize(
@@ -752,8 +763,9 @@ def test_what_waiting_does_not_mend_is_said_at_once(
     tries = list[Store]()
     monkeypatch.setattr("stridelab.tracking.sync.Writer", lambda store: (tries.append(store), Writer(store))[1])
     driver = uri.partition("://")[0].partition("+")[2]
-    if driver and find_spec(driver):
-        pytest.skip(f"the driver {driver} is here")
+    if driver:
+        monkeypatch.delitem(sys.modules, driver, raising=False)
+        monkeypatch.setattr(sys, "meta_path", [Absent(driver), *sys.meta_path])
     if content:
         (tmp_path / "bad.db").write_bytes(content)
     with open_run(tmp_path / "runs" / "a", identity()):

@@ -21,6 +21,7 @@ import pytest
 import torch
 from injection import ACTIONS, Evidence, agenda_of, attempt, complete, elsewhere, evidence, sweep, use_store, work_of
 
+from spoil import empty, flip, truncate
 from stridelab.run import RunSpec, run
 from stridelab.sweep.agenda import code_digest
 from stridelab.sweep.launchers.local import LocalLauncher
@@ -46,20 +47,6 @@ def interrupted(pool: LocalLauncher, tmp_path_factory: pytest.TempPathFactory) -
         "epoch-0002.ckpt",
     ]
     return work.folder
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 def take_from_another_run(path: Path) -> None:

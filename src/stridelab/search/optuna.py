@@ -61,14 +61,14 @@ class Proposals:
     """A study, and the plans whose trials in it are open."""
 
     def __init__(self, space: Space) -> None:
-        import optuna as library
+        import optuna
 
-        library.logging.set_verbosity(library.logging.WARNING)
-        self.library: Any = library
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.optuna: Any = optuna
         self.space, self.random = space, random.Random(space.settings.seed)
         self.directions: list[Any] = ["maximize", "minimize"] if space.settings.front else ["maximize"]
-        sampler = library.samplers.TPESampler(seed=space.settings.seed % 2**32, multivariate=True, constant_liar=True)
-        self.study = library.create_study(directions=self.directions, sampler=sampler)
+        sampler = optuna.samplers.TPESampler(seed=space.settings.seed % 2**32, multivariate=True, constant_liar=True)
+        self.study = optuna.create_study(directions=self.directions, sampler=sampler)
         self.known: set[Point] = set()
         self.open: dict[Point, Any] = {}
 
@@ -96,7 +96,7 @@ class Proposals:
         known, macs = point in self.known, self.space.price(point)
         self.known.add(point)
         if known:
-            self.study.tell(trial, state=self.library.trial.TrialState.FAIL)
+            self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
         else:
             trial.set_constraint("bounds", 1.0 if macs is None else -1.0)
             self.open[point] = trial

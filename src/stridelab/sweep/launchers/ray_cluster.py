@@ -121,7 +121,8 @@ def refuse_unfit_nodes(nodes: Sequence[Node], results: Path) -> None:
 
     there = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.is_dir())
     lock = Lock(there / f"{TOKEN}.{socket.gethostname()}.{os.getpid()}")
-    assert lock.acquire(), lock.path
+    if not lock.acquire():
+        raise ValueError(f"launcher=ray: {lock.path} is held by another process; remove it when none is running.")
     try:
         asked = (str(lock.path), str(Path.cwd()), code_digest())
         refs = [ray.remote(complaint).options(**on_node(node["NodeID"])).remote(*asked) for node in nodes]
