@@ -59,7 +59,7 @@ def learned_run(run: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("channels", "strides", "smoothness", "learned")
     network = diffstride(in_channels=1, num_classes=10, **{key: run["model"][key] for key in keys})
     network.load_state_dict(final_weights(run["folder"]))
-    strides = {}
+    strides: dict[str, float] = {}
     for name, layer in network.named_children():
         if isinstance(layer, DiffStride):
             layer.traced = tuple(layer.stride.clamp(min=1).tolist())
