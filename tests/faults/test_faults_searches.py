@@ -20,13 +20,13 @@ from stridelab.config.grid import grid_of
 from stridelab.search.search import run_search
 
 WORDS = (
-    "sweep.plans=strides in {2,3}", "model.channels=4-4", "data.train_size=300", "data.val_size=100",
+    "sweep.plans=strides in {2-2,3-3,2-3}", "model.channels=4-4", "data.train_size=300", "data.val_size=100",
     "trainer.schedule=constant", "trainer.feature_map_images=0", "sweep.report=false", "sweep.name=test",
 )  # fmt: skip
 SEARCHES = {
-    "halving": ("search.rungs=[20,60]", "trainer.max_epochs=60", "search.keep=0.5", "search.front=false", "seed=0,1"),
-    "optuna": ("search.trials=3", "search.batch=2", "trainer.max_epochs=40", "seed=0"),
-    "race": ("trainer.max_epochs=20", "seed=0,1,2"),
+    "halving": ("search.rungs=[8,16]", "trainer.max_epochs=16", "search.keep=0.5", "search.front=false", "seed=0"),
+    "optuna": ("search.trials=3", "search.batch=2", "trainer.max_epochs=12", "seed=0"),
+    "race": ("trainer.max_epochs=8", "seed=0,1,2"),
 }
 
 
