@@ -182,8 +182,8 @@ def readme(results: Path, tables: Mapping[str, list[dict[str, Any]]]) -> str:
     python -m evidence.learned RESULTS train
 
 Commit {commit}; {machine["cpu"]}, {machine["usable_cores"]} cores, shared with other work. {len(runs)} runs,
-{seeds} seeds an arm, and the {search["trials"]} of the search ({search["epochs"]} epochs). `runs.csv`: every run, with the
-strides that it ended with. What was found: [docs/search.md](../../../docs/search.md).
+{seeds} seeds an arm, and the {search["trials"]} of the search ({search["epochs"]} epochs). `runs.csv`: all, with
+the strides that they ended with. What was found: [docs/search.md](../../../docs/search.md).
 
 {markdown(tables["arms"])}
 
