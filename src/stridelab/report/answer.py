@@ -116,7 +116,7 @@ def _seeds_wanted(rows: list[dict[str, Any]], comparison: Comparison) -> int | N
 def _about(comparison: Comparison, count: int) -> str:
     """Wall time by the clock of the sweep's runs: from its start to its first run, then as they followed each other."""
     timed = [run for run in comparison.sweep.runs if run.end_ms and run.status.lower() == "finished"]
-    own = [run for run in timed if run.tags.get(names.PARENT_RUN) == comparison.sweep.run_id] or timed
+    own = list(filter(comparison.sweep.has_trained, timed)) or timed
     if not own:
         return ""
     first = min(run.start_ms for run in own)

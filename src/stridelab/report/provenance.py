@@ -59,7 +59,7 @@ class Origin:
 
 def origin(sweep: SweepRecord) -> Origin:
     """From the sweep's own run; of one that did not write it down, from the first run that it trained itself."""
-    own = [run for run in sweep.runs if run.tags.get(names.PARENT_RUN) == sweep.run_id]
+    own = list(filter(sweep.has_trained, sweep.runs))
     files = (read_json(run, names.PROVENANCE_FILE) for run in (sweep.run, *own))
     facts = next((found for found in files if found), {})
     machine = facts.get("machine") or {}
@@ -73,7 +73,7 @@ def origin(sweep: SweepRecord) -> Origin:
         command=command_text(facts.get("argv") or []),
         commit=_commit(sweep),
         machine=", ".join(str(part) for part in parts if part),
-        versions=_versions(own, facts),
+        versions=_versions(own or sweep.runs, facts),
         recipe=_recipe(sweep),
     )
 
