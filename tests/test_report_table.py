@@ -423,8 +423,9 @@ def test_a_baseline_that_is_lost_is_said_and_what_is_missing_is_named() -> None:
 
 
 def test_a_baseline_that_failed_is_said() -> None:
-    sweep = sweep_of([Fake("1-1-1", 0, 0.9, failure="x"), Fake("1-2-2", 0, 0.8)])
-    assert report.compare(sweep).warnings == (
+    comparison = report.compare(sweep_of([Fake("1-1-1", 0, 0.9, failure="x"), Fake("1-2-2", 0, 0.8)]))
+    assert comparison.variants["difference_verdict"].tolist() == [statistics.ABSENT, statistics.BASELINE]
+    assert comparison.warnings == (
         "strides=1-1-1, the first variant, has no finished run; strides=1-2-2 is the baseline in its place.",
     )
 

@@ -162,11 +162,15 @@ def choice(comparison: Comparison) -> Iterator[str]:
             chosen.setdefault(row["variant"], []).append(label + ("" if row is best else words))
     unit = _unit(comparison, within)
     limit = f" of those within {budget_text(comparison)}" if comparison.budget else ""
+    around = f"within {within:g} {unit} of the best{limit}, {comparison.short(best['variant'])}"
+    if list(chosen) == [best["variant"]]:
+        yield f"Nothing {around}, costs less by {', '.join(chosen[best['variant']])}."
+        return
     found = "; ".join(
         f"by {' and '.join(labels)}: {comparison.short(name)}{_how_far(name, best['variant'], within, comparison)}"
         for name, labels in chosen.items()
     )
-    yield f"Cheapest within {within:g} {unit} of the best{limit}, {comparison.short(best['variant'])}: {found}."
+    yield f"Cheapest {around}: {found}."
 
 
 def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> str:
