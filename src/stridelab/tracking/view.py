@@ -36,7 +36,9 @@ def wish(metric: str, *, params: Sequence[str], epochs: str) -> str:
 def view_tag(run_id: str, wished: str, *, name: str, uid: str, now_ms: int) -> tuple[str, str]:
     """Key and value of the experiment's tag."""
     found = json.loads(wished)
-    text = json.dumps(_state(names.in_sweep(name, uid), found["metric"], found["epochs"], found["params"]), separators=(",", ":"))
+    text = json.dumps(
+        _state(names.in_sweep(name, uid), found["metric"], found["epochs"], found["params"]), separators=(",", ":")
+    )
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     view = {"name": name, "createdAt": now_ms, "updatedAt": now_ms, "state": f"deflate;{packed}"}
     return TAG + key_of(run_id), json.dumps(view)

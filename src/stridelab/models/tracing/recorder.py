@@ -15,12 +15,12 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from stridelab.geometry import IMAGE, KINDS, Layer
-from stridelab.geometry.effect import Grid
+from stridelab.geometry.effect import MapSize
 
 from .calls import Call, Made, Unfollowed
 from .costs import Costs
 from .fold import fold_pads
-from .origins import GRID, UNSEEN, Dims, Origin, mark, origin, tensors
+from .origins import GRID, UNSEEN, Dims, TensorOrigin, mark, origin, tensors
 from .rules import RULES, VALUELESS
 
 
@@ -33,7 +33,7 @@ def batch_size_for(sizes: Iterable[int]) -> int:
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093, 1097)
 
 
-class Recorder(TorchFunctionMode):
+class LayerRecorder(TorchFunctionMode):
     """The layers of one forward pass of `module`."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -43,7 +43,7 @@ class Recorder(TorchFunctionMode):
         self._running: list[tuple[str, bool]] = []
         self._calls: Counter[str] = Counter()
         self._layers: dict[str, Layer] = {}
-        self._grids: dict[str, Grid] = {}
+        self._grids: dict[str, MapSize] = {}
 
     @property
     def path(self) -> str:
@@ -54,10 +54,10 @@ class Recorder(TorchFunctionMode):
     def watch(self, images: Tensor, state: dict[str, Tensor]) -> Iterator[None]:
         """Follow `images` through what runs in this context; `state` are the parameters and buffers by name."""
         self._batch_size = images.shape[0]
-        self._grids[IMAGE] = Grid(images.shape[1], (images.shape[2], images.shape[3]))
-        mark(images, Origin(IMAGE, GRID))
+        self._grids[IMAGE] = MapSize(images.shape[1], (images.shape[2], images.shape[3]))
+        mark(images, TensorOrigin(IMAGE, GRID))
         for name, tensor in state.items():
-            mark(tensor, Origin(params=frozenset({name} & self._unused.keys())))
+            mark(tensor, TensorOrigin(params=frozenset({name} & self._unused.keys())))
         self._costs = Costs(state.values(), batch_size=self._batch_size)
         hooks = register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)
         try:
@@ -114,7 +114,7 @@ class Recorder(TorchFunctionMode):
         unseen = any(isinstance(tensor, FakeTensor) and origin(tensor) is UNSEEN for tensor in read)
         if not made or name in VALUELESS or not (maps or unseen):
             for tensor in made:
-                mark(tensor, Origin(params=params))
+                mark(tensor, TensorOrigin(params=params))
             return
         try:
             if unseen:
@@ -127,7 +127,7 @@ class Recorder(TorchFunctionMode):
                 self._layer(name, effect, maps, made, params)
             else:
                 for tensor in made:
-                    mark(tensor, Origin(origin(maps[0]).layer, effect.dims))
+                    mark(tensor, TensorOrigin(origin(maps[0]).layer, effect.dims))
         except Unfollowed as reason:
             self._opaque(f"{name} {reason}", maps, made, params)
         except (LookupError, TypeError, ValueError, AttributeError) as exc:
@@ -167,9 +167,9 @@ class Recorder(TorchFunctionMode):
                 output_size=(size[0], size[1]),
                 function=reason,
             )
-            self._emit(layer, Grid(channels, (size[0], size[1])), tensor, dims, params)
+            self._emit(layer, MapSize(channels, (size[0], size[1])), tensor, dims, params)
 
-    def _emit(self, layer: Layer, grid: Grid, tensor: Tensor, dims: Dims, params: frozenset[str]) -> None:
+    def _emit(self, layer: Layer, grid: MapSize, tensor: Tensor, dims: Dims, params: frozenset[str]) -> None:
         cost = self._costs.take()
         self._grids[layer.name] = grid
         self._layers[layer.name] = replace(
@@ -180,7 +180,7 @@ class Recorder(TorchFunctionMode):
             batch_bytes=cost.batch_bytes,
             uncounted=cost.uncounted,
         )
-        mark(tensor, Origin(layer.name, dims))
+        mark(tensor, TensorOrigin(layer.name, dims))
 
     def _name(self, function: str) -> str:
         """The sub-module's name where it is one function; a container's name and the function's otherwise."""
@@ -191,7 +191,7 @@ class Recorder(TorchFunctionMode):
         return next(name for name in names if name not in self._layers and name != IMAGE)
 
 
-def fits(grid: Grid, dims: Dims, tensor: Tensor, batch_size: int) -> bool:
+def fits(grid: MapSize, dims: Dims, tensor: Tensor, batch_size: int) -> bool:
     """Whether geometry and PyTorch agree on a map."""
     sizes = {"c": grid.channels, "h": grid.size[0], "w": grid.size[1]}
     known = [dim for dim in sizes if dims.count(dim) == 1]
