@@ -141,7 +141,7 @@ def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: b
         variant=fake.variant,
         parent=f"{sweep}-sweep",
         params=params_of(fake) | dict(fake.params),
-        tags={"stridelab.commit": "0123456789abcdef", "stridelab.dirty": "true"},
+        tags={"stridelab.commit": "0123456789abcdef", "stridelab.dirty": "true"} | dict(fake.tags),
     )
     with open_run(folder, identity) as run:
         run.tags({"stridelab.seed": str(fake.seed), "stridelab.data_digest": "d0"})

@@ -17,7 +17,7 @@ import pytest
 from stridelab.names import in_sweep
 from stridelab.tracking.find import SweepRecord, find_run, find_sweep
 from stridelab.tracking.settings import TrackingConfig
-from stridelab.tracking.store import connect, resolve_store
+from stridelab.tracking.store import Store, connect, resolve_store
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 SMALL = ["trainer.max_epochs=1", "data.train_size=300", "data.val_size=100", "model.channels=[4,4,8]"]
@@ -34,10 +34,16 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 class Swept:
     folder: Path
     done: subprocess.CompletedProcess[str]
+    name: str
+    """Of its sweep: tests run others in its folder."""
+
+    @property
+    def store(self) -> Store:
+        return resolve_store(TrackingConfig(), results_dir=self.folder / "results")
 
     @property
     def record(self) -> SweepRecord:
-        return find_sweep(resolve_store(TrackingConfig(), results_dir=self.folder / "results"))
+        return find_sweep(self.store, self.name)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +51,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Two possible variants and an impossible one, two seeds."""
     folder = tmp_path_factory.mktemp("sweep")
     arguments = ["-m", "model.strides=[1,2,2],[2,2,1],[9,9,1]", "model.padding=valid", "seed=0,1", *SMALL]
-    return Swept(folder, train(folder, *arguments))
+    done = train(folder, *arguments)
+    (sweep,) = (folder / "results" / "sweeps").iterdir()
+    return Swept(folder, done, sweep.name)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +157,11 @@ def test_what_another_sweep_has_trained_stands_in_the_new_sweeps_view(swept: Swe
     first = swept.record
     again = train(swept.folder, "-m", "model.strides=[2,2,1]", "model.padding=valid", "seed=0,1", *SMALL)
     assert "started" not in again.stdout
-    record = swept.record
+    record = find_sweep(swept.store)
     assert record.name != first.name
     assert {run.run_id for run in record.runs} < {run.run_id for run in first.runs}
-    store = resolve_store(TrackingConfig(), results_dir=swept.folder / "results")
     tag = in_sweep(record.name, record.tags["stridelab.uid"])
-    found = connect(store).search_runs([record.run.experiment_id], f"tags.`{tag}` LIKE '%'")
+    found = connect(swept.store).search_runs([record.run.experiment_id], f"tags.`{tag}` LIKE '%'")
     assert {run.info.run_id for run in found} == {run.run_id for run in record.runs}
     assert [run.data.tags["mlflow.parentRunId"] for run in found] == [first.run_id] * 2
 

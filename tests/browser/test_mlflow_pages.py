@@ -31,7 +31,7 @@ from stridelab.tracking.view import wish
 
 CHROMIUM = which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
-PATIENCE_MS = 300_000
+PATIENCE_MS = 120_000
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the command chromium")
 
@@ -96,6 +96,7 @@ def test_the_prepared_view_groups_by_variant_and_draws_accuracy_against_macs(
         expect(page.get_by_text(f"Group: {name}")).to_be_visible()
     expect(page.locator(".xtitle", has_text="cost/macs")).to_be_visible()
     expect(page.locator(".ytitle", has_text="test/acc")).to_be_visible()
+    expect(page.get_by_text("Show more columns")).to_have_count(0)
 
 
 def test_the_table_begins_with_what_differs(shown: tuple[str, SweepRecord], page: Page) -> None:
@@ -104,20 +105,19 @@ def test_the_table_begins_with_what_differs(shown: tuple[str, SweepRecord], page
     page.goto("about:blank")
     page.goto(view_link(address, experiment_id=sweep.run.experiment_id, run_id=sweep.run_id, charts=False))
     headings = page.get_by_role("columnheader")
-    expect(headings.filter(has_text="strides")).to_be_visible()
+    expect(headings.filter(has_text="strides").first).to_be_visible()
     places = {}
     for name in ("Run Name", "strides", "test/acc", "cost/macs"):
         box = headings.filter(has_text=name).first.bounding_box()
         assert box is not None
         places[name] = box["x"]
     assert sorted(places, key=places.__getitem__) == ["Run Name", "strides", "test/acc", "cost/macs"]
-    assert page.get_by_text("Show more columns").count() == 0
 
 
 def test_the_sweeps_page_begins_with_the_verdict(shown: tuple[str, SweepRecord], page: Page) -> None:
     address, sweep = shown
     assert sweep.run is not None
     page.goto(f"{address}/#/experiments/{sweep.run.experiment_id}/runs/{sweep.run_id}?workflowType=machine_learning")
-    expect(page.get_by_text("Undecided: of 2 variants")).to_be_visible()
+    expect(page.get_by_text("Undecided: too few seeds to tell any of 2 variants from 1-1-1.")).to_be_visible()
     expect(page.get_by_role("cell", name="baseline")).to_be_visible()
     expect(page.get_by_role("link", name="as charts")).to_be_visible()
