@@ -53,10 +53,10 @@ SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/%n.log
 DefMemPerCPU=500
-NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000 State=UNKNOWN
-NodeName=node1 Port={port1}
-NodeName=node2 Port={port2}
-NodeName=apart Port={port3}
+NodeName=DEFAULT CPUs=2 RealMemory=2000 State=UNKNOWN
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port1}
+NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port2}
+NodeName=apart NodeHostname={host} NodeAddr=127.0.0.1 Port={port3}
 PartitionName=debug Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
 PartitionName=apart Nodes=apart MaxTime=INFINITE State=UP
 """

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
-from injection import Evidence, evidence, sweep
-from scenarios import SEEDS, specs
 
-from tracking_stores import Team, free_port, new_cluster
+pytest.register_assert_rewrite("scenarios")
+
+from injection import Evidence, evidence, sweep  # noqa: E402
+from scenarios import SEEDS, specs  # noqa: E402
+
+from tracking_stores import Team, free_port, new_cluster  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -37,12 +37,13 @@ def in_sqlite(results: Path) -> Points:
 
 
 def in_postgres(team: Team, experiment: str) -> Points:
-    """Straight from the database; each value is there once."""
+    """Of the runs, straight from the database; each value is there once."""
     found: Points = {}
     rows = team.rows(
         "SELECT tags.value, metrics.key, step, metrics.value FROM metrics JOIN tags USING (run_uuid) JOIN runs USING "
         "(run_uuid) JOIN experiments USING (experiment_id) WHERE tags.key = 'stridelab.signature' AND "
-        f"experiments.name = '{experiment}'"
+        f"experiments.name = '{experiment}' AND run_uuid NOT IN "
+        "(SELECT run_uuid FROM tags WHERE key = 'stridelab.role' AND value = 'sweep')"
     )
     assert max(Counter(row.rpartition("|")[0] for row in rows).values()) == 1, "stored twice"
     for row in rows:
@@ -54,13 +55,13 @@ def in_postgres(team: Team, experiment: str) -> Points:
 
 def the_store_goes_away(results: Path, words: Sequence[str], team: Team, reference: list[Evidence]) -> None:
     """Server and database are killed while the sweep runs, and come back when it has ended."""
-    store = Store(team.uri, "", f"away of {words[0]}")
+    store = Store(team.uri, "", f"away-{words[0].partition('=')[2]}")
 
     def go() -> None:
         wait_until(lambda: list(results.glob("runs/*/checkpoints/*")), 180)
         team.kill()
 
-    away = Thread(target=go)
+    away = Thread(target=go, daemon=True)
     away.start()
     assert sweep(results, SEEDS, *words, f"tracking.uri={store.uri}", f"tracking.experiment={store.experiment}") == 0
     away.join()

@@ -15,7 +15,7 @@ from tracking_stores import Team
 
 @pytest.mark.parametrize("launcher", ["local", "in_process"])
 def test_both_stores_hold_the_same(team: Team, reference: list[Evidence], tmp_path: Path, launcher: str) -> None:
-    store = Store(team.uri, "", f"of {launcher}")
+    store = Store(team.uri, "", f"of-{launcher}")
     words = [f"launcher={launcher}", f"tracking.uri={store.uri}", f"tracking.experiment={store.experiment}"]
     assert sweep(tmp_path, SEEDS, *words) == 0
     assert sync(store, tmp_path).complete

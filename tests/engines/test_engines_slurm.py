@@ -54,7 +54,7 @@ def once(acts: dict[int, Any]) -> Listener:
 
 def job(number: int = 0) -> str:
     """`<array>_<number>` of what runs."""
-    for line in slurm("squeue", "--noheader", "--array", "--format=%F %K").stdout.splitlines():
+    for line in slurm("squeue", "--noheader", "--array", "--states=running", "--format=%F %K").stdout.splitlines():
         array, at = line.split()
         if int(at) == number:
             return f"{array}_{at}"
@@ -185,7 +185,7 @@ def test_an_interrupted_sweep_cancels_its_jobs_or_leaves_them(
     [
         (
             ["launcher.sbatch=--partition=nope"],
-            r"--partition=nope.*Slurm takes no such job.*Partitions: apart, debug\.",
+            r"--partition=nope.*Slurm takes no such job.*Partitions: debug, apart\.",
         ),
         (["launcher.sbatch=--nodes=many"], r"launcher\.sbatch='--nodes=many': Slurm takes no such job"),
         (["seed=range(3000)"], r"makes 3,000 jobs .* takes 1,001 in an array; give sweep\.runs_per_job=3 or more"),

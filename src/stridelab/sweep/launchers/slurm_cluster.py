@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +30,6 @@ ENDED = {
 FAILURES = ("FAILED", "COMPLETED", "BOOT_FAIL", "DEADLINE", "REVOKED")
 UNFIT = {71: NO_FOLDER, 72: NOT_SHARED, 73: NO_PYTHON, 74: NO_LOCKS}
 """Exit code of a job's script -> what its node lacks."""
-SIGTERM = "15"
 
 
 def slurm(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -104,8 +104,9 @@ class JobState:
         return int(self.exit_code.partition(":")[0] or 0)
 
     @property
-    def signal(self) -> str:
-        return self.exit_code.partition(":")[2].lstrip("0")
+    def signal(self) -> int:
+        """That it died of, or 0. Slurm says that of a script itself, or what a shell makes of it."""
+        return int(self.exit_code.partition(":")[2] or 0) or (self.code - 128 if self.code > 128 else 0)
 
 
 def states(jobs: Iterable[str]) -> dict[str, JobState] | None:
@@ -140,11 +141,12 @@ def outcome_of(state: JobState, *, output: Path) -> Outcome:
     if state.code in UNFIT:
         said = f"node {state.node} cannot train: {unfit(state.code, output.parent)}"
         return Outcome(reason=said, died=True, status=FAILED)
-    if state.signal == SIGTERM and state.restarts:
-        # Nobody cancelled it: what Slurm had to say to the first attempt, whose node did not hear, reached the second.
+    if state.signal == signal.SIGTERM and state.restarts:
+        # Nobody cancelled it: the node came back, and Slurm told it late to end the first attempt; that ended this one.
         return WAIT
+    said = f"its Slurm job ended ({state.name.lower()}, exit code {state.exit_code}) without a word"
+    if not output.exists():  # Slurm makes it before all else
+        return Outcome(reason=f"{said}; does node {state.node} share {output.parent}?", died=True, status=FAILED)
     if state.signal:
         return Outcome(reason=f"its Slurm job was killed by signal {state.signal}", died=True, status=KILLED)
-    hint = f"{output} may say why" if output.exists() else f"does node {state.node} share {output.parent}?"
-    said = f"its Slurm job ended ({state.name.lower()}, exit code {state.code}) without a word; {hint}"
-    return Outcome(reason=said, died=True, status=FAILED)
+    return Outcome(reason=f"{said}; {output} may say why", died=True, status=FAILED)
