@@ -15,6 +15,7 @@ from clusters import REPOSITORY, wait_until
 from injection import TIMES, TINY, Evidence, agenda_of, attempts, evidence, stored, sweep
 
 from stridelab.run import RunSpec
+from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.store import Store
 from stridelab.tracking.sync import sync
 from tracking_stores import Team
@@ -72,6 +73,17 @@ def the_store_goes_away(results: Path, words: Sequence[str], team: Team, referen
     assert in_postgres(team, store.experiment) == expected(results, reference)
 
 
+def times_trained(folder: Path) -> int:
+    """Openings of the run that recorded an epoch. One that finds the run finished takes it as it is."""
+    found: list[set[str]] = []
+    for record in read(folder / JOURNAL):
+        if record.kind == "status" and record.data["status"] == "RUNNING":
+            found.append(set())
+        elif record.kind == "metrics":
+            found[-1] |= set(record.data["values"])
+    return sum("train/loss" in names for names in found)
+
+
 @contextmanager
 def driver(results: Path, words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """`train.py` with the sweep, once its first run has begun."""
@@ -91,7 +103,7 @@ def two_drivers(
         other.communicate(timeout=180)
         assert other.returncode == 0
     assert [evidence(spec.folder) for spec in specs(results)] == reference
-    assert [attempts(spec.folder) for spec in specs(results)] == [1, 1, 1], "nothing is trained twice"
+    assert [times_trained(spec.folder) for spec in specs(results)] == [1, 1, 1]
 
 
 def the_driver_is_killed(results: Path, words: Sequence[str], reference: list[Evidence]) -> None:

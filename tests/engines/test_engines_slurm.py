@@ -15,7 +15,16 @@ import psutil
 import pytest
 from clusters import Slurm, slurm_cluster, wait_until, why_no_slurm
 from injection import Evidence, attempts, evidence, hang_in_turn, sweep, task, wait_at
-from scenarios import SEEDS, expected, in_sqlite, specs, the_driver_is_killed, the_store_goes_away, two_drivers
+from scenarios import (
+    SEEDS,
+    expected,
+    in_sqlite,
+    specs,
+    the_driver_is_killed,
+    the_store_goes_away,
+    times_trained,
+    two_drivers,
+)
 
 from stridelab.config import load
 from stridelab.run import RunSpec
@@ -107,7 +116,7 @@ def test_the_driver_is_killed_and_the_same_command_takes_what_its_jobs_do(
     cluster: Slurm, reference: list[Evidence], tmp_path: Path
 ) -> None:
     the_driver_is_killed(tmp_path, WORDS, reference)
-    assert [attempts(spec.folder) for spec in specs(tmp_path)] == [1, 1, 1]
+    assert [times_trained(spec.folder) for spec in specs(tmp_path)] == [1, 1, 1]
 
 
 def test_jobs_that_end_are_noticed_and_the_same_command_goes_on(
