@@ -308,7 +308,7 @@ UNREADABLE = {
         "x0: &x0 [1]\n" + ALIASES,
         r"mine\.yaml unfolds to [\d,]+ values; a configuration has at most",
     ),
-    "nested deeply": (f"tags: {'[' * 400}{']' * 400}", r"mine\.yaml is nested too deeply"),
+    "nested deeply": (f"tags: {'[' * 90}{']' * 90}", r"mine\.yaml is nested too deeply"),
     "in itself": ("tags: &a [*a]", r"mine\.yaml is nested too deeply, or contains itself"),
     "a list": ("- seed: 1", r"mine\.yaml: keys with values are expected"),
     "a large file": ("# " + "x" * 2**20, r"mine\.yaml is not a file of at most 1,048,576 bytes"),

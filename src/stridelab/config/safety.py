@@ -31,7 +31,7 @@ BY_COMPOSING = re.compile(r"hydra\.(runtime\.|overrides\.|job\.override_dirname$
 """Of Hydra's settings, what follows from the arguments."""
 
 
-MOST_BYTES, MOST_VALUES = 2**20, 10_000
+MOST_BYTES, MOST_VALUES, DEEPEST = 2**20, 10_000, 30
 """Of a YAML file, aliases counted as often as they stand for something."""
 
 
@@ -54,12 +54,14 @@ def check_file(path: Path) -> None:
         raise ValueError(f"{path}: keys with values are expected (key: value).")
 
 
-def unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+def unfolded(node: yaml.Node, known: dict[int, int], depth: int = 0) -> int:
     """Values in it; `known` by the id of a node, for an alias is the very node that it stands for."""
+    if depth > DEEPEST:
+        raise RecursionError
     if id(node) not in known:
         inside = node.value if isinstance(node, yaml.CollectionNode) else ()
         parts = [part for entry in inside for part in (entry if isinstance(entry, tuple) else (entry,))]
-        known[id(node)] = 1 + sum(unfolded(part, known) for part in parts)
+        known[id(node)] = 1 + sum(unfolded(part, known, depth + 1) for part in parts)
     return known[id(node)]
 
 
