@@ -21,7 +21,7 @@ from stridelab.explorer.page import MOST_BYTES, PageNetwork
 from stridelab.geometry import LayerPlan, layer, parse_plan
 from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import build
-from stridelab.report import explorer
+from stridelab.report import command, explorer
 from stridelab.training import network_file
 from stridelab.training.checksummed import read_sealed
 from stridelab.training.fit import fit
@@ -156,13 +156,13 @@ def test_what_every_network_began_with_fills_the_page_once_and_comes_before_the_
     ],
 )
 def test_a_swept_word_has_a_comma_outside_brackets(word: str, *, swept: bool) -> None:
-    assert explorer.is_swept(word) is swept
+    assert command.is_swept(word) is swept
 
 
 def test_the_command_of_one_network_is_the_sweep_s_without_what_was_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     argv = ["train.py", "-m", "model.strides=1-1,2-2", "seed=0,1", "data.root=~/my data", "model.padding=same"]
-    monkeypatch.setattr(explorer, "provenance", lambda run: {"argv": argv})
+    monkeypatch.setattr(command, "provenance", lambda run: {"argv": argv})
     comparison: Any = SimpleNamespace(sweep=SimpleNamespace(run=None))
-    words, swept = explorer.command_of(comparison, None)  # type: ignore[arg-type]
+    words, swept = command.command_of(comparison, None)  # type: ignore[arg-type]
     assert words == ["stridelab", "train", "'data.root=~/my data'", "model.padding=same"]
     assert swept == ["strides"]

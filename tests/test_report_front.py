@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from report_sweeps import Fake, sweep_of
+from report_sweeps import Fake, record_sweep, shared_results, sweep_of
 from stridelab import report
+from stridelab.config import load
 from stridelab.names import SEARCH_FILE
 from stridelab.report import compare, front, front_tables
+from stridelab.report.command import variant_command
 from stridelab.report.comparison import Comparison
 
 
@@ -59,3 +64,41 @@ def test_the_report_says_what_a_search_dropped_and_never_estimates_it(
     assert "a little high" in text
     record |= {"fresh": True}
     assert "winner's curse" in unescape(report.show_front(comparison).html)
+
+
+SWEPT = {
+    "a search": ["sweep.plans=strides in {1,2}, padding in {half,valid}", "search=halving", "search.keep=0.5"],
+    "lists": ["model.strides=[1,1,1],[1,2,2],[2,2,2]", "model.padding=half,valid", "sweep.name=mine"],
+}
+
+
+@pytest.mark.parametrize("how", SWEPT)
+def test_the_command_of_the_chosen_plan_trains_that_plan(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [
+        Fake(strides, seed, acc, padding=padding, name=f"strides={strides} padding={padding}")
+        for strides, padding, acc in (("1-1-1", "half", 0.85), ("1-2-2", "valid", 0.848), ("2-2-2", "valid", 0.7))
+        for seed in (0, 1)
+    ]
+    argv = ["stridelab", "train", "-m", *SWEPT[how], "seed=0,1", "trainer.lr=0.1"]
+    sweep = record_sweep(shared_results(), runs, name=f"chosen-{how[0]}", argv=argv, mirrored=False)[1]
+    (tmp_path / "explorer.html").touch()
+    monkeypatch.chdir(tmp_path)
+    page = unescape(report.show_front(compare(sweep)).html)
+    assert "To train the cheapest, 1-2-2 valid" in page
+    assert "explorer.html#a=strides%3D1-2-2+padding%3Dvalid&compare=0&code=1" in page
+    (command,) = re.findall("<code>(.*)</code>", page)
+    program, verb, *words = shlex.split(command)
+    assert (program, verb) == ("stridelab", "train")
+    config: Any = load(words)
+    assert config.model == runs[2].model
+    assert (config.trainer.lr, config.sweep.plans, config.search.name) == (0.1, None, None)
+
+
+def test_a_plan_of_a_file_of_one_s_own_is_trained_by_that_file() -> None:
+    runs = [Fake("2-2-2", seed, 0.8, name="conv1.stride=2 width=8") for seed in (0, 1)]
+    runs += [Fake("1-1-1", seed, 0.8, name="conv1.stride=default width=8") for seed in (0, 1)]
+    argv = ["/somewhere/mine.py", "-m", "model=mine", "model.set.conv1.stride=1,2"]
+    sweep = record_sweep(shared_results(), runs, name="chosen-own", argv=argv, mirrored=False)[1]
+    assert variant_command(compare(sweep), runs[0].variant) == "", "its width is no key that its run knows"

@@ -49,7 +49,9 @@ FAMILY_CASES = {
     "vgg": ("model.strides=1-2-2-2-2,2-2-2-2-2", "model.width=2"),
     "allconv": ("model.strides=2-2,2-4", "model.width=2"),
     "mine": ("model.set.2.stride=1,2",),
+    "diffstride": ("model.smoothness=2.0,4.0", "model.channels=[4,4,4]", "trainer.lr=0.3"),
 }
+LEARNED = Path(__file__).parents[2] / "evidence" / "diffstride.py"
 NETWORKS = {
     "torchvision resnet18": "conv1.stride=1,2",
     "torchvision resnet50": "conv1.stride=1,2",
@@ -82,11 +84,12 @@ def cases() -> Iterator[Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A file of the user's, registered as processes for runs register it."""
+    """Files of the user's, registered as processes for runs register them."""
     before = [(one, dict(one)) for one in (FAMILIES, USER_FAMILIES, DATASETS, USER_DATASETS)]
     path = tmp_path_factory.mktemp("own") / "mine.py"
     path.write_text(MINE)
-    FunctionSource("", str(path)).load()
+    for one in (path, LEARNED):
+        FunctionSource("", str(one)).load()
     yield
     for one, content in before:
         one.clear()

@@ -162,6 +162,8 @@ def axes_of(overrides: Sequence[str], config_dir: Path | None) -> dict[str, list
         files = choices_of(key, config_dir) if is_group(key) else None
         errors.check_key(override, schema_of_all(), files)
         found = alternatives(override, files=files or ())
+        for path in files_of(key, [text for text, _ in found], config_dir) if files else ():
+            safety.check_file(path)
         own = [text for text, _ in found if is_own(key, text, files)]
         errors.check_choices(key, found, schema_of_all(), files and [*files, *own])
         axes[key] = [Choice(NAMES[key] if text in own else key, text, value) for text, value in found]
@@ -172,6 +174,18 @@ def is_own(key: str, text: str, files: Sequence[str] | None) -> bool:
     """Whether it is a family, a data set or a launcher without a YAML, as the user's own are; it is found on the
     way."""
     return key in NAMES and text not in (files or ()) and bool(IS_OWN[key](text))
+
+
+def files_of(group: str, choices: Sequence[str], config_dir: Path | None) -> Iterator[Path]:
+    """Of what is chosen, and then those that its defaults may name."""
+    folders = [folder / group for folder in (CONF, config_dir) if folder is not None]
+    for folder, choice in product(folders, choices):
+        if not (chosen := folder / f"{choice}.yaml").exists():
+            continue
+        yield chosen
+        text = chosen.read_text(encoding="utf-8")
+        if "defaults" in text:
+            yield from (path for path in folder.rglob("*.yaml") if path != chosen and path.stem in text)
 
 
 def choices_of(group: str, config_dir: Path | None = None) -> list[str]:

@@ -42,6 +42,7 @@
     input: 0,
     unit: null,
     tour: null,
+    code: false,
     step: 0,
   });
   let state = initial();
@@ -84,6 +85,7 @@
     if (state.input) words.set("input", state.input);
     if (state.unit) words.set("unit", state.unit.join(","));
     if (state.tour !== null) words.set("tour", state.tour + 1);
+    if (state.code) words.set("code", 1);
     return `#${words}`;
   }
 
@@ -103,7 +105,8 @@
     const set = (name, value) => value !== null && ((made[name] = value), true);
     const side = SIDES.indexOf(key[0]);
     if (side >= 0 && key.length === 1) {
-      const index = whole(word, 0, data.networks.length - 1);
+      const named = data.networks.findIndex((one) => one.name === word);
+      const index = named >= 0 ? named : whole(word, 0, data.networks.length - 1);
       return index !== null && ((made.sides[side].network = index), true);
     }
     if (side >= 0 && key[1] === ".") {
@@ -116,6 +119,7 @@
     const names = data.networks.flatMap((one) => one.plan.layers.map((layer) => layer.name));
     const readers = {
       compare: () => set("compare", { 0: false, 1: true }[word] ?? null),
+      code: () => set("code", word === "1" || null),
       image: () => set("image", whole(word, 0, data.image.images.length - 1)),
       layer: () => set("layer", names.includes(word) ? word : null),
       channel: () => set("channel", whole(word, 0, 9999)),
@@ -480,7 +484,7 @@
     const none = "This network has a layer that the page cannot write down.";
     return h(
       "details",
-      {},
+      { open: state.code },
       h("summary", {}, "Code: PyTorch, Keras"),
       h("h3", {}, "PyTorch"),
       torch ? copyable(torch, "the PyTorch code") : h("p", {}, none),

@@ -142,24 +142,18 @@ def budget_text(comparison: Comparison) -> str:
 
 def choice(comparison: Comparison) -> Iterator[str]:
     """The cheapest variant within a margin of the best, by each cost, and how sure it is that it lies within."""
-    metric, mean = comparison.measure, f"{comparison.metric}_mean"
-    rows = [row for row in comparison.by_variant.values() if math.isfinite(row[mean]) and fits(row, comparison)]
-    within = comparison.margin or (WITHIN if metric.is_share else 0.0)
-    if comparison.budget and not rows:
+    within = _within(comparison)
+    if comparison.budget and not _affordable(comparison):
         yield f"No variant with a result is within {budget_text(comparison)}."
-    if len(rows) < 2 or not within:
+    best, cheapest = cheapest_near_best(comparison)
+    if best is None:
         return
-    best = max(rows, key=lambda row: metric.sign * row[mean])
-    near = [row for row in rows if metric.sign * (best[mean] - row[mean]) <= within / metric.factor]
     chosen: dict[str, list[str]] = {}
-    for cost, label in COSTS.items():
+    for cost, row in cheapest.items():
         column, sign = column_of(comparison, cost), -1 if cost.startswith("throughput") else 1
-        known = [row for row in near if math.isfinite(row.get(column, math.nan))]
-        if known:
-            row = min(known, key=lambda row: sign * row[column])
-            ratio = best.get(column, math.nan) / row[column]
-            words = f" ({times(ratio if sign > 0 else 1 / ratio)} {'less' if sign > 0 else 'faster'})"
-            chosen.setdefault(row["variant"], []).append(label + ("" if row is best else words))
+        ratio = best.get(column, math.nan) / row[column]
+        words = f" ({times(ratio if sign > 0 else 1 / ratio)} {'less' if sign > 0 else 'faster'})"
+        chosen.setdefault(row["variant"], []).append(COSTS[cost] + ("" if row is best else words))
     unit = _unit(comparison, within)
     limit = f" of those within {budget_text(comparison)}" if comparison.budget else ""
     around = f"within {within:g} {unit} of the best{limit}, {comparison.short(best['variant'])}"
@@ -171,6 +165,32 @@ def choice(comparison: Comparison) -> Iterator[str]:
         for name, labels in chosen.items()
     )
     yield f"Cheapest {around}: {found}."
+
+
+def cheapest_near_best(comparison: Comparison) -> tuple[dict[str, Any] | None, dict[str, dict[str, Any]]]:
+    """The best variant, and by each of COSTS that is known the cheapest within the margin of it; None where there is
+    nothing to choose between."""
+    metric, mean, within = comparison.measure, f"{comparison.metric}_mean", _within(comparison)
+    rows = _affordable(comparison)
+    if len(rows) < 2 or not within:
+        return None, {}
+    best = max(rows, key=lambda row: metric.sign * row[mean])
+    near = [row for row in rows if metric.sign * (best[mean] - row[mean]) <= within / metric.factor]
+    cheapest = {}
+    for cost in COSTS:
+        column, sign = column_of(comparison, cost), -1 if cost.startswith("throughput") else 1
+        if known := [row for row in near if math.isfinite(row.get(column, math.nan))]:
+            cheapest[cost] = min(known, key=lambda row: sign * row[column])
+    return best, cheapest
+
+
+def _within(comparison: Comparison) -> float:
+    return comparison.margin or (WITHIN if comparison.measure.is_share else 0.0)
+
+
+def _affordable(comparison: Comparison) -> list[dict[str, Any]]:
+    mean = f"{comparison.metric}_mean"
+    return [row for row in comparison.by_variant.values() if math.isfinite(row[mean]) and fits(row, comparison)]
 
 
 def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -17,6 +16,7 @@ from stridelab.explorer.network_file import images_of, plan_of, tensor_data, wei
 from stridelab.explorer.page import MOST_BYTES, PageImages, PageNetwork, explorer_page
 from stridelab.geometry import LayerPlan
 from stridelab.report.artifacts import read_arrays, read_json
+from stridelab.report.command import command_of
 from stridelab.report.comparison import Comparison, feature_maps
 from stridelab.report.display import EXPLORER, quantity
 
@@ -112,29 +112,6 @@ def settings_of(plan: LayerPlan, model: Mapping[str, Any]) -> dict[str, str]:
         for name, key in SETTINGS.items()
         if name in model and (not isinstance(model[name], list) or len(model[name]) == count)
     }
-
-
-def command_of(comparison: Comparison, run: RunRecord) -> tuple[list[str], list[str]]:
-    """The words of the sweep's command that are not swept, and which settings of the model were."""
-    facts = next(filter(None, map(provenance, (comparison.sweep.run, run))), {})
-    words = [word for word in (facts.get("argv") or [])[1:] if not word.startswith("-")]
-    swept = [word.partition("=")[0] for word in words if is_swept(word)]
-    kept = [shlex.quote(word) for word in words if not is_swept(word) and not word.startswith("seed=")]
-    return ["stridelab", "train", *kept], [key.removeprefix("model.") for key in swept if key.startswith("model.")]
-
-
-def provenance(run: Any) -> Mapping[str, Any]:
-    return read_json(run, names.PROVENANCE_FILE) or {}
-
-
-def is_swept(word: str) -> bool:
-    """Whether a word such as `model.strides=1-1,[2,2]` has a comma outside brackets."""
-    depth = 0
-    for character in word:
-        depth += (character in "[{(") - (character in "]})")
-        if character == "," and depth == 0:
-            return True
-    return False
 
 
 def limited(networks: Sequence[PageNetwork]) -> list[PageNetwork]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pandas as pd
 
 from stridelab import names
+from stridelab.report.answer import cheapest_near_best
 from stridelab.report.artifacts import read_json
-from stridelab.report.display import Page, table_page
+from stridelab.report.command import variant_command
+from stridelab.report.display import EXPLORER, Page, table_page
 from stridelab.report.front import COSTS, DRAWS, front_table
 from stridelab.text import human, plural, printable
 
@@ -34,7 +39,24 @@ def show_front(comparison: Comparison) -> Page:
     header = ["variant", comparison.metric_text, *(text for name in COSTS.values() for text in (name, "on front, %"))]
     kinds = "t" + "n" * (len(header) - 1)
     notes = [*notes_of(comparison, table), *told(read_json(comparison.sweep.run, names.SEARCH_FILE))]
-    return table_page(header, rows, notes=notes, kinds=kinds, caption="The front of accuracy and cost")
+    page = table_page(header, rows, notes=notes, kinds=kinds, caption="The front of accuracy and cost")
+    html, text = show_chosen(comparison)
+    return Page(page.html + html, f"{page.text}{text}")
+
+
+def show_chosen(comparison: Comparison) -> tuple[str, str]:
+    """What trains the cheapest variant within the margin of the best, as HTML and as text, and where its network
+    stands as PyTorch code; empty where there is none to choose."""
+    _, cheapest = cheapest_near_best(comparison)
+    row = cheapest.get("cost/macs")
+    command = variant_command(comparison, row["variant"]) if row else ""
+    if row is None or not command:
+        return "", ""
+    name = f"To train the cheapest, {printable(comparison.short(row['variant']))}"
+    address = f"{EXPLORER}#{urlencode({'a': row['variant'], 'compare': 0, 'code': 1})}"
+    code = f" <a href='{escape(address)}'>Its PyTorch code</a>" if Path(EXPLORER).exists() else ""
+    shown = f"<p class='next'>{escape(name)}: <code>{escape(printable(command))}</code>.{code}</p>"
+    return shown, f"\n{name}: {printable(command)}"
 
 
 def percent(share: float) -> str:
@@ -48,7 +70,6 @@ def notes_of(comparison: Comparison, table: pd.DataFrame) -> Iterator[str]:
         f"cost is as good; {len(table)} variants compete. With few seeds these shares are rough. Latency and memory "
         "were measured; MACs follow from the variant."
     )
-    yield "The explorer beside this report gives each network as PyTorch code."
 
 
 def told(record: Mapping[str, Any]) -> Iterator[str]:
