@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from stridelab.cli.flags import parse
+from stridelab.cli.train import train as start
 from stridelab.names import in_sweep
 from stridelab.tracking.find import SweepRecord, find_run, find_sweep
 from stridelab.tracking.settings import TrackingConfig
@@ -144,12 +146,13 @@ def test_the_comparison_is_written_and_attached(swept: Swept) -> None:
     assert "9-9-1" in (folder / "comparison.html").read_text()
 
 
-def test_the_same_command_again_trains_nothing(swept: Swept) -> None:
+def test_the_same_command_again_trains_nothing(
+    swept: Swept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {run.run_id for run in swept.record.runs}
     arguments = ["-m", "model.strides=[1,2,2],[2,2,1]", "model.padding=valid", "seed=0,1", *SMALL]
-    again = train(swept.folder, *arguments, "sweep.report=false")
-    assert again.returncode == 0, again.stderr
-    assert "started" not in again.stdout
+    assert here(swept.folder, monkeypatch, *arguments, "sweep.report=false") == 0
+    assert "started" not in capsys.readouterr().out
     assert {run.run_id for run in swept.record.runs} <= before
 
 
@@ -202,10 +205,18 @@ def wait_for(folder: Path, pattern: str) -> None:
         time.sleep(0.1)
 
 
-def test_a_debug_run_stays_in_this_process(tmp_path: Path) -> None:
-    done = train(tmp_path, "debug=fdr")
-    assert done.returncode == 0, done.stderr
-    assert "test accuracy" in done.stdout
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The command in this process, whose PyTorch is loaded."""
+    monkeypatch.chdir(folder)
+    return start(parse(arguments))
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
+def test_a_debug_run_stays_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert here(tmp_path, monkeypatch, "debug=fdr") == 0
+    assert "test accuracy" in capsys.readouterr().out
     assert list(tmp_path.glob("results/runs/*/result.json"))
     assert not list(tmp_path.glob("results/runs/*/output.txt")), "a child process would have sent its output there"
 

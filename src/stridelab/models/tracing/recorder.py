@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,10 @@ def batch_size_for(sizes: Iterable[int]) -> int:
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093, 1097)
 
 
+MOST_OPAQUE = 1_000
+"""Operations that cannot be followed; more are those of a module that treats the images of a batch one by one."""
+
+
 class LayerRecorder(TorchFunctionMode):
     """The layers of one forward pass of `module`."""
 
@@ -43,6 +48,8 @@ class LayerRecorder(TorchFunctionMode):
         self._running: list[tuple[str, bool]] = []
         self._calls: Counter[str] = Counter()
         self._layers: dict[str, Layer] = {}
+        self._numbers: dict[str, int] = {}
+        self._num_opaque = 0
         self._grids: dict[str, MapSize] = {}
 
     @property
@@ -150,6 +157,11 @@ class LayerRecorder(TorchFunctionMode):
 
     def _opaque(self, reason: str, maps: list[Tensor], made: list[Tensor], params: frozenset[str]) -> None:
         """A layer of which only the shape is known."""
+        self._num_opaque += 1
+        if self._num_opaque > MOST_OPAQUE:
+            raise ValueError(
+                f"more than {MOST_OPAQUE:,} of its operations cannot be followed, such as {reason.split()[0]}"
+            )
         sources = tuple(dict.fromkeys(origin(tensor).layer or IMAGE for tensor in maps)) or (IMAGE,)
         for tensor in made:
             alike = [origin(other).dims for other in maps if other.shape == tensor.shape]
@@ -186,9 +198,14 @@ class LayerRecorder(TorchFunctionMode):
         """The sub-module's name where it is one function; a container's name and the function's otherwise."""
         path, is_leaf = self._running[-1] if self._running else ("", False)
         stem = f"{path}.{function}" if path else function
-        numbered = (stem if count == 1 else f"{stem}_{count}" for count in range(1, len(self._layers) + 2))
-        names = [path, *numbered] if is_leaf and path else numbered
-        return next(name for name in names if name not in self._layers and name != IMAGE)
+        if is_leaf and path and path not in self._layers and path != IMAGE:
+            return path
+        for count in itertools.count(self._numbers.get(stem, 1)):  # those before are taken
+            name = stem if count == 1 else f"{stem}_{count}"
+            if name not in self._layers and name != IMAGE:
+                self._numbers[stem] = count
+                return name
+        raise AssertionError
 
 
 def fits(grid: MapSize, dims: Dims, tensor: Tensor, batch_size: int) -> bool:
