@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from importlib import import_module
@@ -78,6 +79,13 @@ REFUSED = {
     "a lonely last image":
         (["train", "model.strides=4", "data.train_size=257", "trainer.batch_size=64"], "one of the 257"),
     "a folder that cannot be": (["train", "paths.results_dir=/dev/null/x"], "results_dir=/dev/null/x cannot be made"),
+    "an escape in a key": (["train", "model.\x1b[2Jx=1"], r"model.\x1b[2Jx=1"),
+    "an escape in a value": (["plan", "seed=\x9b31m"], r"seed=\x9b31m"),
+    "an escape in a flag": (["compare", "--\u202ex"], r"--\u202ex"),
+    "an archive that is a folder": (["runs", "import", "from=/tmp"], "/tmp is not a file"),
+    "an archive that is a device": (["runs", "import", "from=/dev/zero"], "/dev/zero is not a file"),
+    "an archive at an address": (["runs", "import", "from=http://h/x.zip"], "http:/h/x.zip is not a file"),
+    "a store that is a folder": (["runs", "list", "tracking.uri=sqlite:////tmp"], "store /tmp is not a file"),
     "an unknown action": (["runs", "lits"], "'lits' is not one of list, best, show, diff, delete, ui, sync, export"),
     "a key of reproduce's": (["reproduce", "seed=1"], "what decides the result comes from the run itself"),
 }  # fmt: skip
@@ -93,7 +101,36 @@ def test_a_mistake_gets_one_error_and_creates_nothing(
     assert said in err
     assert err.startswith("error: ")
     assert "Traceback" not in out + err
+    assert not [character for character in out + err if not (character.isprintable() or character == "\n")]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs", "import", "from={}"],
+        ["train", "ckpt_path={}"],
+        ["runs", "list", "tracking.uri=sqlite:///{}"],
+    ],
+)
+def test_a_pipe_is_refused_and_not_waited_for(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert run(*(word.format(tmp_path / "pipe") for word in arguments)) == 1
+    assert "pipe is not a file" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["pipe"]  # noqa: PTH208
+
+
+def test_ctrl_c_while_a_command_loads_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stridelab.config.compose.expand", interrupted)
+    assert run("train", "seed=0") == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
 
 
 def test_questions_are_answered_and_create_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,12 @@ REFUSED = {
     "seed=one": r"seed=one: a whole number is expected",
     "model.strides=0": r"model\.strides=0 must be a whole number of at least 1",
     "model.strides=[1,-2,2]": r"model\.strides\[1\]=-2 must be a whole number of at least 1",
+    "model.strides=99999999999999999999": r"model\.strides=9+ must be at most 65,536",
+    "model.kernel_sizes=99999": r"model\.kernel_sizes=99999 must be at most 65,536",
+    "model.padding=99999999999": r"model\.padding=9+ must be at most 65,536",
+    "model.padding=[same,1,[1,1,1,99999]]": r"model\.padding\[2\]=1x1x1x99999 must be at most 65,536",
+    "model.channels=[4,99999999,8]": r"model\.channels\[1\]=99999999 must be at most 65,536",
+    "model.dilations=99999": r"model\.dilations=99999 must be at most 65,536",
     "model.strides=1.5": r"model\.strides=1\.5 must be a whole number",
     "model.strides=[1,2]": r"model\.strides=1-2 has 2 entries, but model\.channels has 3 layers",
     "model.strides=[[1,2,3],2,2]": r"model\.strides\[0\]=1-2-3 must be a whole number or \[height, width\]",
@@ -294,6 +300,34 @@ def test_a_file_of_ones_own_is_data_only(own_folder: Path, content: str, said: s
     (own_folder / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{content}\n")
     with pytest.raises(ValueError, match=said):
         load(["experiment=mine"], config_dir=own_folder)
+
+
+ALIASES = "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 9))
+UNREADABLE = {
+    "aliases of aliases": (
+        "x0: &x0 [1]\n" + ALIASES,
+        r"mine\.yaml unfolds to [\d,]+ values; a configuration has at most",
+    ),
+    "nested deeply": (f"tags: {'[' * 90}{']' * 90}", r"mine\.yaml is nested too deeply"),
+    "in itself": ("tags: &a [*a]", r"mine\.yaml is nested too deeply, or contains itself"),
+    "a list": ("- seed: 1", r"mine\.yaml: keys with values are expected"),
+    "a large file": ("# " + "x" * 2**20, r"mine\.yaml is not a file of at most 1,048,576 bytes"),
+    "Latin-1": (b"# Gr\xf6\xdfe", r"mine\.yaml is no text in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_that_is_no_configuration_is_named_before_it_is_unfolded(own_folder: Path, case: str) -> None:
+    content, said = UNREADABLE[case]
+    bad = own_folder / "experiment" / "mine.yaml"
+    bad.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=said):
+        load(["experiment=mine"], config_dir=own_folder)
+    (own_folder / "experiment" / "harmless.yaml").write_text("# @package _global_\nseed: 3\n")
+    assert load(["experiment=harmless"], config_dir=own_folder).seed == 3
+    (own_folder / "experiment" / "outer.yaml").write_text("# @package _global_\ndefaults: [mine]\n")
+    with pytest.raises(ValueError, match=said):
+        load(["experiment=outer"], config_dir=own_folder)
 
 
 def test_one_bad_point_of_a_grid_is_named_and_the_others_stand() -> None:

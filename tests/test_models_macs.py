@@ -80,6 +80,19 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
         3,
         3 * 32 * 32 * 48 + 3 * 32 * 16 * (32 + 48),
     ),
+    "attention to fewer tokens, with a bias for keys and a row of zeros": (
+        lambda: Net(
+            lambda net, x: net.attention(tokens(x), *[tokens(x)[:, :16]] * 2)[0],
+            attention=nn.MultiheadAttention(4, 2, add_bias_kv=True, add_zero_attn=True, batch_first=True),
+        ),
+        4,
+        2 * 1024 * 16 + 2 * 16 * 16 + 2 * 1024 * 18 * 4,
+    ),
+    "four heads that share two of keys": (
+        lambda: Net(lambda net, x: F.scaled_dot_product_attention(x, x[:, :2, ::2], x[:, :2, ::2], enable_gqa=True)),
+        4,
+        4 * 32 * 16 * 64,
+    ),
     "LSTM head": (lstm_head, 1, 211_800),
     "two layers, both ways": (
         lambda: recurrent(nn.LSTM(32, 5, num_layers=2, bidirectional=True)),
@@ -201,6 +214,15 @@ def _(images: Tensor) -> Tensor:
 
 
 UNCOUNTED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "distances": (
+        lambda: Net(lambda net, x: torch.cdist((maps := net.conv(x)), maps[:, :, :3]), conv=nn.Conv2d(3, 5, 3)),
+        "_cdist_forward",
+    ),
+    "distances of many": (
+        lambda: Net(lambda net, x: torch.cdist((rows := tokens(net.conv(x))), rows), conv=nn.Conv2d(3, 5, 3)),
+        "_euclidean_dist",
+    ),
+    "an inverse": (lambda: Net(lambda net, x: torch.linalg.inv(net.conv(x)), conv=nn.Conv2d(3, 5, 3)), "linalg_inv"),
     "bilinear": (
         lambda: Net(lambda net, x: net.pair(net.conv(x)[..., 0, 0], net.conv(x)[..., 0, 1]), conv=nn.Conv2d(3, 5, 3),
                     pair=nn.Bilinear(5, 5, 2)),

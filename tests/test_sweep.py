@@ -89,6 +89,33 @@ def test_what_happens_to_one_run_stays_there(pool: LocalLauncher, how: str, reas
     assert (bad.reason, bad.died) == (reason, died)
 
 
+@pytest.mark.parametrize("moment", ["before a child starts", "when it has started", "when it has ended"])
+def test_an_interruption_at_any_moment_is_no_other_error_and_ends_all_children(
+    pool: LocalLauncher, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The queue and the engine count apart: in between, one of them knows of a child that the other does not."""
+    started = list[Any]()
+
+    def start(launcher: LocalLauncher, task: Task, start: Any = LocalLauncher.start) -> Any:
+        if started and moment == "before a child starts":
+            raise KeyboardInterrupt
+        started.append(start(launcher, task))
+        if len(started) == 2 and moment == "when it has started":
+            raise KeyboardInterrupt
+        return started[-1]
+
+    def finish(child: Any) -> Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalLauncher, "start", start)
+    if moment == "when it has ended":
+        monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "finish", finish)
+    with pytest.raises(KeyboardInterrupt):
+        pool.run([Task(sleep, (60,)), Task(sleep, (0 if moment == "when it has ended" else 60,))])
+    assert not started[0].process.is_alive()
+    started[-1].process.kill()
+
+
 def test_no_more_run_at_once_than_allowed(pool: LocalLauncher) -> None:
     running: set[int] = set()
     most = 0

@@ -228,6 +228,17 @@ def test_links_select_the_runs_of_the_sweep_in_the_view_for_training(store: Stor
         ("access_token=abc db-pwd=x1 my.secret=y z", "access_token=*** db-pwd=*** my.secret=*** z"),
         ('{"apiKey": "a b", "passwd":"x\\"y", "seed": 1}', '{"apiKey": "***", "passwd":"***", "seed": 1}'),
         ("  password: hunter2\n  lr: 0.1", "  password: ***\n  lr: 0.1"),
+        ("password: |\n  hunter2\nlr: 0.1", "password: ***\nlr: 0.1"),
+        ("+passphrase: >-\n+  hunter2\n+lr: 1", "+passphrase: ***\n+lr: 1"),
+        (
+            "x-api-key: 'hunter2' private_key=a access-key=b passcode=c",
+            "x-api-key: '***' private_key=*** access-key=*** passcode=***",
+        ),
+        ("Authorization: Bearer hunter2", "Authorization: Bearer ***"),
+        ("curl -H 'authorization: Basic aHVudGVyMg=='", "curl -H 'authorization: Basic ***'"),
+        ("mysql --password hunter2 --host h", "mysql --password *** --host h"),
+        ('{"tokens": ["a", "b"], "seed": 1}', '{"tokens": ***, "seed": 1}'),
+        ("the bearer of it; monkey=1 keyboard: x", "the bearer of it; monkey=1 keyboard: x"),
     ],
 )
 def test_passwords_are_not_shown(text: str, shown: str) -> None:
@@ -246,6 +257,13 @@ def test_a_password_is_hidden_whatever_it_is_made_of(password: str) -> None:
     for said in (f"no login with {password!s}", json.dumps({"at": uri}), f"at {quote(password, safe='')}"):
         assert password not in redact(said)
         assert json.dumps(password)[1:-1] not in redact(said)
+
+
+def test_all_texts_under_a_key_of_secrets_are_hidden_and_its_numbers_are_not() -> None:
+    config = {"set": {"private_key": ["a", {"b": "c", "max_tokens": 5}], "width": "w"}, "num_tokens": 7}
+    assert redact_values(config) == {
+        "set": {"private_key": ["***", {"b": "***", "max_tokens": 5}], "width": "w"}, "num_tokens": 7,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -30,7 +29,7 @@ from stridelab.tracking.mlflow_reader import Reader
 from stridelab.tracking.move import move
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.store import Store, connect
-from tracking_stores import FLUSH_S, free_port, identity, local_store, mirror_of, new_cluster, send
+from tracking_stores import FLUSH_S, Team, free_port, identity, local_store, mirror_of, new_cluster, send
 
 pytest.importorskip("psycopg2", reason="there is no driver: pip install 'stridelab[server]'")
 PASSWORD = "of the team, and long"
@@ -39,37 +38,7 @@ SWEEP = RunIdentity("5eed", "s1", role="sweep", sweep="s1")
 STEPS = 30
 
 
-@dataclass
-class Team:
-    folder: Path
-    port: int
-    process: subprocess.Popen[str] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        words = [f"folder={self.folder}", f"tracking.port={self.port}", "auth=basic", "hosts=lab.example.org"]
-        words += [f"password_file={self.folder.parent / 'password'}"]
-        command = [sys.executable, "scripts/server.py", *words]
-        self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        assert self.uri in self.process.stdout.readline()
-
-    def stop(self) -> None:
-        if self.process is not None:
-            assert self.process.stdout is not None
-            self.process.terminate()
-            self.process.stdout.close()
-            assert self.process.wait(60) == 0
-
-    def rows(self, query: str) -> list[str]:
-        """Straight from PostgreSQL, past MLflow and all of our reading code."""
-        socket = (self.folder / "postgres" / "postmaster.pid").read_text().splitlines()[4]
-        command = ["psql", "--host", socket, "-U", "postgres", "-d", "mlflow", "-qtAc", query]
-        return subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout.splitlines()
-
+class GuardedTeam(Team):
     def status(self, *, host: str = "", password: str = "") -> int:
         request = urllib.request.Request(f"{self.uri}/api/2.0/mlflow/experiments/search?max_results=1")
         if password:
@@ -83,11 +52,12 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[Team]:
+def team() -> Iterator[GuardedTeam]:
     with new_cluster() as folder:
         (folder / "password").write_text(f"{PASSWORD}\n")
         (folder / "password").chmod(0o600)
-        made = Team(folder / "server", free_port())
+        words = ["auth=basic", "hosts=lab.example.org", f"password_file={folder / 'password'}"]
+        made = GuardedTeam(folder / "server", free_port(), words)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
             patch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
@@ -98,7 +68,7 @@ def team() -> Iterator[Team]:
                 made.stop()
 
 
-def test_the_server_asks_for_a_password_that_it_keeps_nowhere(team: Team) -> None:
+def test_the_server_asks_for_a_password_that_it_keeps_nowhere(team: GuardedTeam) -> None:
     assert (team.status(), team.status(password="another, and long"), team.status(password=PASSWORD)) == (401, 401, 200)
     assert team.status(host="lab.example.org", password=PASSWORD) == 200
     assert team.status(host="elsewhere.example.org", password=PASSWORD) == 403
@@ -111,7 +81,7 @@ def test_the_server_asks_for_a_password_that_it_keeps_nowhere(team: Team) -> Non
     assert PASSWORD.encode() not in command
 
 
-def test_eight_writers_at_once_lose_nothing_and_store_nothing_twice(team: Team, tmp_path: Path) -> None:
+def test_eight_writers_at_once_lose_nothing_and_store_nothing_twice(team: GuardedTeam, tmp_path: Path) -> None:
     store = Store(team.uri, "", "eight")
     folders = [tmp_path / "runs" / f"{number:02}" for number in range(16)]
     with ExitStack() as stack:
@@ -161,7 +131,7 @@ def record_sweep(results: Path, store: Store, count: int) -> list[Path]:
 
 
 def test_a_local_store_is_moved_whole_though_it_is_cut_off_and_the_server_is_tampered_with(
-    team: Team, template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    team: GuardedTeam, template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, experiment = tmp_path / "results", "moved"
     local = local_store(results, template)

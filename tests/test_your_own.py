@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -208,9 +209,13 @@ def test_weights_of_a_file_are_those_that_every_variant_starts_from(tmp_path: Pa
     with pytest.raises(ValueError, match="is of another network: it lacks"):
         plan_of("model.name=resnet18", f"model.weights={path}")
     broken = tmp_path / "broken.pth"
-    broken.write_bytes(b"no weights")
-    with pytest.raises(ValueError, match="is no file of weights alone"):
-        plan_of(f"model.weights={broken}")
+    for content in (b"no weights", b"hello", b"", b"<html>", b"\x80\x02.", path.read_bytes()[:999]):
+        broken.write_bytes(content)
+        with pytest.raises(ValueError, match="is no file of weights alone"):
+            plan_of(f"model.weights={broken}")
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(ValueError, match="is not a file; nothing is downloaded"):
+        plan_of(f"model.weights={tmp_path / 'pipe.pth'}")
 
 
 def test_weights_of_a_safetensors_file_fit_to_the_bit(tmp_path: Path) -> None:

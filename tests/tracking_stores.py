@@ -8,8 +8,9 @@ import signal
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,6 +18,7 @@ from threading import Barrier
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 from stridelab.system.files import write_json_atomic
@@ -29,6 +31,7 @@ from stridelab.tracking.store import Store, apply_settings, create_sqlite, resol
 from stridelab.tracking.sync import Mirror
 from stridelab.training import Result
 
+REPOSITORY = Path(__file__).parent.parent
 FLUSH_S = 600.0
 """Longer than a busy machine needs; never waited for in full."""
 
@@ -166,6 +169,59 @@ def running_server(folder: Path, template: Path, *, password: str = "") -> Itera
     finally:
         if running.process is not None:
             running.kill()
+
+
+@dataclass
+class Team:
+    """`stridelab server` with a PostgreSQL of its own, in a folder of `new_cluster`."""
+
+    folder: Path
+    port: int
+    words: Sequence[str] = ()
+    """Further ones of its command."""
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        words = [f"folder={self.folder}", f"tracking.port={self.port}", *self.words]
+        command = [sys.executable, "scripts/server.py", *words]
+        self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert self.uri in self.process.stdout.readline()
+
+    def stop(self) -> None:
+        if self.process is not None:
+            assert self.process.stdout is not None
+            self.process.terminate()
+            self.process.stdout.close()
+            assert self.process.wait(60) == 0
+
+    def kill(self) -> None:
+        """All of it at once, as when its machine goes: the command, MLflow's processes, the database's."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        socket, command = self.socket, psutil.Process(self.process.pid)
+        processes = [command, *command.children(recursive=True)]
+        for one in processes:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        self.process.stdout.close()
+        self.process.wait()
+        psutil.wait_procs(processes)
+        shutil.rmtree(socket)
+        self.process = None
+
+    @property
+    def socket(self) -> Path:
+        return Path((self.folder / "postgres" / "postmaster.pid").read_text().splitlines()[4])
+
+    def rows(self, query: str) -> list[str]:
+        """Straight from PostgreSQL, past MLflow and all of our reading code."""
+        command = ["psql", "--host", str(self.socket), "-U", "postgres", "-d", "mlflow", "-qtAc", query]
+        return subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout.splitlines()
 
 
 @contextmanager

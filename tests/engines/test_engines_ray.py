@@ -5,149 +5,112 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from clusters import free_port, wait_until
-from injection import TINY, Evidence, agenda_of, attempts, complete, evidence, sweep, task, work_of
+from clusters import free_port, ray_cluster
+from injection import Evidence, attempts, evidence, sweep, task
+from scenarios import SEEDS, expected, in_sqlite, specs, the_driver_is_killed, the_store_goes_away, two_drivers
 
 from stridelab.config import load
 from stridelab.run import RunSpec
-from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.launchers.ray import RayLauncher, on_ray
 from stridelab.sweep.launchers.ray_cluster import complaint
-from stridelab.sweep.task import Listener, Outcome
-from stridelab.system.locks import Lock
+from stridelab.sweep.task import Listener
+from stridelab.system.locks import Lock, read_holder
 from stridelab.tracking.signature import code_digest
+from tracking_stores import Team
 
-ROOT = Path(__file__).parents[2]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="stridelab[ray] is not installed (make ray)")
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head and two nodes of one processor each, on 127.0.0.1."""
     pytest.importorskip("ray", reason="stridelab[ray] is not installed (make ray)")
-    import ray
-    from ray.cluster_utils import Cluster
-
-    before = {key: os.environ.get(key) for key in ("PYTHONPATH", "RAY_USAGE_STATS_ENABLED")}
-    handler = signal.getsignal(signal.SIGTERM)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "faults"), str(ROOT / "tests")])
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray._private.ray_constants.ENABLE_RAY_CLUSTER = False  # the address 127.0.0.1 alone
-    small = {"include_dashboard": False, "object_store_memory": 80 * 2**20}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0, **small})
-    try:
-        for _ in range(2):
-            made.add_node(num_cpus=1, num_gpus=0, object_store_memory=80 * 2**20)
+    with ray_cluster() as made:
         yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
-        signal.signal(signal.SIGTERM, handler)
-        for key, value in before.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
 
 
-@pytest.fixture(scope="module")
-def reference(pool: LocalLauncher, tmp_path_factory: pytest.TempPathFactory) -> list[Evidence]:
-    """Of undisturbed runs of seeds 0, 1 and 2, in child processes of this machine."""
-    results = tmp_path_factory.mktemp("reference")
-    return [complete(pool, work_of(results, f"seed={seed}")) for seed in (0, 1, 2)]
+@pytest.fixture
+def words(cluster: Any) -> list[str]:
+    return ["launcher=ray", f"launcher.address={cluster.address}"]
 
 
-def joined(cluster: Any, results: Path) -> RayLauncher:
+def joined(words: list[str], results: Path) -> RayLauncher:
     """For three runs."""
-    return on_ray(load(asked(cluster, results)), 3)
+    return on_ray(load([f"paths.results_dir={results}", *words]), 3)
 
 
-def asked(cluster: Any, results: Path) -> list[str]:
-    return [f"paths.results_dir={results}", "launcher=ray", f"launcher.address={cluster.address}"]
-
-
-def at_epoch_2(act: Any) -> Listener:
-    """Acts once, when run 0 is in epoch 2."""
-    left = [act]
-
-    def event(index: int, event: Mapping[str, Any]) -> None:
-        if index == 0 and event.get("epoch", 0) >= 2 and left:
-            left.pop()()
-
-    return Listener(event=event)
-
-
-def hung_first(launcher: RayLauncher, works: list[RunSpec], listener: Listener) -> list[Outcome]:
-    """The first waits in its second epoch for what the listener does to it."""
-    return launcher.run([task(works[0], fault="epoch.recorded:2:hang"), *map(task, works[1:])], listener)
-
-
-def worker_of(work: RunSpec) -> int:
+def worker_of(spec: RunSpec) -> psutil.Process:
     """The process of Ray's that carries it: grandparent of the one that trains."""
-    import psutil
-
-    from stridelab.system.locks import read_holder
-
-    child = psutil.Process(read_holder(work.folder / ".journal.lock")["pid"])
-    return next(one.pid for one in child.parents() if one.name().startswith("ray::"))
+    child = psutil.Process(read_holder(spec.folder / ".journal.lock")["pid"])
+    return next(one for one in child.parents() if one.name().startswith("ray::"))
 
 
 def test_a_sweep_on_two_nodes_has_the_bits_of_child_processes(
-    cluster: Any, reference: list[Evidence], tmp_path: Path
+    words: list[str], reference: list[Evidence], tmp_path: Path
 ) -> None:
-    assert joined(cluster, tmp_path).jobs == 2, "one for each processor of the cluster"
-    assert sweep(tmp_path, "seed=0,1,2", *asked(cluster, tmp_path)[1:]) == 0
-    assert [evidence(work.folder) for work in agenda_of(tmp_path, "seed=0,1,2").specs] == reference
+    assert joined(words, tmp_path).jobs == 2, "one for each processor of the cluster"
+    assert sweep(tmp_path, SEEDS, *words) == 0
+    assert [evidence(spec.folder) for spec in specs(tmp_path)] == reference
+    assert in_sqlite(tmp_path) == expected(tmp_path, reference)
 
 
-def test_a_worker_that_is_killed_is_one_runs_outcome(cluster: Any, reference: list[Evidence], tmp_path: Path) -> None:
-    works = list(agenda_of(tmp_path, "seed=0,1,2").specs)
-    kill = at_epoch_2(lambda: os.kill(worker_of(works[0]), signal.SIGKILL))
-    killed, *others = hung_first(joined(cluster, tmp_path), works, kill)
-    assert (killed.status, killed.died) == ("killed", True)
-    assert killed.reason == "killed with the worker of Ray's that carried it"
-    assert [other.status for other in others] == ["finished"] * 2
-    assert sweep(tmp_path, "seed=0,1,2", *asked(cluster, tmp_path)[1:]) == 0
-    assert [evidence(work.folder) for work in works] == reference
-    assert [attempts(work.folder) for work in works] == [2, 1, 1]
+def test_the_store_goes_away_and_comes_back(
+    words: list[str], team: Team, reference: list[Evidence], tmp_path: Path
+) -> None:
+    the_store_goes_away(tmp_path, words, team, reference)
+
+
+def test_two_drivers_share_a_sweep(
+    words: list[str], reference: list[Evidence], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_drivers(tmp_path, words, reference, capsys)
 
 
 def test_the_driver_is_killed_and_the_same_command_goes_on(
-    cluster: Any, reference: list[Evidence], tmp_path: Path
+    words: list[str], reference: list[Evidence], tmp_path: Path
 ) -> None:
-    """Ray ends what a driver that is gone has left; a second sweep beside it trains nothing twice."""
-    words = [*TINY, "sweep.name=test", "seed=0,1,2", *asked(cluster, tmp_path)]
-    with subprocess.Popen([sys.executable, str(ROOT / "train.py"), "-m", *words], cwd=ROOT, stdout=-1) as process:
-        wait_until(lambda: list(tmp_path.glob("runs/*/run.json")), 90)
-        process.kill()
-    assert sweep(tmp_path, "seed=0,1,2", *asked(cluster, tmp_path)[1:]) == 0
-    assert [evidence(work.folder) for work in agenda_of(tmp_path, "seed=0,1,2").specs] == reference
+    """Ray ends what a driver that is gone has left."""
+    the_driver_is_killed(tmp_path, words, reference)
 
 
-def test_a_node_that_dies_takes_its_run_alone(cluster: Any, reference: list[Evidence], tmp_path: Path) -> None:
-    """The last test of the cluster: it has one node less."""
-    import psutil
+def test_a_worker_or_a_node_that_dies_takes_its_run_alone(
+    cluster: Any, words: list[str], reference: list[Evidence], tmp_path: Path
+) -> None:
+    """The last test of the cluster: it has one node less. The first run and the third hang until they are killed, one
+    with its worker, one with its node."""
+    runs = list(specs(tmp_path))
 
-    works = list(agenda_of(tmp_path, "seed=0,1,2").specs)
+    def kill_worker() -> None:
+        os.kill(worker_of(runs[0]).pid, signal.SIGKILL)
 
-    def kill() -> None:
+    def kill_node() -> None:
         raylets = {node.all_processes["raylet"][0].process.pid: node for node in cluster.worker_nodes}
-        above = [one.pid for one in psutil.Process(worker_of(works[0])).parents()]
+        above = [one.pid for one in worker_of(runs[2]).parents()]
         cluster.remove_node(next(node for pid, node in raylets.items() if pid in above), allow_graceful=False)
 
-    killed, *others = hung_first(joined(cluster, tmp_path), works, at_epoch_2(kill))
-    assert killed.died
-    assert killed.status == "killed", killed
-    assert [other.status for other in others] == ["finished"] * 2
-    assert sweep(tmp_path, "seed=0,1,2", *asked(cluster, tmp_path)[1:]) == 0
-    assert [evidence(work.folder) for work in works] == reference
+    left = {0: kill_worker, 2: kill_node}
+
+    def event(index: int, event: Mapping[str, Any]) -> None:
+        if event.get("epoch", 0) >= 2 and index in left and (index == 0 or ended == {0, 1}):
+            left.pop(index)()
+
+    ended = set[int]()
+    listener = Listener(event=event, end=lambda index, outcome: ended.add(index))
+    hang = "epoch.recorded:2:hang"
+    tasks = [task(runs[0], fault=hang), task(runs[1]), task(runs[2], fault=hang)]
+    killed, other, with_node = joined(words, tmp_path).run(tasks, listener)
+    assert (killed.status, killed.died, other.status) == ("killed", True, "finished")
+    assert killed.reason == "killed with the worker of Ray's that carried it"
+    assert (with_node.status, with_node.died) == ("killed", True)
+    assert sweep(tmp_path, SEEDS, *words) == 0
+    assert [evidence(spec.folder) for spec in runs] == reference
+    assert [attempts(spec.folder) for spec in runs] == [2, 1, 2]
 
 
 @needs_ray

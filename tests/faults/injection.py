@@ -117,6 +117,15 @@ def wait_at(name: str, nth: int, gate: Path, once: Path) -> None:
     points.hooks[name] = come_by
 
 
+def hang_in_turn(turns: Mapping[Path, tuple[str, int]]) -> None:
+    """Let this process hang there, if it is the first to come to one of the turns; of their order, each process takes
+    the first that is left."""
+    turn = next((path for path in turns if not path.exists()), None)
+    if turn is not None:
+        name, nth = turns[turn]
+        strike(f"{name}:{nth}:hang", turn)
+
+
 def _is_first(once: Path) -> bool:
     try:
         once.open("x").close()

@@ -17,15 +17,22 @@ def refusing() -> Iterator[None]:
         if os.environ.get("STRIDELAB_TRACEBACK") == "1":
             raise
         sys.exit(refusal(error))
+    except KeyboardInterrupt:
+        if os.environ.get("STRIDELAB_TRACEBACK") == "1":
+            raise
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
 
 
 def refusal(error: BaseException) -> int:
     from rich.console import Console
     from rich.text import Text
 
+    from stridelab.text import printable
     from stridelab.tracking.settings import redact
 
     from .program import for_reader
 
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), for_reader(redact(str(error)))))
+    said = "\n".join(printable(line) for line in for_reader(redact(str(error))).split("\n"))
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), said))
     return 1

@@ -44,7 +44,7 @@ SECTIONS: dict[str, type[Any]] = {
 
 
 @dataclass(frozen=True)
-class Job:
+class GridPoint:
     """One point of a grid: the arguments that make it, and the configuration or why there is none."""
 
     overrides: tuple[str, ...]
@@ -96,7 +96,7 @@ def load(overrides: Sequence[str], *, config_dir: Path | None = None) -> Config:
     return jobs[0].config
 
 
-def expand(overrides: Sequence[str], *, config_dir: Path | None = None) -> Iterator[Job]:
+def expand(overrides: Sequence[str], *, config_dir: Path | None = None) -> Iterator[GridPoint]:
     """One job for each point of the grid that comma lists span, the last key varying fastest.
 
     config_dir: a folder of the user's own, laid out as conf/, searched after it.
@@ -162,6 +162,8 @@ def axes_of(overrides: Sequence[str], config_dir: Path | None) -> dict[str, list
         files = choices_of(key, config_dir) if is_group(key) else None
         errors.check_key(override, schema_of_all(), files)
         found = alternatives(override, files=files or ())
+        for path in files_of(key, [text for text, _ in found], config_dir) if files else ():
+            safety.check_file(path)
         own = [text for text, _ in found if is_own(key, text, files)]
         errors.check_choices(key, found, schema_of_all(), files and [*files, *own])
         axes[key] = [Choice(NAMES[key] if text in own else key, text, value) for text, value in found]
@@ -172,6 +174,18 @@ def is_own(key: str, text: str, files: Sequence[str] | None) -> bool:
     """Whether it is a family, a data set or a launcher without a YAML, as the user's own are; it is found on the
     way."""
     return key in NAMES and text not in (files or ()) and bool(IS_OWN[key](text))
+
+
+def files_of(group: str, choices: Sequence[str], config_dir: Path | None) -> Iterator[Path]:
+    """Of what is chosen, and then those that its defaults may name."""
+    folders = [folder / group for folder in (CONF, config_dir) if folder is not None]
+    for folder, choice in product(folders, choices):
+        if not (chosen := folder / f"{choice}.yaml").exists():
+            continue
+        yield chosen
+        text = chosen.read_text(encoding="utf-8")
+        if "defaults" in text:
+            yield from (path for path in folder.rglob("*.yaml") if path != chosen and path.stem in text)
 
 
 def choices_of(group: str, config_dir: Path | None = None) -> list[str]:
@@ -217,15 +231,15 @@ def as_yaml(overrides: Sequence[str], *, package: str = "", resolve: bool = Fals
     return OmegaConf.to_yaml(part, resolve=resolve) if OmegaConf.is_config(part) else f"{text}\n"
 
 
-def job_at(point: tuple[Choice, ...]) -> Job:
+def job_at(point: tuple[Choice, ...]) -> GridPoint:
     overrides = tuple(choice.argument for choice in point)
     try:
         config = config_at(point)
         if config.data.is_own_folder:
             contents_of(config.data)
-        return Job(overrides, config)
+        return GridPoint(overrides, config)
     except ValueError as error:
-        return Job(overrides, None, str(error))
+        return GridPoint(overrides, None, str(error))
 
 
 def config_at(point: tuple[Choice, ...]) -> Config:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.types import Override
 
 INSTEAD = {
@@ -27,6 +29,40 @@ READ = re.compile(r"hydra\.(mode$|sweeper\.params\b)")
 """Of Hydra's settings, what an experiment may give."""
 BY_COMPOSING = re.compile(r"hydra\.(runtime\.|overrides\.|job\.override_dirname$)")
 """Of Hydra's settings, what follows from the arguments."""
+
+
+MOST_BYTES, MOST_VALUES, DEEPEST = 2**20, 10_000, 30
+"""Of a YAML file, aliases counted as often as they stand for something."""
+
+
+def check_file(path: Path) -> None:
+    """ValueError with its name for a YAML file that is no text, or unfolds to what is no configuration any more."""
+    if not path.is_file() or path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path} is not a file of at most {MOST_BYTES:,} bytes, as a configuration is.")
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        count = unfolded(root, {}) if root else 0
+    except yaml.YAMLError:
+        return  # Hydra says where, if it is chosen
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text in UTF-8.") from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply, or contains itself.") from None
+    if count > MOST_VALUES:
+        raise ValueError(f"{path} unfolds to {count:,} values; a configuration has at most {MOST_VALUES:,}.")
+    if root and not isinstance(root, yaml.MappingNode):
+        raise ValueError(f"{path}: keys with values are expected (key: value).")
+
+
+def unfolded(node: yaml.Node, known: dict[int, int], depth: int = 0) -> int:
+    """Values in it; `known` by the id of a node, for an alias is the very node that it stands for."""
+    if depth > DEEPEST:
+        raise RecursionError
+    if id(node) not in known:
+        inside = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = [part for entry in inside for part in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(unfolded(part, known, depth + 1) for part in parts)
+    return known[id(node)]
 
 
 def check_override(override: Override) -> None:

@@ -133,9 +133,15 @@ def per_layer(
     return tuple(parse(f"{key}[{index}]", entry) for index, entry in enumerate(value))
 
 
+MOST = 65_536
+"""Channels, pixels or layers: beyond it nothing of a network can be computed, and geometry takes for ever."""
+
+
 def positive(key: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{key}={value!r} must be a whole number of at least 1.")
+    if value > MOST:
+        raise ValueError(f"{key}={value} must be at most {MOST:,}.")
     return value
 
 
@@ -159,6 +165,8 @@ def padding_policy(key: str, value: object) -> Any:
         reason = str(error)
         joint = "=" if reason.startswith(repr(value)) else f"={value!r}: "
         raise ValueError(f"{key}{joint}{reason.rstrip('.')}.") from None
+    if any(isinstance(pad, int) and pad > MOST for pad in (value if isinstance(value, tuple) else (value,))):
+        raise ValueError(f"{key}={spell_entry(value)} must be at most {MOST:,}.")
     return value
 
 

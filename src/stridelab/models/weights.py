@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,8 +64,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
             content: Any = import_module("safetensors.torch").load_file(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # what bytes that are no pickle make its reader raise is not documented
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise ValueError(f"model.weights={path} is no file of weights alone: {reason[:200]}") from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

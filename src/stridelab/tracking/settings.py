@@ -56,9 +56,17 @@ def check_experiment(name: str) -> None:
         )
 
 
-SECRET_KEY = r"[\w.-]*(?:password|passwd|passphrase|pwd|token|secret|api_?key|credential)[\w.-]*"
+SECRET_KEY = (
+    r"[\w.-]*(?:pass(?:word|wd|wort|phrase|code)|pwd|token|secret|(?:api|access|private)[_-]?key|credential)[\w.-]*"
+)
 _QUOTED = r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"
-_PAIR = re.compile(rf"(?i)({SECRET_KEY})([\"']?[ \t]*[=:][ \t]*)({_QUOTED}|[^\s&,;\"']+)")
+_LIST = r"\[[^\]\n]*\]"
+_BLOCK = r"[|>][+-]?[ \t]*(?:\n[+ -]?[ \t]+[^\n]+)+"
+_PAIR = re.compile(rf"(?i)({SECRET_KEY})([\"']?[ \t]*[=:][ \t]*)({_QUOTED}|{_LIST}|{_BLOCK}|[^\s&,;\"']+)")
+_FLAG = re.compile(rf"(?i)(--{SECRET_KEY})([ \t]+)({_QUOTED}|[^\s\"']+)")
+_HEADER = re.compile(
+    r"(?i)(\bauthorization[\"']?[ \t]*[=:][ \t]*[\"']?(?:bearer|basic|token)|\bbearer)([ \t]+)([\w.~+/=-]{6,})"
+)
 _PAIR_IN_CODE = re.compile(rf"(?i)({SECRET_KEY})([\"']?[ \t]*[=:][ \t]*)({_QUOTED})")
 _IN_QUOTES = re.compile(r"""(["'])((?:(?!\1)[^\s\\])*://[^/\s:@"']*):(?:\\.|(?!\1)[^\\\n])*@""")
 _USER_AND_PASSWORD = re.compile(r"(://[^/\s:@\"']*):[^\s\"']*@")
@@ -84,7 +92,9 @@ def redact(text: str, *, is_code: bool = False) -> str:
     text = _IN_QUOTES.sub(rf"\1\2:{HIDDEN}@", text)
     text = _USER_AND_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
     text = _USER.sub(f"://{HIDDEN}@", text)
-    return (_PAIR_IN_CODE if is_code else _PAIR).sub(_hide, text)
+    for known in (_HEADER, _PAIR_IN_CODE) if is_code else (_HEADER, _FLAG, _PAIR):
+        text = known.sub(_hide, text)
+    return text
 
 
 def _hide(pair: re.Match[str]) -> str:
@@ -109,13 +119,19 @@ def redact_values(value: Any) -> Any:
     """Plain data, such as a configuration, with `redact_word` at every text in it."""
     if isinstance(value, Mapping):
         secret = re.compile(rf"(?i){SECRET_KEY}")
-        return {
-            key: HIDDEN if isinstance(one, str) and one and secret.fullmatch(str(key)) else redact_values(one)
-            for key, one in value.items()
-        }
+        return {key: _hidden(one) if secret.fullmatch(str(key)) else redact_values(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [redact_values(one) for one in value]
     return redact_word(value) if isinstance(value, str) else value
+
+
+def _hidden(value: Any) -> Any:
+    """Every text in what a key of secrets holds; its numbers count something, as in max_tokens."""
+    if isinstance(value, Mapping):
+        return {key: _hidden(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(one) for one in value]
+    return HIDDEN if isinstance(value, str) and value else value
 
 
 def _password(rest: str) -> str | None:

@@ -68,6 +68,8 @@ def resolve_store(config: TrackingConfig, *, results_dir: Path) -> Store:
         database = Path(os.path.normpath(database.absolute()))
         if {"%", "?"} & set(str(database)):
             raise ValueError(f"the path of a SQLite store cannot hold '%' or '?': {database}; choose another folder.")
+        if database.exists() and not database.is_file():  # SQLite would wait for a pipe
+            raise ValueError(f"the SQLite store {database} is not a file; give the path of one, which may be new.")
         return Store(SQLITE + str(database), str(database.parent / "artifacts"), config.experiment)
     served = uri.startswith(("http://", "https://"))
     return Store(uri.rstrip("/"), "" if served else str(results / "artifacts"), config.experiment)

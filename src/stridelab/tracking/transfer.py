@@ -95,6 +95,8 @@ def import_sweep(source: Path, store: Store, results_dir: Path, *, limits: Limit
     """Make the runs of an archive runs of this results folder and store, under ids of their own. What is here already
     is left alone; what the store lacks of it is sent. ValueError, and nothing stays, when anything about the archive
     is wrong, whoever made it."""
+    if not source.is_file():
+        raise ValueError(f"{source} is not a file; one that `stridelab runs export` wrote is expected.")
     limits, fresh = limits or Limits(), not results_dir.exists()
     try:
         with scratch(results_dir) as place:

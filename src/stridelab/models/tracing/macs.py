@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 UNCOUNTED = re.compile(
-    r"_?fft_|_?linalg_(?!vector_norm)|_?cholesky|_?lu_|lu_|qr|svd|inverse|triangular_solve|ormqr|_?sparse_|_trilinear|_?triton_|"
+    r"_?fft_|_?linalg_(?!vector_norm)|_?cholesky|_?lu_|lu_|qr|svd|inverse|triangular_solve|ormqr|_?sparse_|_trilinear|_?cdist|_?pdist|_euclidean_dist|_?triton_|"
     r"_grouped_mm|_scaled_grouped_mm|_native_multi_head_attention|_transformer_encoder|_weight_int|_wrapped_quantized"
 )
 """Operations of PyTorch's own that multiply and sum, but for which there is no formula here."""

@@ -110,7 +110,8 @@ class Children:
             yield index, Outcome(reason=f"timed out after {timeout_s / 60:.3g} min", died=True, status=TIMED_OUT)
 
     def end(self, indices: Collection[int]) -> None:
-        end_all([self.running.pop(index) for index in list(indices)])
+        # An interruption may come between the queue's note of a start or an end and ours.
+        end_all([self.running.pop(index) for index in list(indices) if index in self.running])
 
 
 def drain(index: int, child: Child, on_event: Event) -> bool:

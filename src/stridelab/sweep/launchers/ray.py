@@ -21,7 +21,7 @@ from stridelab.tracking.status import FAILED, KILLED, OUT_OF_MEMORY
 from ..task import SILENT, Listener, Outcome, Task, carried, carried_back
 from ..task_queue import TaskQueue
 from .local import LocalLauncher
-from .ray_cluster import Node, alive_nodes, connect, on_node, one_line, refuse_unfit_nodes, room, this_machine
+from .ray_cluster import Node, alive_nodes, connect, fit_nodes, on_node, one_line, room, this_machine
 
 LISTEN_S, ANSWER_S, GONE_S = 0.2, 5.0, 10.0
 
@@ -36,16 +36,17 @@ def on_ray(config: Config, num_runs: int) -> RayLauncher:
     nodes = [this_machine()] if address is None else alive_nodes()
     cpus = float(config.trainer.threads) if sweep.cpus_per_run is None else sweep.cpus_per_run
     gpus = default_gpus(config, nodes) if sweep.gpus_per_run is None else sweep.gpus_per_run
-    rooms = {node["NodeID"]: room(node["Resources"], cpus=cpus, gpus=gpus) for node in nodes}
-    if not any(rooms.values()):
+    large = [node for node in nodes if room(node["Resources"], cpus=cpus, gpus=gpus)]
+    if not large:
         most = {kind: max(node["Resources"].get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
         raise ValueError(
             f"launcher=ray: no node can carry a run with sweep.cpus_per_run={cpus:g} and sweep.gpus_per_run={gpus:g}; "
             f"the largest has {most['CPU']:g} CPUs and {most['GPU']:g} GPUs."
         )
-    if address is not None:
-        refuse_unfit_nodes([node for node in nodes if rooms[node["NodeID"]]], Path(config.paths.results_dir))
-    return RayLauncher(min(sweep.jobs or sum(rooms.values()), num_runs), cpus=cpus, gpus=gpus)
+    if address is not None and not (large := fit_nodes(large, Path(config.paths.results_dir))):
+        raise ValueError(f"launcher.address={address}: none of its nodes that could carry a run is there any more.")
+    there_is = sum(room(node["Resources"], cpus=cpus, gpus=gpus) for node in large)
+    return RayLauncher(min(sweep.jobs or there_is, num_runs), cpus=cpus, gpus=gpus)
 
 
 def default_gpus(config: Config, nodes: Sequence[Node]) -> float:

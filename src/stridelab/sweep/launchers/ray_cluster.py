@@ -11,16 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stridelab.system.locks import Lock, is_locked
+from stridelab.system.locks import is_locked
 from stridelab.system.processes import usable_cores
 from stridelab.tracking.signature import code_digest
+
+from .node import NO_FOLDER, NO_LOCKS, NOT_SHARED, OTHER_CODE, token
 
 ANSWER_S, NODES_ANSWER_S = 5.0, 120.0
 STORE_BYTES = 80 * 2**20
 """Of Ray's store of objects, the least that it takes: what runs return are numbers."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 LOOPBACK = "127.0.0.1"
-TOKEN = ".stridelab-shared"
 Node = Mapping[str, Any]
 """As Ray lists it: NodeID, NodeManagerAddress, Alive, Resources."""
 
@@ -114,50 +115,48 @@ def alive_nodes() -> list[Node]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def refuse_unfit_nodes(nodes: Sequence[Node], results: Path) -> None:
-    """ValueError unless each of the nodes has this stridelab, the working folder, and the results folder with locks
-    that hold between machines."""
+def fit_nodes(nodes: Sequence[Node], results: Path) -> list[Node]:
+    """Those that are still there. ValueError unless each has this stridelab, the working folder, and the results
+    folder with locks that hold between machines."""
     import ray
 
-    there = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.is_dir())
-    lock = Lock(there / f"{TOKEN}.{socket.gethostname()}.{os.getpid()}")
-    if not lock.acquire():
-        raise ValueError(f"launcher=ray: {lock.path} is held by another process; remove it when none is running.")
-    try:
-        asked = (str(lock.path), str(Path.cwd()), code_digest())
+    with token("ray", results) as path:
+        asked = (str(path), str(Path.cwd()), code_digest())
         refs = [ray.remote(complaint).options(**on_node(node["NodeID"])).remote(*asked) for node in nodes]
         ray.wait(refs, num_returns=len(refs), timeout=NODES_ANSWER_S)
-        for node, ref in zip(nodes, refs, strict=True):
-            if said := answer(ref):
-                raise ValueError(f"launcher=ray: node {node['NodeManagerAddress']} cannot train: {said}.")
-    finally:
-        lock.release()
-        lock.path.unlink(missing_ok=True)
+        answers = [(node, answer(ref)) for node, ref in zip(nodes, refs, strict=True)]
+    for node, said in answers:
+        if said:
+            raise ValueError(f"launcher=ray: node {node['NodeManagerAddress']} cannot train: {said}.")
+    return [node for node, said in answers if said is not None]
 
 
-def answer(ref: Any) -> str:
+def answer(ref: Any) -> str | None:
+    """None of a node that died a moment ago, which Ray may not have noticed when it listed its nodes."""
     import ray
 
     try:
         return str(ray.get(ref, timeout=0))
     except ray.exceptions.GetTimeoutError:
         return "it does not answer"
+    except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+        return None
     except ray.exceptions.RayError as error:
         if "No module named 'stridelab'" in str(error):
             return "stridelab is not installed there; install the same version in the Python that runs Ray"
         return one_line(error)
 
 
-def complaint(token: str, folder: str, digest: str) -> str:
+def complaint(shared: str, folder: str, digest: str) -> str:
     """Why this node cannot train; empty when it can."""
-    if not Path(token).exists():
-        return f"paths.results_dir is not shared: {Path(token).parent} is another folder there; give one that is"
-    if not is_locked(Path(token)):
-        return f"locks in {Path(token).parent} do not hold between machines; mount it with them, or give another folder"
+    if not Path(shared).exists():
+        return NOT_SHARED.format(Path(shared).parent)
+    if not is_locked(Path(shared)):
+        return NO_LOCKS.format(Path(shared).parent)
     if not Path(folder).is_dir():
-        return f"the folder {folder}, in which the command was started, is not there; start it in one that is shared"
+        return NO_FOLDER.format(folder)
     if code_digest() != digest:
-        return f"its stridelab is another ({code_digest()[:12]}, here {digest[:12]}); install the same version"
+        return OTHER_CODE.format(code_digest()[:12], digest[:12])
     return ""
 
 
