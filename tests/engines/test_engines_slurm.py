@@ -109,7 +109,7 @@ def test_the_store_goes_away_and_comes_back(
 def test_two_drivers_share_a_sweep(
     cluster: Slurm, reference: list[Evidence], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    two_drivers(tmp_path, [*WORDS, "sweep.jobs=1"], reference, capsys)
+    two_drivers(tmp_path, [*WORDS, "sweep.jobs=2"], reference, capsys)
 
 
 def test_the_driver_is_killed_and_the_same_command_takes_what_its_jobs_do(
