@@ -66,12 +66,14 @@ def test_the_store_goes_away_and_comes_back(
     the_store_goes_away(tmp_path, words, team, reference)
 
 
+@pytest.mark.faults
 def test_two_drivers_share_a_sweep(
     words: list[str], reference: list[Evidence], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     two_drivers(tmp_path, words, reference, capsys)
 
 
+@pytest.mark.faults
 def test_the_driver_is_killed_and_the_same_command_goes_on(
     words: list[str], reference: list[Evidence], tmp_path: Path
 ) -> None:
@@ -79,6 +81,7 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(
     the_driver_is_killed(tmp_path, words, reference)
 
 
+@pytest.mark.faults
 def test_a_worker_or_a_node_that_dies_takes_its_run_alone(
     cluster: Any, words: list[str], reference: list[Evidence], tmp_path: Path
 ) -> None:
