@@ -17,7 +17,7 @@ from stridelab.cli.train import start as train
 from stridelab.config import expand
 from stridelab.models.families import FAMILIES
 from stridelab.models.user_family import USER_FAMILIES
-from stridelab.system.user_code import Source, files_of
+from stridelab.system.user_code import FunctionSource, files_of
 from stridelab.tracking.loaded_code import LOADED_DIGEST, refuse_other_code
 from stridelab.tracking.signature import PACKAGE, code_digest, training_sources
 from stridelab.tracking.status import read_status
@@ -118,7 +118,7 @@ def test_an_edit_of_the_users_file_refuses_the_rest_of_the_sweep(
     file.write_text(OWN.format(imports="import blocks"))
     (tmp_path / "blocks.py").write_text("WIDTH = 4\n")
     local_store(results, template)
-    Source("", str(file)).load()
+    FunctionSource("", str(file)).load()
     words = [word for word in TINY if not word.startswith("model.")]
     jobs = expand(
         [*words, "model=edited_network", "seed=0,1,2", "trainer.max_epochs=8", f"paths.results_dir={results}"]
@@ -163,7 +163,7 @@ def test_what_a_users_file_imports_counts_wherever_it_lies(
         texts[name] = "width = 1\n"
     for name, text in texts.items():
         (home / name).write_text(text)
-    source = Source("", str(home / "mine.py"))
+    source = FunctionSource("", str(home / "mine.py"))
     before = source.digest
     (home / "other.py").write_text("nobody imports it")
     assert source.digest == before

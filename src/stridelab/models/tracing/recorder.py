@@ -16,12 +16,12 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from stridelab.geometry import IMAGE, KINDS, Layer
-from stridelab.geometry.effect import Grid
+from stridelab.geometry.effect import MapSize
 
 from .calls import Call, Made, Unfollowed
 from .costs import Costs
 from .fold import fold_pads
-from .origins import GRID, UNSEEN, Dims, Origin, mark, origin, tensors
+from .origins import GRID, UNSEEN, Dims, TensorOrigin, mark, origin, tensors
 from .rules import RULES, VALUELESS
 
 
@@ -38,7 +38,7 @@ MOST_OPAQUE = 1_000
 """Operations that cannot be followed; more are those of a module that treats the images of a batch one by one."""
 
 
-class Recorder(TorchFunctionMode):
+class LayerRecorder(TorchFunctionMode):
     """The layers of one forward pass of `module`."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -50,7 +50,7 @@ class Recorder(TorchFunctionMode):
         self._layers: dict[str, Layer] = {}
         self._numbers: dict[str, int] = {}
         self._num_opaque = 0
-        self._grids: dict[str, Grid] = {}
+        self._grids: dict[str, MapSize] = {}
 
     @property
     def path(self) -> str:
@@ -61,10 +61,10 @@ class Recorder(TorchFunctionMode):
     def watch(self, images: Tensor, state: dict[str, Tensor]) -> Iterator[None]:
         """Follow `images` through what runs in this context; `state` are the parameters and buffers by name."""
         self._batch_size = images.shape[0]
-        self._grids[IMAGE] = Grid(images.shape[1], (images.shape[2], images.shape[3]))
-        mark(images, Origin(IMAGE, GRID))
+        self._grids[IMAGE] = MapSize(images.shape[1], (images.shape[2], images.shape[3]))
+        mark(images, TensorOrigin(IMAGE, GRID))
         for name, tensor in state.items():
-            mark(tensor, Origin(params=frozenset({name} & self._unused.keys())))
+            mark(tensor, TensorOrigin(params=frozenset({name} & self._unused.keys())))
         self._costs = Costs(state.values(), batch_size=self._batch_size)
         hooks = register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)
         try:
@@ -121,7 +121,7 @@ class Recorder(TorchFunctionMode):
         unseen = any(isinstance(tensor, FakeTensor) and origin(tensor) is UNSEEN for tensor in read)
         if not made or name in VALUELESS or not (maps or unseen):
             for tensor in made:
-                mark(tensor, Origin(params=params))
+                mark(tensor, TensorOrigin(params=params))
             return
         try:
             if unseen:
@@ -134,7 +134,7 @@ class Recorder(TorchFunctionMode):
                 self._layer(name, effect, maps, made, params)
             else:
                 for tensor in made:
-                    mark(tensor, Origin(origin(maps[0]).layer, effect.dims))
+                    mark(tensor, TensorOrigin(origin(maps[0]).layer, effect.dims))
         except Unfollowed as reason:
             self._opaque(f"{name} {reason}", maps, made, params)
         except (LookupError, TypeError, ValueError, AttributeError) as exc:
@@ -179,9 +179,9 @@ class Recorder(TorchFunctionMode):
                 output_size=(size[0], size[1]),
                 function=reason,
             )
-            self._emit(layer, Grid(channels, (size[0], size[1])), tensor, dims, params)
+            self._emit(layer, MapSize(channels, (size[0], size[1])), tensor, dims, params)
 
-    def _emit(self, layer: Layer, grid: Grid, tensor: Tensor, dims: Dims, params: frozenset[str]) -> None:
+    def _emit(self, layer: Layer, grid: MapSize, tensor: Tensor, dims: Dims, params: frozenset[str]) -> None:
         cost = self._costs.take()
         self._grids[layer.name] = grid
         self._layers[layer.name] = replace(
@@ -192,7 +192,7 @@ class Recorder(TorchFunctionMode):
             batch_bytes=cost.batch_bytes,
             uncounted=cost.uncounted,
         )
-        mark(tensor, Origin(layer.name, dims))
+        mark(tensor, TensorOrigin(layer.name, dims))
 
     def _name(self, function: str) -> str:
         """The sub-module's name where it is one function; a container's name and the function's otherwise."""
@@ -208,7 +208,7 @@ class Recorder(TorchFunctionMode):
         raise AssertionError
 
 
-def fits(grid: Grid, dims: Dims, tensor: Tensor, batch_size: int) -> bool:
+def fits(grid: MapSize, dims: Dims, tensor: Tensor, batch_size: int) -> bool:
     """Whether geometry and PyTorch agree on a map."""
     sizes = {"c": grid.channels, "h": grid.size[0], "w": grid.size[1]}
     known = [dim for dim in sizes if dims.count(dim) == 1]
