@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
 ALL = "STRIDELAB_FAULTS"
 """all: the slow faults too; nightly: and many seeds."""
-LONG = ("test_faults_sweeps", "test_train", "test_archive", "test_faults_store")
-"""These files take longest; begun last, one process would work at them while the other has nothing left to do."""
+LONG = (
+    *("test_models_trace", "test_your_own", "test_extension_points", "test_explorer", "test_faults_sweeps"),
+    *("test_report_figures", "test_search", "test_train", "test_training_ranks", "test_documents", "test_system"),
+    *("test_loaded_code", "test_evidence", "test_tracking_mirror", "test_plan", "test_config", "test_models_families"),
+    *("test_faults_store", "test_training", "test_data_cache", "test_tasks", "test_faults_spoiled", "test_archive"),
+)
+"""These files take longest, in this order; begun last, one process would work at them and the other at nothing."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

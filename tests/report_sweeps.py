@@ -141,7 +141,7 @@ def _record_run(folder: Path, signature: str, fake: Fake, *, sweep: str, maps: b
         variant=fake.variant,
         parent=f"{sweep}-sweep",
         params=params_of(fake) | dict(fake.params),
-        tags={"stridelab.commit": "0123456789abcdef", "stridelab.dirty": "true"},
+        tags={"stridelab.commit": "0123456789abcdef", "stridelab.dirty": "true"} | dict(fake.tags),
     )
     with open_run(folder, identity) as run:
         run.tags({"stridelab.seed": str(fake.seed), "stridelab.data_digest": "d0"})
@@ -176,13 +176,14 @@ def _files(fake: Fake, layers: Sequence[LayerGeometry]) -> dict[str, str]:
         "geometry.json": json.dumps([asdict(layer) for layer in layers]),
         "config.json": json.dumps(config),
         "data.json": json.dumps({"num_test": 2000, "class_names": CLASSES}),
+        "requirements.txt": "attrs==26.1.0\ntorch==2.14.1\n",
         **_provenance(ARGV),
     }
 
 
 def _provenance(argv: Sequence[str]) -> dict[str, str]:
     machine = {"cpu": "A processor", "usable_cores": 2, "gpus": [], "system": "Linux"}
-    return {"provenance.json": json.dumps({"argv": list(argv), "machine": machine})}
+    return {"provenance.json": json.dumps({"argv": list(argv), "machine": machine, "python": {"version": "3.11.0"}})}
 
 
 def _variants(signatures: Sequence[str], runs: Sequence[Fake]) -> dict[str, str]:

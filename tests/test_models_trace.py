@@ -581,6 +581,11 @@ class Decides(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Chosen(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images[images > 0]
+
+
 class Two(nn.Module):
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         return one + other
@@ -627,7 +632,14 @@ REFUSED = {
     "sequence": (lambda: geometry_of(nn.Conv1d(3, 4, 3), 32), "its first convolution is a Conv1d"),
     "volume": (lambda: geometry_of(nn.Conv3d(3, 4, 3), 32), "its first convolution is a Conv3d"),
     "scripted": (lambda: geometry_of(scripted(), 32), "the module is scripted"),
-    "detection": (lambda: geometry_of(detector(), 64), "depends on the values of its feature maps .*nonzero"),
+    "detection": (
+        lambda: geometry_of(detector(), 64),
+        "more than 1,000 of its operations cannot be followed, such as ",
+    ),
+    "chosen pixels": (
+        lambda: geometry_of(plain(Chosen()), 20),
+        "depends on the values of its feature maps .*nonzero",
+    ),
     "list": (lambda: geometry_of(ListOfImages(), 32), "wrap a module that expects anything else, such as a list"),
     "inputs": (lambda: geometry_of(Two(), 8), "Two.forward needs one, other: give .* others={'other': torch.zeros"),
     "guess": (lambda: geometry_of(Rearranged(), 8), "input_channels=16 was guessed.*: give input_channels="),

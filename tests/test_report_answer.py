@@ -103,6 +103,12 @@ def test_the_cheapest_near_the_best_and_how_sure(eight_seeds: Comparison) -> Non
     assert f": 1-2-2, 0.70 points behind and at most {bound:.2f} (one-sided 95 %, n = 8), so within it." in said
 
 
+def test_where_nothing_near_the_best_is_cheaper_that_is_said() -> None:
+    runs = [replace(fake, acc=0.9 if fake.strides == "2-2-1" else 0.5) for fake in grid(("1-1-1", "2-2-1"))]
+    (said,) = choice(compare(sweep_of(runs)))
+    assert said == "Nothing within 1 point of the best, 2-2-1, costs less by MACs, training speed, peak memory."
+
+
 def test_a_budget_marks_what_fits_and_limits_the_choice() -> None:
     sweep = sweep_of(grid())
     comparison = compare(sweep, budget={"macs": 1.5e6})

@@ -404,7 +404,9 @@ def test_a_run_of_another_sweep_has_the_names_and_the_command_of_this_one(tmp_pa
     assert comparison.names == ["strides=1-2-2", "strides=1-1-1"]
     assert comparison.runs["run_name"].tolist() == ["strides=1-2-2 seed=0", "strides=1-1-1 seed=0"]
     assert "padding" not in comparison.runs.columns
-    assert origin(comparison.sweep).command == "python train.py -m model.strides=1-2-2,1-1-1"
+    found = origin(comparison.sweep)
+    assert found.command == "python train.py -m model.strides=1-2-2,1-1-1"
+    assert found.versions == {"Python": "3.11.0", "torch": "2.14.1"}
 
 
 def test_a_baseline_that_is_lost_is_said_and_what_is_missing_is_named() -> None:
@@ -421,8 +423,9 @@ def test_a_baseline_that_is_lost_is_said_and_what_is_missing_is_named() -> None:
 
 
 def test_a_baseline_that_failed_is_said() -> None:
-    sweep = sweep_of([Fake("1-1-1", 0, 0.9, failure="x"), Fake("1-2-2", 0, 0.8)])
-    assert report.compare(sweep).warnings == (
+    comparison = report.compare(sweep_of([Fake("1-1-1", 0, 0.9, failure="x"), Fake("1-2-2", 0, 0.8)]))
+    assert comparison.variants["difference_verdict"].tolist() == [statistics.ABSENT, statistics.BASELINE]
+    assert comparison.warnings == (
         "strides=1-1-1, the first variant, has no finished run; strides=1-2-2 is the baseline in its place.",
     )
 

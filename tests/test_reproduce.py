@@ -19,8 +19,8 @@ from stridelab.cli.train import start
 from stridelab.config import Config, load
 from stridelab.reproduce import find
 from stridelab.reproduce.rebuild import rebuild
-from stridelab.reproduce.surroundings import Origin, bits_expected, code, compare_surroundings, packages
-from stridelab.reproduce.verdict import CLOSE, DIFFERENT, IDENTICAL, Comparison, compare
+from stridelab.reproduce.surroundings import ProvenanceFiles, bits_expected, code, compare_surroundings, packages
+from stridelab.reproduce.verdict import CLOSE, DIFFERENT, IDENTICAL, Reproduction, compare
 from stridelab.tracking.find import find_run
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.settings import TrackingConfig
@@ -279,7 +279,7 @@ START = {"stridelab.init_digest": "a", "stridelab.batch_order_digest": "b", "str
 CURVE = {"train/loss": {1: 2.0, 2: 1.0}, "test/acc": {2: 0.5}}
 
 
-def judged(now: dict[str, dict[int, float]] | None = None, *, tolerance: float = 0.001, **tags: str) -> Comparison:
+def judged(now: dict[str, dict[int, float]] | None = None, *, tolerance: float = 0.001, **tags: str) -> Reproduction:
     new_tags = START | {f"stridelab.{key}": value for key, value in tags.items()}
     return compare(CURVE, CURVE if now is None else now, tags=START, new_tags=new_tags, tolerance=tolerance)
 
@@ -344,12 +344,21 @@ def test_packages_that_matter_come_first_and_names_are_one_however_spelled() -> 
         ("packages", True, True),
         ("others", False, False),
     ]
-    assert Origin({"requirements.txt": "PyTorch_Lightning==2.6.6\n"}).packages == {"pytorch-lightning": "2.6.6"}
+    assert ProvenanceFiles({"requirements.txt": "PyTorch_Lightning==2.6.6\n"}).packages == {
+        "pytorch-lightning": "2.6.6"
+    }
 
 
 def test_a_commit_that_is_no_commit_never_reaches_git() -> None:
     tags = {"stridelab.commit": "--output=/tmp/evil", "stridelab.code": "x"}
-    found = list(code(Origin({}), Origin({}), tags=tags, here={"stridelab.code": "y", "stridelab.commit": "0" * 40}))
+    found = list(
+        code(
+            ProvenanceFiles({}),
+            ProvenanceFiles({}),
+            tags=tags,
+            here={"stridelab.code": "y", "stridelab.commit": "0" * 40},
+        )
+    )
     assert found[1].said == "unknown, here 000000000000"
 
 
@@ -358,7 +367,7 @@ def test_a_commit_that_is_no_commit_never_reaches_git() -> None:
 )
 def test_what_was_not_recorded_promises_nothing(files: dict[str, str]) -> None:
     config = load([])
-    found = compare_surroundings(Origin(files), Origin(files), config, tags={}, here={})
+    found = compare_surroundings(ProvenanceFiles(files), ProvenanceFiles(files), config, tags={}, here={})
     assert not bits_expected(found, config)
 
 

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from stridelab.cli.flags import parse
+from stridelab.cli.train import train as start
+from stridelab.names import in_sweep
 from stridelab.tracking.find import SweepRecord, find_run, find_sweep
 from stridelab.tracking.settings import TrackingConfig
-from stridelab.tracking.store import resolve_store
+from stridelab.tracking.store import Store, connect, resolve_store
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 SMALL = ["trainer.max_epochs=1", "data.train_size=300", "data.val_size=100", "model.channels=[4,4,8]"]
@@ -33,10 +36,16 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 class Swept:
     folder: Path
     done: subprocess.CompletedProcess[str]
+    name: str
+    """Of its sweep: tests run others in its folder."""
+
+    @property
+    def store(self) -> Store:
+        return resolve_store(TrackingConfig(), results_dir=self.folder / "results")
 
     @property
     def record(self) -> SweepRecord:
-        return find_sweep(resolve_store(TrackingConfig(), results_dir=self.folder / "results"))
+        return find_sweep(self.store, self.name)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +53,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Two possible variants and an impossible one, two seeds."""
     folder = tmp_path_factory.mktemp("sweep")
     arguments = ["-m", "model.strides=[1,2,2],[2,2,1],[9,9,1]", "model.padding=valid", "seed=0,1", *SMALL]
-    return Swept(folder, train(folder, *arguments))
+    done = train(folder, *arguments)
+    (sweep,) = (folder / "results" / "sweeps").iterdir()
+    return Swept(folder, done, sweep.name)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +127,7 @@ def test_a_run_keeps_what_the_house_promises(swept: Swept) -> None:
     for tag in ("signature", "sweep", "role", "variant", "init_digest", "batch_order_digest", "data_digest"):
         assert run.tags[f"stridelab.{tag}"]
     assert run.tags["mlflow.parentRunId"] == swept.record.run_id
+    assert run.tags[in_sweep(swept.record.name, swept.record.tags["stridelab.uid"])] == "1-2-2"
     config = json.loads(run.artifact("config.json").read_text())
     assert config["model"]["strides"] == [[1, 1], [2, 2], [2, 2]]
     layers = json.loads(run.artifact("geometry.json").read_text())
@@ -134,13 +146,27 @@ def test_the_comparison_is_written_and_attached(swept: Swept) -> None:
     assert "9-9-1" in (folder / "comparison.html").read_text()
 
 
-def test_the_same_command_again_trains_nothing(swept: Swept) -> None:
+def test_the_same_command_again_trains_nothing(
+    swept: Swept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {run.run_id for run in swept.record.runs}
     arguments = ["-m", "model.strides=[1,2,2],[2,2,1]", "model.padding=valid", "seed=0,1", *SMALL]
-    again = train(swept.folder, *arguments, "sweep.report=false")
-    assert again.returncode == 0, again.stderr
-    assert "started" not in again.stdout
+    assert here(swept.folder, monkeypatch, *arguments, "sweep.report=false") == 0
+    assert "started" not in capsys.readouterr().out
     assert {run.run_id for run in swept.record.runs} <= before
+
+
+def test_what_another_sweep_has_trained_stands_in_the_new_sweeps_view(swept: Swept) -> None:
+    first = swept.record
+    again = train(swept.folder, "-m", "model.strides=[2,2,1]", "model.padding=valid", "seed=0,1", *SMALL)
+    assert "started" not in again.stdout
+    record = find_sweep(swept.store)
+    assert record.name != first.name
+    assert {run.run_id for run in record.runs} < {run.run_id for run in first.runs}
+    tag = in_sweep(record.name, record.tags["stridelab.uid"])
+    found = connect(swept.store).search_runs([record.run.experiment_id], f"tags.`{tag}` LIKE '%'")
+    assert {run.info.run_id for run in found} == {run.run_id for run in record.runs}
+    assert [run.data.tags["mlflow.parentRunId"] for run in found] == [first.run_id] * 2
 
 
 def test_a_run_elsewhere_is_bit_identical(swept: Swept, tmp_path: Path) -> None:
@@ -179,10 +205,18 @@ def wait_for(folder: Path, pattern: str) -> None:
         time.sleep(0.1)
 
 
-def test_a_debug_run_stays_in_this_process(tmp_path: Path) -> None:
-    done = train(tmp_path, "debug=fdr")
-    assert done.returncode == 0, done.stderr
-    assert "test accuracy" in done.stdout
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The command in this process, whose PyTorch is loaded."""
+    monkeypatch.chdir(folder)
+    return start(parse(arguments))
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
+def test_a_debug_run_stays_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert here(tmp_path, monkeypatch, "debug=fdr") == 0
+    assert "test accuracy" in capsys.readouterr().out
     assert list(tmp_path.glob("results/runs/*/result.json"))
     assert not list(tmp_path.glob("results/runs/*/output.txt")), "a child process would have sent its output there"
 

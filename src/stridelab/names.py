@@ -16,6 +16,8 @@ LABEL = "stridelab.label"
 """The variant in short, by which MLflow groups its seeds."""
 VIEW = "stridelab.view"
 """On a sweep's run: what its page in MLflow shows first (tracking/view.py)."""
+IN_SWEEP = "stridelab.in."
+"""See `in_sweep`."""
 SEED = "stridelab.seed"
 WORDS = "stridelab.tags"
 """The configuration's `tags`: free words, separated by spaces."""
@@ -139,6 +141,12 @@ def members_of(tags: Mapping[str, str]) -> list[tuple[str, str]]:
     parts = {int(key.removeprefix(MEMBERS)[1:] or 0): tags[key] for key in tags if _MEMBERS_KEY.fullmatch(key)}
     words = (word for number in sorted(parts) for word in parts[number].split(","))
     return [(found.group(1), found.group(2) or "") for word in words if (found := _MEMBER.fullmatch(word))]
+
+
+def in_sweep(name: str, uid: str) -> str:
+    """The tag of every run that a sweep compares, whichever sweep trained it; its value is the variant in short, as
+    this sweep calls it. MLflow's filters have no OR, so a run's parent alone would leave out what was reused."""
+    return f"{IN_SWEEP}{name}.{uid[:8]}"
 
 
 _KEY = re.compile(r"[\w.\- ][/\w.\- ]*", re.ASCII)

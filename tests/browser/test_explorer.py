@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from shutil import which
 from typing import Any
+from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import numpy as np
@@ -411,6 +412,16 @@ def test_it_asks_for_nothing_and_complains_of_nothing(opened: tuple[Page, list[s
         assert name in page.inner_text("#side-a")
 
 
+def test_an_address_names_a_network_and_opens_its_code(browser: Browser, written: Path) -> None:
+    """As the report's link to the PyTorch code of the plan that it chose."""
+    page = browser.new_page()
+    page.goto(f"{written.as_uri()}#{urlencode({'a': 'strides=2-2-1 <b>', 'compare': 0, 'code': 1})}")
+    code = page.locator("details[open] pre").first.inner_text()
+    assert "self.conv1 = nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False)" in code
+    assert "code=1" in page.evaluate("location.hash")
+    page.close()
+
+
 def test_a_script_that_got_in_would_be_stopped(browser: Browser, written: Path, tmp_path: Path) -> None:
     text = written.read_text(encoding="utf-8").replace("<main>", "<main><script>window.got_in = 1</script>")
     spoiled = tmp_path / "spoiled.html"
@@ -480,27 +491,17 @@ def test_the_address_holds_the_state(opened: tuple[Page, list[str], list[str]], 
     other.close()
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "a=99",
-        "a.conv1.stride=17",
-        "a.nothing.stride=2",
-        "unit=x",
-        "layer=<img>",
-        "image=-1",
-        "%%%",
-        "tour=0",
-        "__proto__=1",
-    ],
-)
-def test_an_address_from_elsewhere_is_a_sentence(opened: tuple[Page, list[str], list[str]], words: str) -> None:
+ELSEWHERE = ("a=99", "a.conv1.stride=17", "a.nothing.stride=2", "unit=x", "layer=<img>", "image=-1", "%%%", "tour=0")
+
+
+def test_an_address_from_elsewhere_is_a_sentence(opened: tuple[Page, list[str], list[str]]) -> None:
     page, _, said = opened
-    page.goto(page.url.partition("#")[0] + "#" + words)
-    page.reload()
-    assert "which this page does not have" in page.inner_text("#said")
-    assert "MACs" in page.inner_text("#side-a")
-    assert said == []
+    for words in (*ELSEWHERE, "__proto__=1"):
+        page.goto(page.url.partition("#")[0] + "#" + words)
+        page.reload()
+        assert "which this page does not have" in page.inner_text("#said"), words
+        assert "MACs" in page.inner_text("#side-a"), words
+        assert said == [], words
 
 
 def test_a_picture_of_another_size_is_taken_and_a_broken_one_is_a_sentence(

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from report_sweeps import grid, record_sweep
 from stridelab.cli.open_page import answers
+from stridelab.names import in_sweep
 from stridelab.report.comparison import compare
 from stridelab.report.paper import note
 from stridelab.tracking.find import SweepRecord
@@ -30,18 +31,23 @@ from stridelab.tracking.view import wish
 
 CHROMIUM = which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
-PATIENCE_MS = 300_000
+PATIENCE_MS = 120_000
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the command chromium")
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, SweepRecord]]:
-    """A server over a store with a sweep in it, as a sweep leaves it: (address, sweep)."""
+    """A server over a store with a sweep in it, as a sweep leaves it, of which another trained two runs: (address,
+    sweep)."""
     results = tmp_path_factory.mktemp("mlflow") / "results"
     fakes = [replace(one, tags={"stridelab.label": one.strides}, params={"strides": one.strides}) for one in grid()]
-    store, sweep = record_sweep(results, fakes)
-    assert sweep.run is not None
+    record_sweep(results, fakes[:2], name="earlier")
+    reused = [f"earlier-{number}" for number in range(2)]
+    store, sweep = record_sweep(results, fakes, reused=reused)
+    for signature in reused:
+        with amend(results / "runs" / signature) as run:
+            run.tags({in_sweep(sweep.name, sweep.tags["stridelab.uid"]): "1-1-1"})
     with amend(results / "sweeps" / sweep.name) as run:
         run.tags({"stridelab.view": wish("test/acc", epochs="val/acc", params=["strides"])})
         place = {"experiment_id": sweep.run.experiment_id, "run_id": sweep.run_id}
@@ -85,8 +91,33 @@ def test_the_prepared_view_groups_by_variant_and_draws_accuracy_against_macs(
     assert sweep.run is not None
     page.goto(view_link(address, experiment_id=sweep.run.experiment_id, run_id=sweep.run_id))
     expect(page.get_by_text("Accuracy and cost")).to_be_visible()
-    expect(page.get_by_text("Group by: stridelab.label")).to_be_visible()
+    expect(page.get_by_text(f"Group by: stridelab.in.{sweep.name}")).to_be_visible()
     for name in ("1-1-1", "1-2-2", "2-2-1"):
         expect(page.get_by_text(f"Group: {name}")).to_be_visible()
     expect(page.locator(".xtitle", has_text="cost/macs")).to_be_visible()
     expect(page.locator(".ytitle", has_text="test/acc")).to_be_visible()
+    expect(page.get_by_text("Show more columns")).to_have_count(0)
+
+
+def test_the_table_begins_with_what_differs(shown: tuple[str, SweepRecord], page: Page) -> None:
+    address, sweep = shown
+    assert sweep.run is not None
+    page.goto("about:blank")
+    page.goto(view_link(address, experiment_id=sweep.run.experiment_id, run_id=sweep.run_id, charts=False))
+    headings = page.get_by_role("columnheader")
+    expect(headings.filter(has_text="strides").first).to_be_visible()
+    places = {}
+    for name in ("Run Name", "strides", "test/acc", "cost/macs"):
+        box = headings.filter(has_text=name).first.bounding_box()
+        assert box is not None
+        places[name] = box["x"]
+    assert sorted(places, key=places.__getitem__) == ["Run Name", "strides", "test/acc", "cost/macs"]
+
+
+def test_the_sweeps_page_begins_with_the_verdict(shown: tuple[str, SweepRecord], page: Page) -> None:
+    address, sweep = shown
+    assert sweep.run is not None
+    page.goto(f"{address}/#/experiments/{sweep.run.experiment_id}/runs/{sweep.run_id}?workflowType=machine_learning")
+    expect(page.get_by_text("Undecided: too few seeds to tell any of 2 variants from 1-1-1.")).to_be_visible()
+    expect(page.get_by_role("cell", name="baseline")).to_be_visible()
+    expect(page.get_by_role("link", name="as charts")).to_be_visible()

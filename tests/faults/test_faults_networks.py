@@ -20,7 +20,7 @@ from stridelab.data.catalog.user import USER_DATASETS
 from stridelab.models.families import FAMILIES
 from stridelab.models.user_family import USER_FAMILIES
 from stridelab.sweep.launchers.local import LocalLauncher
-from stridelab.system.user_code import Source
+from stridelab.system.user_code import FunctionSource
 
 MINE = """
 import numpy as np
@@ -89,7 +89,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     path = tmp_path_factory.mktemp("own") / "mine.py"
     path.write_text(MINE)
     for one in (path, LEARNED):
-        Source("", str(one)).load()
+        FunctionSource("", str(one)).load()
     yield
     for one, content in before:
         one.clear()

@@ -44,7 +44,7 @@ SECTIONS: dict[str, type[Any]] = {
 
 
 @dataclass(frozen=True)
-class Job:
+class GridPoint:
     """One point of a grid: the arguments that make it, and the configuration or why there is none."""
 
     overrides: tuple[str, ...]
@@ -74,8 +74,9 @@ def is_group(key: str) -> bool:
     return key == SEARCH or (CONF / key).is_dir()
 
 
+@cache
 def register_schema() -> None:
-    """Make `schema` known to Hydra; idempotent."""
+    """Make `schema` known to Hydra."""
     node = OmegaConf.structured(Config)
     for name, section in SECTIONS.items():
         OmegaConf.set_readonly(node, False)
@@ -96,7 +97,7 @@ def load(overrides: Sequence[str], *, config_dir: Path | None = None) -> Config:
     return jobs[0].config
 
 
-def expand(overrides: Sequence[str], *, config_dir: Path | None = None) -> Iterator[Job]:
+def expand(overrides: Sequence[str], *, config_dir: Path | None = None) -> Iterator[GridPoint]:
     """One job for each point of the grid that comma lists span, the last key varying fastest.
 
     config_dir: a folder of the user's own, laid out as conf/, searched after it.
@@ -231,15 +232,15 @@ def as_yaml(overrides: Sequence[str], *, package: str = "", resolve: bool = Fals
     return OmegaConf.to_yaml(part, resolve=resolve) if OmegaConf.is_config(part) else f"{text}\n"
 
 
-def job_at(point: tuple[Choice, ...]) -> Job:
+def job_at(point: tuple[Choice, ...]) -> GridPoint:
     overrides = tuple(choice.argument for choice in point)
     try:
         config = config_at(point)
         if config.data.is_own_folder:
             contents_of(config.data)
-        return Job(overrides, config)
+        return GridPoint(overrides, config)
     except ValueError as error:
-        return Job(overrides, None, str(error))
+        return GridPoint(overrides, None, str(error))
 
 
 def config_at(point: tuple[Choice, ...]) -> Config:

@@ -11,7 +11,7 @@ from pathlib import Path
 from stridelab.models.module_plan import leaves
 from stridelab.models.settings import spell
 
-from .compose import SEARCH, Choice, Job, config_at, grid_axes, job_at
+from .compose import SEARCH, Choice, GridPoint, config_at, grid_axes, job_at
 from .overrides import LAYERS
 from .schema import Config
 from .variants import science, short, varying_keys
@@ -36,7 +36,7 @@ class Grid:
     def __len__(self) -> int:
         return prod(len(axis) for axis in self.axes)
 
-    def __iter__(self) -> Iterator[tuple[tuple[Choice, ...], Job]]:
+    def __iter__(self) -> Iterator[tuple[tuple[Choice, ...], GridPoint]]:
         for point in product(*self.axes):
             yield point, job_at(point)
 

@@ -68,13 +68,13 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Plans:
+class PlanSpace:
     domains: tuple[Domain, ...]
     bounds: tuple[Bound, ...]
 
 
 @cache
-def parse_plans(text: str) -> Plans:
+def parse_plans(text: str) -> PlanSpace:
     """ValueError names the condition that cannot be read, and what would be one.
 
     >>> parse_plans("strides in {1,2}, macs<=5M").bounds[0].limits
@@ -85,7 +85,7 @@ def parse_plans(text: str) -> Plans:
     keys = [one.key for one in domains]
     if repeated := next((key for key in keys if keys.count(key) > 1), None):
         raise ValueError(f"sweep.plans: {repeated} has two sets of values; give it one.")
-    return Plans(domains, tuple(one for one in found if isinstance(one, Bound)))
+    return PlanSpace(domains, tuple(one for one in found if isinstance(one, Bound)))
 
 
 def condition(text: str) -> Domain | Bound:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stridelab.geometry.effect import Axes, Effect, Grid
+from stridelab.geometry.effect import Axes, Effect, MapSize
 from stridelab.geometry.kinds import KINDS
 from stridelab.geometry.layer_geometry import Fields, LayerGeometry, spatial_figures
 from stridelab.geometry.layer_plan import IMAGE, Layer, LayerPlan, Pair, parse_pair
 from stridelab.geometry.padding import PADDING_MODES
 from stridelab.geometry.receptive_field import image_field, merge
-from stridelab.geometry.saved_tensors import Source, kept_bytes
+from stridelab.geometry.saved_tensors import MapMemory, kept_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class _Map(Source):
+class _Map(MapMemory):
     """What the layers behind it need to know of a map."""
 
     fields: Fields
@@ -33,7 +33,7 @@ def measure(plan: LayerPlan, *, on_misaligned: str = "flag") -> tuple[LayerGeome
     if on_misaligned not in ("flag", "error"):
         raise ValueError(f"on_misaligned={on_misaligned!r} is not known; choose one of error, flag")
     height, width = plan.input_size
-    image = Grid(plan.input_channels, plan.input_size)
+    image = MapSize(plan.input_channels, plan.input_size)
     maps = {IMAGE: _Map(image, IMAGE, needs_grad=False, fields=(image_field(height), image_field(width)))}
     saved: set[str] = set()
     measured = []

@@ -12,7 +12,7 @@ INPUT, OUTPUT = "input", "output"
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class MapSize:
     """The size of a map."""
 
     channels: int
@@ -46,8 +46,8 @@ class Effect:
     """The output is a view of the input, without memory of its own."""
 
     @property
-    def grid(self) -> Grid:
-        return Grid(self.channels, (self.axes[0].output_size, self.axes[1].output_size))
+    def grid(self) -> MapSize:
+        return MapSize(self.channels, (self.axes[0].output_size, self.axes[1].output_size))
 
     @property
     def pad(self) -> tuple[Pair, Pair]:

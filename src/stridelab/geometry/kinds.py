@@ -15,13 +15,13 @@ from stridelab.geometry.axis import (
     transposed_axis,
     whole_axis,
 )
-from stridelab.geometry.effect import INPUT, OUTPUT, Axes, Effect, Grid
+from stridelab.geometry.effect import INPUT, OUTPUT, Axes, Effect, MapSize
 from stridelab.geometry.layer_plan import Layer
 from stridelab.geometry.padding import PADDING_MODES, Pair
 from stridelab.geometry.saved_tensors import FLOAT_BYTES, INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
 
 
-def conv(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def conv(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _only(maps)
     height, width = axes = _windows(layer, grid)
     channels = _out_channels(layer, grid)
@@ -33,7 +33,7 @@ def conv(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(channels, axes, widens=True, params=params, macs=macs, saves=(INPUT,))
 
 
-def conv_transpose(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def conv_transpose(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """`padding` is PyTorch's, cut off the result; `output_size` the result's."""
     grid = _only(maps)
     height, width = (
@@ -48,7 +48,7 @@ def conv_transpose(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(channels, (height, width), widens=True, params=params, macs=macs, saves=(INPUT,))
 
 
-def interpolate(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def interpolate(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """`function`: nearest, bilinear, or aligned: bilinear with the corners of both maps on each other."""
     grid = _only(maps)
     height, width = (
@@ -57,7 +57,7 @@ def interpolate(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(_out_channels(layer, grid), (height, width), saves=None)
 
 
-def cut(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def cut(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """A slice: `stride` is its step, and `padding` how much is left out before it, negative."""
     grid = _only(maps)
     height, width = (
@@ -67,19 +67,19 @@ def cut(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(_out_channels(layer, grid), (height, width), saves=None)
 
 
-def max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def max_pool(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _only(maps)
     height, width = axes = _pool_windows(layer, grid)
     indices = INDEX_BYTES * grid.channels * height.output_size * width.output_size
     return Effect(grid.channels, axes, widens=True, saves=(INPUT,), image_bytes=indices)
 
 
-def avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def avg_pool(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _only(maps)
     return Effect(grid.channels, _pool_windows(layer, grid), widens=True, saves=(INPUT,))
 
 
-def blur_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def blur_pool(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """Each channel convolved with one fixed filter, which is no parameter and costs MACs all the same."""
     grid = _only(maps)
     height, width = axes = _windows(layer, grid)
@@ -87,7 +87,7 @@ def blur_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(grid.channels, axes, widens=True, macs=macs, saves=(INPUT,))
 
 
-def space_to_depth(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def space_to_depth(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """Blocks of `stride` pixels become channels of one pixel (Sajjadi et al. 2018; SPD-Conv): nothing is lost."""
     grid = _only(maps)
     height, width = layer.stride
@@ -99,13 +99,13 @@ def space_to_depth(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(grid.channels * height * width, axes)
 
 
-def global_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def global_avg_pool(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """x.mean((2, 3)), whose gradient needs no more than the size."""
     grid = _only(maps)
     return Effect(grid.channels, _everything(grid), whole=True)
 
 
-def adaptive_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def adaptive_avg_pool(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """Bin i of m over n columns is [floor(i n / m), ceil((i + 1) n / m)); PyTorch computes 1x1 as a mean."""
     grid = _only(maps)
     if _asked(layer) == (1, 1):
@@ -114,36 +114,36 @@ def adaptive_avg_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(grid.channels, (height, width), saves=(INPUT,))
 
 
-def adaptive_max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def adaptive_max_pool(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     effect = adaptive_avg_pool(layer, maps)
     indices = INDEX_BYTES * effect.grid.elements
     return replace(effect, saves=(INPUT,), image_bytes=indices)
 
 
-def global_max_pool(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def global_max_pool(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """x.amax((2, 3)), whose gradient looks for the largest again."""
     return replace(global_avg_pool(layer, maps), saves=(INPUT, OUTPUT))
 
 
-def pad(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def pad(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """F.pad ahead of something other than a single convolution."""
     effect = pointwise(layer, maps)
     return effect if PADDING_MODES[layer.padding_mode].keeps_input else replace(effect, saves=())
 
 
-def pointwise(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def pointwise(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """Whatever a function without weights makes of the pixels in its window (by default a single one)."""
     grid = _only(maps)
     return Effect(_out_channels(layer, grid), _windows(layer, grid), saves=None)
 
 
-def unused(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def unused(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """Parameters that a forward pass does not use, such as auxiliary heads in eval mode: no map at all."""
     height, width = (irregular_axis(n, 0) for n in _only(maps).size)
     return Effect(0, (height, width), whole=True, params=None)
 
 
-def norm(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def norm(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _only(maps)
     image_bytes, batch_bytes = norm_statistics(layer, grid)
     return Effect(
@@ -156,44 +156,44 @@ def norm(layer: Layer, maps: Sequence[Grid]) -> Effect:
     )
 
 
-def activation(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def activation(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _only(maps)
     return Effect(grid.channels, _unchanged(grid), saves=(activation_saves(layer),))
 
 
-def dropout(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def dropout(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _only(maps)
     return Effect(grid.channels, _unchanged(grid), image_bytes=NOISE_BYTES * grid.elements)
 
 
-def identity(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def identity(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _only(maps)
     return Effect(grid.channels, _unchanged(grid), aliases=True)
 
 
-def add(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def add(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _joined(maps)
     return Effect(grid.channels, _unchanged(grid))
 
 
-def multiply(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def multiply(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """Each factor's gradient needs the other; a single input is scaled by one weight a channel."""
     grid = _joined(maps)
     return Effect(grid.channels, _unchanged(grid), params=grid.channels if len(maps) == 1 else 0, saves=(INPUT,))
 
 
-def concat(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def concat(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     if len({grid.size for grid in maps}) > 1:
         raise ValueError(f"a concat needs maps of one size, not {_sizes(maps)}")
     return Effect(sum(grid.channels for grid in maps), _unchanged(maps[0]))
 
 
-def flatten(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def flatten(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _only(maps)
     return Effect(grid.elements, _everything(grid), whole=True, aliases=True)
 
 
-def linear(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def linear(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     grid = _only(maps)
     if grid.size != (1, 1):
         raise ValueError("a linear layer reads a vector, not a map; put a global_avg_pool or a flatten before it")
@@ -203,12 +203,12 @@ def linear(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(channels, _unchanged(grid), params=params, macs=weights, saves=(INPUT,))
 
 
-def readout(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def readout(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """A 1x1 convolution that reads each unit of the last map: a classifier of its own at every place."""
     return replace(conv(layer, maps), widens=False)
 
 
-def soft_argmax(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def soft_argmax(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """Of a map of scores and one of presence: row, column, presence and spread (models/build.py). `kernel_size`,
     `stride` and `padding` are receptive field, effective stride and padding of the map: where its units lie."""
     grid = _only(maps)
@@ -217,7 +217,7 @@ def soft_argmax(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(4, _everything(grid), whole=True, saves=(INPUT,), image_bytes=weights, batch_bytes=squares)
 
 
-def resample(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def resample(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """Bilinear, onto the `output_size` pixels of the image, by where the units lie (as in `soft_argmax`): one product
     with a matrix along each axis, the width first."""
     grid = _only(maps)
@@ -226,7 +226,7 @@ def resample(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(grid.channels, axes, whole=True, macs=grid.channels * rows * width * (columns + height))
 
 
-def opaque(layer: Layer, maps: Sequence[Grid]) -> Effect:
+def opaque(layer: Layer, maps: Sequence[MapSize]) -> Effect:
     """Something that cannot be followed: the size of its map is taken on trust, nothing else is claimed."""
     if layer.output_size is None or layer.out_channels is None:
         raise ValueError("an opaque layer needs its output_size and out_channels, since they cannot be worked out")
@@ -234,7 +234,7 @@ def opaque(layer: Layer, maps: Sequence[Grid]) -> Effect:
     return Effect(layer.out_channels, (height, width), params=None, macs=None, saves=None)
 
 
-KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
+KINDS: dict[str, Callable[[Layer, Sequence[MapSize]], Effect]] = {
     "activation": activation,
     "adaptive_avg_pool": adaptive_avg_pool,
     "adaptive_max_pool": adaptive_max_pool,
@@ -266,7 +266,7 @@ KINDS: dict[str, Callable[[Layer, Sequence[Grid]], Effect]] = {
 }
 
 
-def _only(maps: Sequence[Grid]) -> Grid:
+def _only(maps: Sequence[MapSize]) -> MapSize:
     if len(maps) > 1:
         raise ValueError(f"it reads one map, not {len(maps)}")
     return maps[0]
@@ -278,7 +278,7 @@ def _asked(layer: Layer) -> Pair:
     return layer.output_size
 
 
-def _out_channels(layer: Layer, grid: Grid) -> int:
+def _out_channels(layer: Layer, grid: MapSize) -> int:
     if layer.out_channels is None:
         return grid.channels
     if layer.out_channels < 1:
@@ -286,7 +286,7 @@ def _out_channels(layer: Layer, grid: Grid) -> int:
     return layer.out_channels
 
 
-def _windows(layer: Layer, grid: Grid) -> Axes:
+def _windows(layer: Layer, grid: MapSize) -> Axes:
     height, width = (
         conv_axis(n, kernel_size=k, stride=s, dilation=d, padding=p)
         for n, k, s, d, p in zip(grid.size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True)
@@ -294,7 +294,7 @@ def _windows(layer: Layer, grid: Grid) -> Axes:
     return height, width
 
 
-def _pool_windows(layer: Layer, grid: Grid) -> Axes:
+def _pool_windows(layer: Layer, grid: MapSize) -> Axes:
     height, width = (
         pool_axis(n, kernel_size=k, stride=s, dilation=d, padding=p, ceil_mode=layer.ceil_mode)
         for n, k, s, d, p in zip(grid.size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True)
@@ -311,15 +311,15 @@ def _bins(size: int, count: int) -> AxisGeometry:
     return irregular_axis(size, count, kernel_size=widest)
 
 
-def _unchanged(grid: Grid) -> Axes:
+def _unchanged(grid: MapSize) -> Axes:
     return conv_axis(grid.size[0], kernel_size=1), conv_axis(grid.size[1], kernel_size=1)
 
 
-def _everything(grid: Grid) -> Axes:
+def _everything(grid: MapSize) -> Axes:
     return whole_axis(grid.size[0]), whole_axis(grid.size[1])
 
 
-def _joined(maps: Sequence[Grid]) -> Grid:
+def _joined(maps: Sequence[MapSize]) -> MapSize:
     """The common size of maps that are joined element by element; a single channel or pixel is broadcast."""
     grid = max(maps, key=lambda grid: grid.elements)
     if any(other.channels not in (grid.channels, 1) or other.size not in (grid.size, (1, 1)) for other in maps):
@@ -327,5 +327,5 @@ def _joined(maps: Sequence[Grid]) -> Grid:
     return grid
 
 
-def _sizes(maps: Sequence[Grid]) -> str:
+def _sizes(maps: Sequence[MapSize]) -> str:
     return " and ".join(f"{grid.channels}x{grid.size[0]}x{grid.size[1]}" for grid in maps)

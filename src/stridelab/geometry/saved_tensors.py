@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stridelab.geometry.effect import INPUT, OUTPUT, Effect, Grid
+from stridelab.geometry.effect import INPUT, OUTPUT, Effect, MapSize
 from stridelab.geometry.layer_plan import Layer
 from stridelab.geometry.padding import PADDING_MODES, Pair
 
@@ -41,7 +41,7 @@ def activation_saves(layer: Layer) -> str:
     return ACTIVATIONS[layer.function or "relu"]
 
 
-def norm_statistics(layer: Layer, grid: Grid) -> Pair:
+def norm_statistics(layer: Layer, grid: MapSize) -> Pair:
     """Bytes of mean and inverse deviation, kept for each image and once a batch."""
     per_group = 2 * FLOAT_BYTES
     match layer.function:
@@ -58,10 +58,10 @@ def norm_statistics(layer: Layer, grid: Grid) -> Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MapMemory:
     """A map, as memory."""
 
-    grid: Grid
+    grid: MapSize
     storage: str
     """The layer that its memory belongs to."""
     needs_grad: bool
@@ -74,7 +74,7 @@ def pads_explicitly(pad: tuple[Pair, Pair], padding_mode: str) -> bool:
     return top != bottom or left != right or (padding_mode != "zeros" and (top > 0 or left > 0))
 
 
-def kept_bytes(layer: Layer, effect: Effect, sources: Sequence[Source], saved: set[str]) -> int | None:
+def kept_bytes(layer: Layer, effect: Effect, sources: Sequence[MapMemory], saved: set[str]) -> int | None:
     """Bytes kept for each image at 32 bits, less the storages in `saved`, to which this layer's are added."""
     if effect.saves is None:
         return None

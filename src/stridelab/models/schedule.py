@@ -10,7 +10,7 @@ FRESH = frozenset({"conv", "norm", "add", "concat", "linear", "max_pool", "avg_p
 """Kinds whose output is a new tensor that their own backward does not need: a ReLU may overwrite it."""
 
 
-class Step(NamedTuple):
+class ModuleCall(NamedTuple):
     """Call sub-module `name` on the values in slots `reads`, and put the result into slot `write`."""
 
     name: str
@@ -19,10 +19,10 @@ class Step(NamedTuple):
     drop: tuple[int, ...]
 
 
-def schedule(plan: LayerPlan) -> tuple[tuple[Step, ...], int]:
+def schedule(plan: LayerPlan) -> tuple[tuple[ModuleCall, ...], int]:
     """The layers as steps over slots, and how many slots: a value's slot is free after its last reader."""
     last_reader = {source: index for index, layer in enumerate(plan.layers) for source in layer.inputs}
-    slot_of, free, steps, num_slots = {IMAGE: 0}, list[int](), list[Step](), 1
+    slot_of, free, steps, num_slots = {IMAGE: 0}, list[int](), list[ModuleCall](), 1
     for index, layer in enumerate(plan.layers):
         reads = tuple(slot_of[source] for source in layer.inputs)
         free += dict.fromkeys(slot_of[source] for source in layer.inputs if last_reader[source] == index)
@@ -31,7 +31,7 @@ def schedule(plan: LayerPlan) -> tuple[tuple[Step, ...], int]:
         write = free.pop(0)
         slot_of[layer.name] = write
         dead = [slot for slot in dict.fromkeys(reads) if slot in free]
-        steps.append(Step(layer.name, reads, write, tuple(dead)))
+        steps.append(ModuleCall(layer.name, reads, write, tuple(dead)))
     return tuple(steps), num_slots
 
 

@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from stridelab.geometry import LayerPlan, Pair, measure, parse_pair
 
 from .table import Geometry
-from .tracing.recorder import Recorder, batch_size_for
+from .tracing.recorder import LayerRecorder, batch_size_for
 
 
 def geometry_of(
@@ -61,7 +61,7 @@ def trace(
     others = checked_others(module, others or {})
     size = parse_pair(input_size, "input_size")
     channels, _ = parse_pair(input_channels or first_channels(module), "input_channels")
-    recorder = Recorder(module)
+    recorder = LayerRecorder(module)
     with quiet(), FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.enable_grad():
         state = dict(module.named_parameters()) | dict(module.named_buffers())
         state = {name: fake.from_tensor(tensor) for name, tensor in state.items()}

@@ -9,7 +9,7 @@ from importlib import metadata
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from stridelab.system.user_code import Source, shown, source_of
+from stridelab.system.user_code import FunctionSource, shown, source_of
 
 from .families import FAMILIES, Family
 from .module_plan import ModuleConfig, traced
@@ -28,7 +28,7 @@ USER_SETTINGS: set[type] = set()
 @dataclass(frozen=True)
 class UserFamily:
     function: Callable[..., Any]
-    source: Source
+    source: FunctionSource
     code: str
     """`mine.py <digest> <version>` when it was loaded: what is edited later is not what this process trains."""
 
@@ -58,7 +58,7 @@ def family(name: str) -> Callable[[F], F]:
     return register
 
 
-def is_same(known: UserFamily, function: Callable[..., Any], source: Source) -> bool:
+def is_same(known: UserFamily, function: Callable[..., Any], source: FunctionSource) -> bool:
     """A file that is run again, or a notebook's cell."""
     return known.source.path == source.path and known.function.__qualname__ == function.__qualname__
 
@@ -143,7 +143,7 @@ def reduce(config: ModuleConfig) -> tuple[Any, ...]:
     return restore, (config.family, USER_FAMILIES[config.family].source, values)
 
 
-def restore(name: str, source: Source, values: dict[str, Any]) -> ModuleConfig:
+def restore(name: str, source: FunctionSource, values: dict[str, Any]) -> ModuleConfig:
     if name not in FAMILIES:
         source.load()
     made = FAMILIES[name].settings(**values)

@@ -116,7 +116,7 @@ def _seeds_wanted(rows: list[dict[str, Any]], comparison: Comparison) -> int | N
 def _about(comparison: Comparison, count: int) -> str:
     """Wall time by the clock of the sweep's runs: from its start to its first run, then as they followed each other."""
     timed = [run for run in comparison.sweep.runs if run.end_ms and run.status.lower() == "finished"]
-    own = [run for run in timed if run.tags.get(names.PARENT_RUN) == comparison.sweep.run_id] or timed
+    own = list(filter(comparison.sweep.has_trained, timed)) or timed
     if not own:
         return ""
     first = min(run.start_ms for run in own)
@@ -156,11 +156,15 @@ def choice(comparison: Comparison) -> Iterator[str]:
         chosen.setdefault(row["variant"], []).append(COSTS[cost] + ("" if row is best else words))
     unit = _unit(comparison, within)
     limit = f" of those within {budget_text(comparison)}" if comparison.budget else ""
+    around = f"within {within:g} {unit} of the best{limit}, {comparison.short(best['variant'])}"
+    if list(chosen) == [best["variant"]]:
+        yield f"Nothing {around}, costs less by {', '.join(chosen[best['variant']])}."
+        return
     found = "; ".join(
         f"by {' and '.join(labels)}: {comparison.short(name)}{_how_far(name, best['variant'], within, comparison)}"
         for name, labels in chosen.items()
     )
-    yield f"Cheapest within {within:g} {unit} of the best{limit}, {comparison.short(best['variant'])}: {found}."
+    yield f"Cheapest {around}: {found}."
 
 
 def cheapest_near_best(comparison: Comparison) -> tuple[dict[str, Any] | None, dict[str, dict[str, Any]]]:

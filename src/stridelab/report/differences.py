@@ -50,6 +50,7 @@ def differences(runs: pd.DataFrame, *, metric: str, baseline: str, margin: float
     table["p_equivalent"] = statistics.corrected(equivalent)
     table["verdict"] = statistics.verdicts(table["p_corrected"], p_equivalent=table["p_equivalent"], n=n)
     table.loc[table["variant"] == baseline, "verdict"] = statistics.BASELINE
+    table.loc[[values[name].isna().all() for name in columns], "verdict"] = statistics.ABSENT
     few = np.array(n) < statistics.seeds_needed(sum(count > 0 for count in n))
     table.loc[few, ["p", "p_corrected"]] = np.nan
     known = metric_of(metric)

@@ -137,7 +137,7 @@ def build(
         text("## Variants"),
         code("report.show_variants(comparison)"),
     ]
-    later = [name for name in FIGURES if name != "accuracy_vs_macs"]
+    later = [name for name, one in FIGURES.items() if name != "accuracy_vs_macs" and one.applies(comparison)]
     for heading, figures in groupby(later, key=lambda name: FIGURES[name].heading):
         shown = list(figures)
         said = "\n\n".join(FIGURES[name].caption for name in shown if FIGURES[name].caption)

@@ -45,7 +45,7 @@ SOFTWARE = ("stridelab", "torch", "pytorch-lightning", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
-class Origin:
+class SweepOrigin:
     command: str
     """As it could be typed again; of the first run that recorded it."""
     commit: str
@@ -57,9 +57,9 @@ class Origin:
     """What all runs share, by the names of RECIPE; what varies is the variants' and not here."""
 
 
-def origin(sweep: SweepRecord) -> Origin:
+def origin(sweep: SweepRecord) -> SweepOrigin:
     """From the sweep's own run; of one that did not write it down, from the first run that it trained itself."""
-    own = [run for run in sweep.runs if run.tags.get(names.PARENT_RUN) == sweep.run_id]
+    own = list(filter(sweep.has_trained, sweep.runs))
     files = (read_json(run, names.PROVENANCE_FILE) for run in (sweep.run, *own))
     facts = next((found for found in files if found), {})
     machine = facts.get("machine") or {}
@@ -69,11 +69,11 @@ def origin(sweep: SweepRecord) -> Origin:
         *[str(gpu) for gpu in machine.get("gpus") or []],
         machine.get("system"),
     ]
-    return Origin(
+    return SweepOrigin(
         command=command_text(facts.get("argv") or []),
         commit=_commit(sweep),
         machine=", ".join(str(part) for part in parts if part),
-        versions=_versions(own, facts),
+        versions=_versions(own or sweep.runs, facts),
         recipe=_recipe(sweep),
     )
 

@@ -29,6 +29,7 @@ EQUIVALENT = "equivalent"
 UNDECIDED = "undecided"
 TOO_FEW = "too few seeds"
 UNPAIRED = "no shared seed"
+ABSENT = "no result"
 VERDICTS = (DIFFERS, EQUIVALENT, UNDECIDED, TOO_FEW, UNPAIRED)
 OPEN = (UNDECIDED, TOO_FEW)
 """Verdicts that more seeds may change."""

@@ -32,8 +32,8 @@ from stridelab.tracking.sync import Mirror
 
 from .rebuild import Rebuilt, rebuild
 from .show import show_comparison, show_findings, show_place
-from .surroundings import Finding, Origin, bits_expected, compare_surroundings
-from .verdict import CLOSE, EXIT_CODES, Comparison, compare
+from .surroundings import Finding, ProvenanceFiles, bits_expected, compare_surroundings
+from .verdict import CLOSE, EXIT_CODES, Reproduction, compare
 
 FILES = (names.PROVENANCE_FILE, names.REQUIREMENTS_FILE, names.DIFF_FILE)
 MAX_BYTES = 32 << 20
@@ -163,7 +163,11 @@ def what_differs(record: RunRecord, spec: RunSpec, rebuilt: Rebuilt, data_spec: 
         data if data.same else replace(data, same=None, said="digest not recorded"),
         configuration(record, spec, rebuilt),
         *compare_surroundings(
-            Origin(texts), Origin(spec.provenance), spec.config, tags=record.tags, here=spec.identity.tags
+            ProvenanceFiles(texts),
+            ProvenanceFiles(spec.provenance),
+            spec.config,
+            tags=record.tags,
+            here=spec.identity.tags,
         ),
     ]
 
@@ -207,13 +211,13 @@ def lone(spec: RunSpec) -> Agenda:
     return Agenda(spec.folder, None, (spec,), (), (), (), {}, (spec,))
 
 
-def compare_runs(was: RunRecord, now: FolderReader, *, tolerance: float) -> Comparison:
+def compare_runs(was: RunRecord, now: FolderReader, *, tolerance: float) -> Reproduction:
     then = {key: dict(was.history(key)) for key in was.metrics}
     here = {key: dict(points) for key, points in now.histories.items()}
     return compare(then, here, tags=was.tags, new_tags=now.record().tags, tolerance=tolerance)
 
 
-def write_down(comparison: Comparison, record: RunRecord, spec: RunSpec) -> None:
+def write_down(comparison: Reproduction, record: RunRecord, spec: RunSpec) -> None:
     """The verdict with the new run: as a tag, and in full as `reproduction.json`."""
     content: dict[str, Any] = asdict(comparison) | {"reproduces": record.run_id}
     path = spec.folder / "reproduction.json"

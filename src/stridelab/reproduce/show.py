@@ -16,7 +16,7 @@ from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.sync import Mirror
 
 from .surroundings import Finding
-from .verdict import CLOSE, DIFFERENT, IDENTICAL, Comparison, Row, spelled
+from .verdict import CLOSE, DIFFERENT, IDENTICAL, Reproduction, Row, spelled
 
 MARKS = {True: "[green]same[/]", False: "[yellow]differs[/]", None: "[yellow]unknown[/]"}
 COLOURS = {IDENTICAL: "green", CLOSE: "yellow", DIFFERENT: "red"}
@@ -43,7 +43,7 @@ def show_findings(
     )
 
 
-def show_comparison(comparison: Comparison, console: Console, *, expected: bool) -> None:
+def show_comparison(comparison: Reproduction, console: Console, *, expected: bool) -> None:
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("metric", "steps", "equal", "largest difference", "first step that differs: then, now"):
         table.add_column(heading, justify="right" if heading in ("steps", "equal", "largest difference") else "left")
@@ -73,7 +73,7 @@ def cells(row: Row) -> tuple[str, str, str, str]:
     return str(row.num_steps), str(row.num_equal), apart, f"{step}: {spelled(was)}, {spelled(now)}"
 
 
-def sentence(comparison: Comparison) -> str:
+def sentence(comparison: Reproduction) -> str:
     values = sum(row.num_steps for row in comparison.rows)
     all_of_them = f"all {values} values of {len(comparison.rows)} metrics"
     start, order, final = comparison.digests

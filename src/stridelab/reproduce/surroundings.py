@@ -34,7 +34,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Origin:
+class ProvenanceFiles:
     """Where a run comes from, or would come from here: the texts of its provenance files."""
 
     files: Mapping[str, str]
@@ -55,7 +55,7 @@ class Origin:
 
 
 def compare_surroundings(
-    was: Origin, now: Origin, config: Config, *, tags: Mapping[str, str], here: Mapping[str, str]
+    was: ProvenanceFiles, now: ProvenanceFiles, config: Config, *, tags: Mapping[str, str], here: Mapping[str, str]
 ) -> list[Finding]:
     """`tags` are the run's, `here` those that it would get now."""
     threads = f"{config.trainer.threads}, set by the run's own trainer.threads"
@@ -67,7 +67,9 @@ def compare_surroundings(
     ]
 
 
-def code(was: Origin, now: Origin, *, tags: Mapping[str, str], here: Mapping[str, str]) -> Iterator[Finding]:
+def code(
+    was: ProvenanceFiles, now: ProvenanceFiles, *, tags: Mapping[str, str], here: Mapping[str, str]
+) -> Iterator[Finding]:
     then = tags.get(names.CODE)
     same = None if then is None else then == here.get(names.CODE)
     words = {True: "the code that trains is the same", False: "the code that trains is another", None: "not recorded"}
@@ -121,7 +123,7 @@ def packages(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding
         yield Finding("others", False, f"{shown}{more}", decides=False)
 
 
-def machine(was: Origin, now: Origin, config: Config) -> Iterator[Finding]:
+def machine(was: ProvenanceFiles, now: ProvenanceFiles, config: Config) -> Iterator[Finding]:
     then, here = was.part("machine"), now.part("machine")
     yield compared("architecture", then.get("architecture"), here.get("architecture"))
     yield compared("CPU", then.get("cpu"), here.get("cpu"))

@@ -42,7 +42,7 @@ class Digest:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Reproduction:
     verdict: str
     tolerance: float
     digests: tuple[Digest, ...]
@@ -58,11 +58,11 @@ def compare(
     tags: Mapping[str, str],
     new_tags: Mapping[str, str],
     tolerance: float,
-) -> Comparison:
+) -> Reproduction:
     digests = tuple(Digest(names.DIGESTS[key], tags.get(key, ""), new_tags.get(key, "")) for key in COMPARED)
     keys = [key for key in dict.fromkeys([*now, *was]) if not key.startswith(TIMED)]
     rows = tuple(row(key, was.get(key, {}), now.get(key, {})) for key in keys)
-    return Comparison(judge(digests, rows, tolerance), tolerance, digests, rows, first_difference(rows))
+    return Reproduction(judge(digests, rows, tolerance), tolerance, digests, rows, first_difference(rows))
 
 
 def row(metric: str, was: Steps, now: Steps) -> Row:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +15,9 @@ from rich.markup import escape
 from stridelab import names
 from stridelab.config import Config
 from stridelab.names import METRICS
-from stridelab.tracking.find import read_sweep
+from stridelab.tracking.find import SweepRecord, read_sweep
 from stridelab.tracking.links import run_link, sweep_note, ui_base, ui_command, view_link
-from stridelab.tracking.run import Run
+from stridelab.tracking.run import Run, amend
 from stridelab.tracking.status import DIVERGED, FINISHED, read_result
 from stridelab.tracking.store import analyze
 from stridelab.tracking.sync import Mirror
@@ -149,10 +151,23 @@ def describe_sweep(agenda: Agenda, comparison: Comparison, parent: Run, mirror: 
     scores = comparison.variants[f"{metric}_mean"].dropna() * comparison.measure.sign
     best = {} if scores.empty else {f"best/{metric.replace('/', '_')}": scores.max() * comparison.measure.sign}
     parent.metrics({"sweep/finished_runs": finished} | best, step=finished)
+    claim_reused(agenda, comparison.sweep)
     parent.tags({names.VIEW: wish(metric, epochs=metric.replace("test/", "val/"), params=differing(agenda))})
     if (found := mirror.locate(agenda.folder)) is not None:
         place = {"experiment_id": found.experiment_id, "run_id": found.run_id}
         parent.tags({names.NOTE: sweep_note(note(comparison), num_runs=len(agenda.specs), **place)})
+
+
+def claim_reused(agenda: Agenda, sweep: SweepRecord) -> None:
+    """Runs that another sweep trained carry this one's tag too; its own get it where they are sent."""
+    specs = {spec.identity.signature: spec for spec in agenda.specs}
+    tag = names.in_sweep(sweep.name, sweep.tags[names.UID])
+    for run in filterfalse(sweep.has_trained, sweep.runs):
+        spec = specs[run.tags[names.SIGNATURE]]
+        label = spec.identity.tags[names.LABEL]
+        if run.tags.get(tag) != label:
+            with suppress(ValueError, BlockingIOError), amend(spec.folder) as record:
+                record.tags({tag: label})
 
 
 def differing(agenda: Agenda) -> list[str]:

@@ -23,7 +23,7 @@ MAINS = ("__main__", "__mp_main__")
 
 
 @dataclass(frozen=True)
-class Source:
+class FunctionSource:
     """Where a function of the user's stands."""
 
     module: str
@@ -85,7 +85,7 @@ def _distributions(folders: tuple[tuple[str, int], ...]) -> Mapping[str, list[st
     return metadata.packages_distributions()
 
 
-_loading: list[Source] = []
+_loading: list[FunctionSource] = []
 
 
 def loading() -> bool:
@@ -98,11 +98,11 @@ def loaded_from(module: ModuleType) -> str:
     return str(Path(path).resolve()) if isinstance(path, str) and path.endswith(".py") else ""
 
 
-def source_of(function: Callable[..., Any]) -> Source:
+def source_of(function: Callable[..., Any]) -> FunctionSource:
     module = sys.modules.get(function.__module__)
     path = loaded_from(module) if module is not None else ""
     is_program = function.__module__ in MAINS or function.__module__.startswith("stridelab_user_")
-    return Source("" if is_program else function.__module__, path)
+    return FunctionSource("" if is_program else function.__module__, path)
 
 
 def files_of(path: Path) -> set[Path]:

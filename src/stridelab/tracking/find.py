@@ -50,6 +50,10 @@ class SweepRecord:
     def is_imported(self) -> bool:
         return names.IMPORTED in self.tags
 
+    def has_trained(self, run: RunRecord) -> bool:
+        """Whether one of its runs is its own, and not taken over from another sweep."""
+        return run.tags.get(names.SWEEP) == self.name
+
     @property
     def folder_name(self) -> str:
         """For its report. A name from elsewhere may be a path, or that of a sweep of this results folder."""

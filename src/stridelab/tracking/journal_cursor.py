@@ -28,8 +28,8 @@ BLOCK_BYTES = 1 << 18
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
-Parents = Callable[[str], str | None]
-"""Signature of a sweep -> id of its run in MLflow."""
+Parents = Callable[[str], Found | None]
+"""Signature of a sweep -> its run in MLflow."""
 
 log = logging.getLogger(__name__)
 
@@ -186,8 +186,13 @@ class Cursor:
             self._stop(f"its run {self.found.run_id} was deleted in the store")
         elif self.found is not None and (signature := self._identity.get("parent")):
             parent = parents(signature)
-            if parent not in (None, self.found.parent):
-                writer.set_tag(self.found.run_id, names.PARENT_RUN, str(parent))
+            if parent is not None and parent.run_id != self.found.parent:
+                for key, value in self._under(parent).items():
+                    writer.set_tag(self.found.run_id, key, value)
+
+    def _under(self, sweep: Found) -> dict[str, str]:
+        label = self._identity.get("tags", {}).get(names.LABEL) or self._identity.get("variant", "")
+        return {names.PARENT_RUN: sweep.run_id, sweep.membership: str(label)}
 
     def _next(self) -> tuple[list[Record], int]:
         if self.stopped:
@@ -232,7 +237,7 @@ class Cursor:
             signature = record.data.get("parent") if record.kind == "status" else None
             parent = parents(signature) if signature else None
             if parent is not None:
-                tags[names.PARENT_RUN] = parent
+                tags |= self._under(parent)
         writer.send(self.found.run_id, records, tags, folder=self.folder, uid=self._identity["uid"])
         self.offset, self._seq = self.offset + taken, records[-1].seq
         writer.mark(self.found.run_id, self.offset, folder=self.folder if ended else None)

@@ -30,7 +30,7 @@ PAGE = 1000
 Points = list[tuple[int, float]]
 
 
-class Source(Protocol):
+class RecordSource(Protocol):
     """Where a record's histories and files come from: the store, or the run's own folder."""
 
     def history(self, run_id: str, key: str) -> Points: ...
@@ -54,7 +54,7 @@ class RunRecord:
     end_ms: int | None
     experiment_id: str
     artifact_uri: str
-    _reader: Source = field(repr=False, compare=False)
+    _reader: RecordSource = field(repr=False, compare=False)
 
     def history(self, key: str) -> Points:
         """(step, value) in order of steps; empty for an unknown metric."""

@@ -44,6 +44,8 @@ class Found:
     num_bytes: int = 0
     """Of the journal, that the store says it has."""
     parent: str | None = None
+    membership: str = ""
+    """Of a sweep: the tag of its runs."""
     artifact_uri: str = ""
     """Where the folder should be attached; empty when it is not."""
 
@@ -98,6 +100,7 @@ class Writer:
             info.lifecycle_stage == "deleted",
             num_bytes=int(size) if size.isdecimal() else 0,
             parent=tags.get(names.PARENT_RUN),
+            membership=names.in_sweep(tags.get(names.SWEEP) or info.run_name, tags.get(names.UID, "")),
             artifact_uri=info.artifact_uri if attached == names.FOLDER_ARCHIVE else "",
         )
 
@@ -138,7 +141,8 @@ class Writer:
         }
         name = clean(identity["name"])[:250]
         run = self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
-        return Found(run.info.run_id, self.experiment_id, deleted=False)
+        membership = names.in_sweep(identity["name"], identity["uid"])
+        return Found(run.info.run_id, self.experiment_id, deleted=False, membership=membership)
 
     def send(self, run_id: str, records: Sequence[Record], tags: Mapping[str, str], *, folder: Path, uid: str) -> None:
         """What a stretch of a journal adds to a run, and `tags`; its status comes last."""
@@ -149,7 +153,7 @@ class Writer:
         self._log(run_id, kinds["metrics"], params=_merged(kinds["params"]), tags=told)
         if names.VIEW in told:
             name = str(read_identity(folder).get("name", run_id))
-            key, value = view_tag(run_id, told[names.VIEW], name=name, now_ms=records[-1].ms)
+            key, value = view_tag(run_id, told[names.VIEW], name=name, uid=uid, now_ms=records[-1].ms)
             self.client.set_experiment_tag(self.experiment_id, key, value)
         if kinds["image"]:
             self._images(run_id, kinds["image"], folder=folder, uid=uid)

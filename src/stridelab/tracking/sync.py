@@ -238,16 +238,15 @@ class Mirror:
         else:
             log.warning("MLflow does not take the run in %s (%s); it is tried again.", cursor.folder, said)
 
-    def _parent(self, signature: str) -> str | None:
+    def _parent(self, signature: str) -> Found | None:
         assert self._writer is not None
         for cursor in list(self._cursors.values()):
             if cursor.is_sweep(signature):
                 if cursor.found is None:
                     cursor.pump(self._writer, parents=self._parent)
                 if cursor.found is not None:
-                    return cursor.found.run_id
-        found = self._writer.find_sweep(signature=signature)
-        return found.run_id if found else None
+                    return cursor.found
+        return self._writer.find_sweep(signature=signature)
 
 
 @dataclass(frozen=True)

@@ -33,21 +33,23 @@ def wish(metric: str, *, params: Sequence[str], epochs: str) -> str:
     return json.dumps({"metric": metric, "epochs": epochs, "params": list(params)})
 
 
-def view_tag(run_id: str, wished: str, *, name: str, now_ms: int) -> tuple[str, str]:
+def view_tag(run_id: str, wished: str, *, name: str, uid: str, now_ms: int) -> tuple[str, str]:
     """Key and value of the experiment's tag."""
     found = json.loads(wished)
-    text = json.dumps(_state(run_id, found["metric"], found["epochs"], found["params"]), separators=(",", ":"))
+    text = json.dumps(
+        _state(names.in_sweep(name, uid), found["metric"], found["epochs"], found["params"]), separators=(",", ":")
+    )
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     view = {"name": name, "createdAt": now_ms, "updatedAt": now_ms, "state": f"deflate;{packed}"}
     return TAG + key_of(run_id), json.dumps(view)
 
 
-def _state(run_id: str, metric: str, epochs: str, params: Sequence[str]) -> Mapping[str, Any]:
+def _state(members: str, metric: str, epochs: str, params: Sequence[str]) -> Mapping[str, Any]:
     columns = [f"params.`{name}`" for name in params]
     columns += [f"metrics.`{name}`" for name in (metric, "cost/macs", "throughput/train_images_per_s")]
-    group = {"mode": "tag", "groupByData": names.LABEL}
+    group = {"mode": "tag", "groupByData": members}
     return {
-        "searchFilter": f"tags.`{names.PARENT_RUN}` = '{run_id}'",
+        "searchFilter": f"tags.`{members}` LIKE '%'",
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": False,
         "selectedColumns": columns,

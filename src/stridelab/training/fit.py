@@ -113,7 +113,7 @@ def take_part(
 
 
 @dataclass(frozen=True)
-class Trained:
+class Fitted:
     trainer: pl.Trainer
     module: Classifier
     batches: dict[str, Batches]
@@ -140,7 +140,7 @@ def trained(
     callbacks: Sequence[pl.Callback],
     task: str,
     rank: Rank,
-) -> Trained:
+) -> Fitted:
     """All epochs, of all ranks at the same time: each does everything, and only rank 0 is heard."""
     peak = PeakMemory.start(device_of(config))
     recorder.tags({names.PEAK_RSS: peak.meaning})
@@ -173,7 +173,7 @@ def trained(
             snapshots.record_again()
     throughput.train, throughput.eval = throughput.train.of_all(), throughput.eval.of_all()
     attempts.earlier_peak = attempts.peaks()  # of all ranks, while they are there
-    return Trained(
+    return Fitted(
         trainer, module, batches, order, epochs, throughput, maps, weights, attempts, init_digest, fit_s
     )  # fmt: skip
 

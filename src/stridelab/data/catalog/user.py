@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from stridelab.system.user_code import Source, load_entry_point, source_of
+from stridelab.system.user_code import FunctionSource, load_entry_point, source_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class UserDataset:
     name: str
     function: Callable[[], Any]
-    source: Source
+    source: FunctionSource
 
     @property
     def said(self) -> str:

@@ -83,7 +83,7 @@ def heading(panels: Sequence[Panel]) -> str:
 
 
 @dataclass(frozen=True)
-class Columns:
+class MapColumns:
     """Where the maps of all variants start, so that they can be compared down the page."""
 
     before: Sequence[float]
@@ -103,14 +103,14 @@ class Columns:
         return self.start(len(self.widths)) - GAP
 
 
-def columns_of(strips: Sequence[Sequence[Map]]) -> Columns:
+def columns_of(strips: Sequence[Sequence[Map]]) -> MapColumns:
     before, widths = [], []
     for column in zip_longest(*strips):
         here = [this for this in column if this]
         before.append(max(reach(this, 1)[0] for this in here))
         widths.append(max(this.size[1] + reach(this, 1)[1] for this in here))
     room = WIDTH - 2 * MARGIN - GAP * (len(widths) - 1)
-    return Columns(before, widths, min(LARGEST, room / (sum(before) + sum(widths) or 1)))
+    return MapColumns(before, widths, min(LARGEST, room / (sum(before) + sum(widths) or 1)))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Strip:
 
     panel: Panel
     maps: Sequence[Map]
-    columns: Columns
+    columns: MapColumns
     top: float
 
     @property

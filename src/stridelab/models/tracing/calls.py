@@ -15,7 +15,7 @@ class Unfollowed(Exception):
     """Raised by a rule, with the reason why it cannot say what becomes of the grid."""
 
 
-class Moved(NamedTuple):
+class NewLayout(NamedTuple):
     """The same feature map, laid out differently: no layer."""
 
     dims: Dims

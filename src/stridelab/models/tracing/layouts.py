@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from .calls import Call, Made, Moved, Unfollowed, first, spell
+from .calls import Call, Made, NewLayout, Unfollowed, first, spell
 from .origins import Dims
 
 
-def permute(call: Call) -> Moved:
+def permute(call: Call) -> NewLayout:
     dims = call.dims[0]
     order = call.args[1:] if call.name == "permute" and "dims" not in call.kwargs else call.get(1, "dims")
     order = order[0] if len(order) == 1 and not isinstance(order[0], int) else order
-    return Moved(tuple(dims[axis] for axis in order))
+    return NewLayout(tuple(dims[axis] for axis in order))
 
 
-def transpose(call: Call) -> Moved:
+def transpose(call: Call) -> NewLayout:
     dims = list(call.dims[0])
     one, other = call.get(1, "dim0"), call.get(2, "dim1")
     dims[one], dims[other] = dims[other], dims[one]
-    return Moved(tuple(dims))
+    return NewLayout(tuple(dims))
 
 
-def reshape(call: Call) -> Moved | Made:
+def reshape(call: Call) -> NewLayout | Made:
     """Dimensions joined, split or dropped; channels and pixels joined to one vector are the layer `flatten`."""
     dims = regroup(call.maps[0].shape, call.dims[0], call.output.shape)
     if len(dims) == 2 and dims[0] == "n" and set(dims[1]) <= set("chw") and dims[1] != "c":
@@ -31,7 +31,7 @@ def reshape(call: Call) -> Moved | Made:
     for dim in dims:
         if len(set(dim)) > 1 and dim != "hw":
             raise Unfollowed(f"joins {dim!r} into one dimension of many")
-    return Moved(dims)
+    return NewLayout(dims)
 
 
 def regroup(old: Sequence[int], dims: Dims, new: Sequence[int]) -> Dims:
@@ -61,15 +61,15 @@ def regroup(old: Sequence[int], dims: Dims, new: Sequence[int]) -> Dims:
     return tuple(result)
 
 
-def expand(call: Call) -> Moved:
+def expand(call: Call) -> NewLayout:
     """A broadcast copy: its dimensions count no pixels of their own."""
     old, new = call.maps[0].shape, call.output.shape
     if len(old) != len(new):
         raise Unfollowed("adds dimensions")
-    return Moved(tuple(dim if a == b else "1" for dim, a, b in zip(call.dims[0], old, new, strict=True)))
+    return NewLayout(tuple(dim if a == b else "1" for dim, a, b in zip(call.dims[0], old, new, strict=True)))
 
 
-def moved(call: Call) -> Moved:
+def moved(call: Call) -> NewLayout:
     if tuple(first(call.output).shape) != tuple(call.maps[0].shape):
         raise Unfollowed("changes the shape")
-    return Moved(call.dims[0])
+    return NewLayout(call.dims[0])

@@ -15,7 +15,7 @@ GRID: Dims = ("n", "c", "h", "w")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class TensorOrigin:
     """The layer that made a tensor, what its dimensions count, and the parameters that went into it."""
 
     layer: str | None = None
@@ -23,15 +23,15 @@ class Origin:
     params: frozenset[str] = frozenset()
 
 
-UNSEEN = Origin()
+UNSEEN = TensorOrigin()
 
 
-def origin(tensor: Tensor) -> Origin:
-    known: Origin = getattr(tensor, "_stridelab_origin", UNSEEN)
+def origin(tensor: Tensor) -> TensorOrigin:
+    known: TensorOrigin = getattr(tensor, "_stridelab_origin", UNSEEN)
     return known
 
 
-def mark(tensor: Tensor, known: Origin) -> None:
+def mark(tensor: Tensor, known: TensorOrigin) -> None:
     tensor._stridelab_origin = known  # type: ignore[attr-defined]
 
 

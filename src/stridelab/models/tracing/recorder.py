@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,12 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from stridelab.geometry import IMAGE, KINDS, Layer
-from stridelab.geometry.effect import Grid
+from stridelab.geometry.effect import MapSize
 
 from .calls import Call, Made, Unfollowed
 from .costs import Costs
 from .fold import fold_pads
-from .origins import GRID, UNSEEN, Dims, Origin, mark, origin, tensors
+from .origins import GRID, UNSEEN, Dims, TensorOrigin, mark, origin, tensors
 from .rules import RULES, VALUELESS
 
 
@@ -33,7 +34,11 @@ def batch_size_for(sizes: Iterable[int]) -> int:
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093, 1097)
 
 
-class Recorder(TorchFunctionMode):
+MOST_OPAQUE = 1_000
+"""Operations that cannot be followed; more are those of a module that treats the images of a batch one by one."""
+
+
+class LayerRecorder(TorchFunctionMode):
     """The layers of one forward pass of `module`."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -43,7 +48,9 @@ class Recorder(TorchFunctionMode):
         self._running: list[tuple[str, bool]] = []
         self._calls: Counter[str] = Counter()
         self._layers: dict[str, Layer] = {}
-        self._grids: dict[str, Grid] = {}
+        self._numbers: dict[str, int] = {}
+        self._num_opaque = 0
+        self._grids: dict[str, MapSize] = {}
 
     @property
     def path(self) -> str:
@@ -54,10 +61,10 @@ class Recorder(TorchFunctionMode):
     def watch(self, images: Tensor, state: dict[str, Tensor]) -> Iterator[None]:
         """Follow `images` through what runs in this context; `state` are the parameters and buffers by name."""
         self._batch_size = images.shape[0]
-        self._grids[IMAGE] = Grid(images.shape[1], (images.shape[2], images.shape[3]))
-        mark(images, Origin(IMAGE, GRID))
+        self._grids[IMAGE] = MapSize(images.shape[1], (images.shape[2], images.shape[3]))
+        mark(images, TensorOrigin(IMAGE, GRID))
         for name, tensor in state.items():
-            mark(tensor, Origin(params=frozenset({name} & self._unused.keys())))
+            mark(tensor, TensorOrigin(params=frozenset({name} & self._unused.keys())))
         self._costs = Costs(state.values(), batch_size=self._batch_size)
         hooks = register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)
         try:
@@ -114,7 +121,7 @@ class Recorder(TorchFunctionMode):
         unseen = any(isinstance(tensor, FakeTensor) and origin(tensor) is UNSEEN for tensor in read)
         if not made or name in VALUELESS or not (maps or unseen):
             for tensor in made:
-                mark(tensor, Origin(params=params))
+                mark(tensor, TensorOrigin(params=params))
             return
         try:
             if unseen:
@@ -127,7 +134,7 @@ class Recorder(TorchFunctionMode):
                 self._layer(name, effect, maps, made, params)
             else:
                 for tensor in made:
-                    mark(tensor, Origin(origin(maps[0]).layer, effect.dims))
+                    mark(tensor, TensorOrigin(origin(maps[0]).layer, effect.dims))
         except Unfollowed as reason:
             self._opaque(f"{name} {reason}", maps, made, params)
         except (LookupError, TypeError, ValueError, AttributeError) as exc:
@@ -150,6 +157,11 @@ class Recorder(TorchFunctionMode):
 
     def _opaque(self, reason: str, maps: list[Tensor], made: list[Tensor], params: frozenset[str]) -> None:
         """A layer of which only the shape is known."""
+        self._num_opaque += 1
+        if self._num_opaque > MOST_OPAQUE:
+            raise ValueError(
+                f"more than {MOST_OPAQUE:,} of its operations cannot be followed, such as {reason.split()[0]}"
+            )
         sources = tuple(dict.fromkeys(origin(tensor).layer or IMAGE for tensor in maps)) or (IMAGE,)
         for tensor in made:
             alike = [origin(other).dims for other in maps if other.shape == tensor.shape]
@@ -167,9 +179,9 @@ class Recorder(TorchFunctionMode):
                 output_size=(size[0], size[1]),
                 function=reason,
             )
-            self._emit(layer, Grid(channels, (size[0], size[1])), tensor, dims, params)
+            self._emit(layer, MapSize(channels, (size[0], size[1])), tensor, dims, params)
 
-    def _emit(self, layer: Layer, grid: Grid, tensor: Tensor, dims: Dims, params: frozenset[str]) -> None:
+    def _emit(self, layer: Layer, grid: MapSize, tensor: Tensor, dims: Dims, params: frozenset[str]) -> None:
         cost = self._costs.take()
         self._grids[layer.name] = grid
         self._layers[layer.name] = replace(
@@ -180,18 +192,23 @@ class Recorder(TorchFunctionMode):
             batch_bytes=cost.batch_bytes,
             uncounted=cost.uncounted,
         )
-        mark(tensor, Origin(layer.name, dims))
+        mark(tensor, TensorOrigin(layer.name, dims))
 
     def _name(self, function: str) -> str:
         """The sub-module's name where it is one function; a container's name and the function's otherwise."""
         path, is_leaf = self._running[-1] if self._running else ("", False)
         stem = f"{path}.{function}" if path else function
-        numbered = (stem if count == 1 else f"{stem}_{count}" for count in range(1, len(self._layers) + 2))
-        names = [path, *numbered] if is_leaf and path else numbered
-        return next(name for name in names if name not in self._layers and name != IMAGE)
+        if is_leaf and path and path not in self._layers and path != IMAGE:
+            return path
+        for count in itertools.count(self._numbers.get(stem, 1)):  # those before are taken
+            name = stem if count == 1 else f"{stem}_{count}"
+            if name not in self._layers and name != IMAGE:
+                self._numbers[stem] = count
+                return name
+        raise AssertionError
 
 
-def fits(grid: Grid, dims: Dims, tensor: Tensor, batch_size: int) -> bool:
+def fits(grid: MapSize, dims: Dims, tensor: Tensor, batch_size: int) -> bool:
     """Whether geometry and PyTorch agree on a map."""
     sizes = {"c": grid.channels, "h": grid.size[0], "w": grid.size[1]}
     known = [dim for dim in sizes if dims.count(dim) == 1]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stridelab.geometry import ACTIVATIONS, NORMS
 
-from .calls import Call, Made, Moved, Unfollowed, first
+from .calls import Call, Made, NewLayout, Unfollowed, first
 from .layouts import expand, moved, permute, reshape, transpose
 from .windows import (
     adaptive_pool,
@@ -22,7 +22,7 @@ from .windows import (
     space_to_depth,
 )
 
-Rule = Callable[[Call], Moved | Made]
+Rule = Callable[[Call], NewLayout | Made]
 
 
 def reduction(call: Call) -> Made:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
 
+from stridelab.report.factors import effects as effects_of
 from stridelab.report.figures.accuracy import accuracy_differences, accuracy_vs_macs
 from stridelab.report.figures.classes import class_accuracy
 from stridelab.report.figures.cost import costs
@@ -38,6 +39,8 @@ class ReportFigure(NamedTuple):
     """What the picture shows, for those who cannot see it."""
     caption: str = ""
     """A sentence above it."""
+    applies: Callable[[Comparison], bool] = lambda comparison: True
+    """To this sweep; otherwise it has no section."""
 
 
 FIGURES: dict[str, ReportFigure] = {
@@ -49,7 +52,10 @@ FIGURES: dict[str, ReportFigure] = {
         "same batches, so what is common to both cancels.",
     ),
     "factor_effects": ReportFigure(
-        factor_effects, "What each key does", "Effect of every swept key and layer, and of pairs of them."
+        factor_effects,
+        "What each key does",
+        "Effect of every swept key and layer, and of pairs of them.",
+        applies=lambda comparison: not effects_of(comparison).empty,
     ),
     "accuracy_vs_macs": ReportFigure(
         accuracy_vs_macs, "Accuracy and cost", "Accuracy of every variant and seed against its MACs."

@@ -42,7 +42,7 @@ class Panel:
     channels: int
 
 
-class Scale(NamedTuple):
+class ColourScale(NamedTuple):
     """The colours of one row."""
 
     low: float
@@ -139,7 +139,7 @@ def _row_title(axes: Axes, layer: str, channels: Sequence[int]) -> None:
     )
 
 
-def _tiles(axes: Axes, maps: NDArray[np.float32], *, across: int, aspect: float, scale: Scale) -> None:
+def _tiles(axes: Axes, maps: NDArray[np.float32], *, across: int, aspect: float, scale: ColourScale) -> None:
     down = -(-len(maps) // across)
     for index, tile in enumerate(maps):
         x, y = index % across, (index // across) * aspect
@@ -172,11 +172,11 @@ def robust_top(tiles: Iterable[NDArray[np.float32]]) -> float:
     return float(np.quantile(tops, 0.75)) if tops else 1.0
 
 
-def _scale(tiles: Sequence[NDArray[np.float32]]) -> Scale:
+def _scale(tiles: Sequence[NDArray[np.float32]]) -> ColourScale:
     """Red and blue about zero for signed maps, dark to light from zero for maps after a ReLU."""
     top = robust_top(tiles)
     signed = any((tile[np.isfinite(tile)] < 0).any() for tile in tiles)
-    return Scale(-top, top, "RdBu_r") if signed else Scale(0.0, top, "viridis")
+    return ColourScale(-top, top, "RdBu_r") if signed else ColourScale(0.0, top, "viridis")
 
 
 def _caption(comparison: Comparison, variant: str, layer: str, maps: NDArray[np.float32]) -> str:
