@@ -5,14 +5,15 @@ is written.
 Equal cost: a learned network has the multiplications of the strides that it ends with, and an arm's budget is the least
 of its seeds. The searched plan is one of the finalists of `search=halving` within the budget: the one that was best on
 the validation images of the search, whose seed is none of these (*best*), or the one that comes nearest to the budget
-(*nearest*). The budget of the convolutions alone takes DiffStride's transforms for free."""
+(*nearest*). The budget of the convolutions alone takes DiffStride's transforms for free. What decides is the best one;
+the other contrasts are shown beside it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +64,21 @@ def learned_run(run: Mapping[str, Any]) -> dict[str, Any]:
     for name, layer in network.named_children():
         if isinstance(layer, DiffStride):
             layer.traced = tuple(layer.stride.clamp(min=1).tolist())
-            strides |= {f"{name}_{axis}": one for axis, one in zip(("height", "width"), layer.traced, strict=True)}
+            strides |= {
+                f"{name}_{axis}": round(one, 3) for axis, one in zip(("height", "width"), layer.traced, strict=True)
+            }
     layers = geometry_of(network.eval(), 28)
     arm = f"R={run['model']['smoothness']:g} {'learned' if run['model']['learned'] else 'fixed'}"
     macs = {"macs": sum(layer.macs or 0 for layer in layers)}
     macs["macs_of_convolutions"] = sum(layer.macs or 0 for layer in layers if layer.name.startswith("conv"))
-    return {"arm": arm, "seed": run["seed"], "test_acc_pct": run["test/acc"]} | macs | strides
+    return {"arm": arm, "seed": run["seed"], "test_acc_pct": round(run["test/acc"], 2)} | macs | strides
 
 
 def searched_run(run: Mapping[str, Any]) -> dict[str, Any]:
     layers = json.loads((run["folder"] / "geometry.json").read_text())
     macs = {"macs": sum(layer["macs"] for layer in layers)}
     macs["macs_of_convolutions"] = sum(layer["macs"] for layer in layers if layer["name"].startswith("conv"))
-    return {"arm": run["variant"], "seed": run["seed"], "test_acc_pct": run["test/acc"]} | macs
+    return {"arm": run["variant"], "seed": run["seed"], "test_acc_pct": round(run["test/acc"], 2)} | macs
 
 
 class Arms:
@@ -109,27 +112,35 @@ class Arms:
 
 
 def contrasts(arms: Arms) -> list[dict[str, Any]]:
-    """Paired by seed, in points; Holm over all of them."""
-    rows = []
-    for arm in arms.learned:
-        rivals = arms.rivals(arm) if arm.endswith("learned") else {}
-        for rival in dict.fromkeys(rivals.values()):
-            d = arms.of(arm, "test_acc_pct") - arms.of(rival, "test_acc_pct")
-            rows.append(
-                {
-                    "arm": arm,
-                    "against": rival,
-                    "chosen_as": "; ".join(how for how, one in rivals.items() if one == rival),
-                    "macs_ratio": round(float(arms.of(arm, "macs").mean() / arms.of(rival, "macs").mean()), 3),
-                    "n": len(d),
-                    "seeds_above": int((d > 0).sum()),
-                    "mean_points": round(float(d.mean()), 3),
-                    "half_width_points": round(float(half_width(d.std(ddof=1), n=len(d))), 3),
-                    "p": sign_flip_p(d),
-                }
-            )
-    corrected = holm([row["p"] for row in rows])
-    return [row | {"p_holm": round(float(p), 4)} for row, p in zip(rows, corrected, strict=True)]
+    """Paired by seed, in points; Holm over those that decide, and over the others."""
+    rows = [
+        contrast(arms, arm, rival, [how for how, one in rivals.items() if one == rival])
+        for arm in arms.learned
+        if arm.endswith("learned")
+        for rivals in [arms.rivals(arm)]
+        for rival in dict.fromkeys(rivals.values())
+    ]
+    for decides in (True, False):
+        family = [row for row in rows if row["decides"] == decides]
+        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = round(float(p), 4)
+    return rows
+
+
+def contrast(arms: Arms, arm: str, rival: str, chosen: Sequence[str]) -> dict[str, Any]:
+    d = arms.of(arm, "test_acc_pct") - arms.of(rival, "test_acc_pct")
+    return {
+        "arm": arm,
+        "against": rival,
+        "chosen_as": "; ".join(chosen),
+        "decides": "best" in chosen,
+        "macs_ratio": round(float(arms.of(arm, "macs").mean() / arms.of(rival, "macs").mean()), 2),
+        "n": len(d),
+        "seeds_above": int((d > 0).sum()),
+        "mean_points": round(float(d.mean()), 2),
+        "half_width_points": round(float(half_width(d.std(ddof=1), n=len(d))), 2),
+        "p": round(sign_flip_p(d), 4),
+    }
 
 
 def summary(arms: Arms) -> Iterator[dict[str, Any]]:
@@ -149,9 +160,47 @@ def summary(arms: Arms) -> Iterator[dict[str, Any]]:
 def main(results: Path) -> None:
     arms = Arms(results)
     keys = dict.fromkeys(key for run in arms.runs for key in run)
-    write(REFERENCE / "runs.csv", [{key: run.get(key, "") for key in keys} for run in arms.runs])
-    write(REFERENCE / "arms.csv", list(summary(arms)))
-    write(REFERENCE / "contrasts.csv", contrasts(arms))
+    tables = {
+        "arms": list(summary(arms)),
+        "contrasts": contrasts(arms),
+        "runs": [{key: run.get(key, "") for key in keys} for run in arms.runs],
+    }
+    for name, rows in tables.items():
+        write(REFERENCE / f"{name}.csv", rows)
+    (REFERENCE / "README.md").write_text(readme(results, tables), encoding="utf-8")
+
+
+def readme(results: Path, tables: Mapping[str, list[dict[str, Any]]]) -> str:
+    folder = next(runs_of(results, "learned"))["folder"]
+    where = json.loads((folder / "provenance.json").read_text())
+    search = json.loads((results / "sweeps" / "searched" / "search.json").read_text())
+    commit, machine, runs = where["git"]["commit"][:12], where["machine"], tables["runs"]
+    seeds = len({run["seed"] for run in runs})
+    return f"""\
+# Reference: learned strides
+
+    python -m evidence.learned RESULTS train
+
+Commit {commit}; {machine["cpu"]}, {machine["usable_cores"]} cores, shared with other work. {len(runs)} runs,
+{seeds} seeds an arm, and the {search["trials"]} of the search ({search["epochs"]} epochs). `runs.csv`: all, with
+the strides that they ended with. What was found: [docs/search.md](../../../docs/search.md).
+
+{markdown(tables["arms"])}
+
+{markdown(tables["contrasts"])}
+"""
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    heads = [key.replace("_", " ").replace("pct", "%").replace("macs", "MACs") for key in rows[0]]
+    lines = [heads, ["---"] * len(heads), *([cell(one) for one in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":

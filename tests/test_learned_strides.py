@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from evidence import ROOT
 from evidence.diffstride import DiffStride, diffstride
+from evidence.learned import REFERENCE
 from stridelab.data.catalog.user import USER_DATASETS
 from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import build
@@ -126,3 +130,15 @@ def test_its_network_begins_with_the_weights_of_family_cnn_and_the_plan_shows_it
     assert [one.output_size for one in measured if one.name.startswith("conv")] == [(28, 28), (22, 22), (19, 19)]
     assert measured[-1].receptive_field is None, "it cannot be known behind DiffStride, and is not claimed"
     assert theirs.eval()(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_the_page_holds_to_the_runs_that_are_committed() -> None:
+    runs = pd.read_csv(REFERENCE / "runs.csv").pivot(index="seed", columns="arm", values="test_acc_pct")
+    page = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    for row in pd.read_csv(REFERENCE / "contrasts.csv").to_dict("records"):
+        d = runs[row["arm"]] - runs[row["against"]]
+        interval = scipy.stats.ttest_1samp(d, 0).confidence_interval()
+        assert (len(d), row["n"]) == (7, 7)
+        assert row["mean_points"] == pytest.approx(d.mean(), abs=0.006)
+        assert row["half_width_points"] == pytest.approx((interval.high - interval.low) / 2, abs=0.006)
+        assert f"{d.mean():+.1f} ± {(interval.high - interval.low) / 2:.1f}" in page, row["against"]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import stridelab
 from stridelab.config.grid import grid_of
 from stridelab.config.schema import SearchConfig
 from stridelab.names import SEARCH_FILE
@@ -20,6 +21,7 @@ from stridelab.search import SEARCHES, Space, Step, Trial
 from stridelab.search.race import t_test
 from stridelab.search.search import Plans, run_search
 from stridelab.search.space import Point
+from tracking_stores import local_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -193,36 +195,50 @@ TINY = (
     "trainer.schedule=constant", "trainer.limit_val_batches=1", "trainer.feature_map_images=0", "launcher=in_process",
     "sweep.report=false", "search.rungs=[1,3]",
 )  # fmt: skip
+IN_PYTHON: dict[str, Any] = {
+    "channels": "2-2", "train_size": 50, "val_size": 50, "launcher": "in_process", "seeds": [0],
+    "trainer": {
+        "max_epochs": 3, "lr": 0.05, "schedule": "constant", "limit_val_batches": 1, "feature_map_images": 0,
+    },
+    "sweep": {"report": False, "plans": "strides in {2-2,3-3}"},
+    "search": "halving", "search.rungs": (1, 3), "search.keep": 0.4, "search.front": False,
+}  # fmt: skip
+"""What `arguments` says."""
 
 
 @pytest.fixture(scope="module")
-def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of a search by halving, of four plans."""
-    results = tmp_path_factory.mktemp("halved")
-    assert run_search(grid_of(arguments(results))) == 0
-    return results
+def searched(tmp_path_factory: pytest.TempPathFactory, template: Path) -> stridelab.Sweep:
+    """A search by halving, of two plans, from Python."""
+    results = tmp_path_factory.mktemp("halved") / "results"
+    local_store(results, template)
+    return stridelab.sweep(**IN_PYTHON, results=str(results))
+
+
+@pytest.fixture(scope="module")
+def halved(searched: stridelab.Sweep) -> Path:
+    return searched.results
 
 
 def arguments(results: Path, *more: str) -> list[str]:
-    plans = "sweep.plans=strides in {2,3}"
-    return [*TINY, plans, "search=halving", "search.keep=0.4", "seed=0,1", f"paths.results_dir={results}", *more]
+    own = ["search=halving", "search.keep=0.4", "search.front=false", "seed=0", f"paths.results_dir={results}"]
+    return [*TINY, "sweep.plans=strides in {2-2,3-3}", *own, *more]
 
 
 def results_of(results: Path) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_text()) for path in results.glob("runs/*/result.json")}
 
 
-def test_a_search_is_two_sweeps_and_says_what_it_dropped(halved: Path) -> None:
+def test_a_search_is_two_sweeps_and_says_what_it_dropped(searched: stridelab.Sweep, halved: Path) -> None:
     (final,) = [path for path in (halved / "sweeps").iterdir() if not path.name.endswith("-screening")]
     record = json.loads((final / SEARCH_FILE).read_text())
+    assert final.name == searched.name
     assert final.name.endswith("-halving")
-    assert record["trials"] == 4 + len(record["finalists"]) + sum(
-        "3 epochs" in one["when"] for one in record["dropped"]
-    )
-    assert record["epochs"] < record["exhaustive_epochs"] == 4 * 2 * 3
-    assert len(record["finalists"]) + len(record["dropped"]) == 4
-    planned = json.loads((final / "variants.json").read_text())
-    assert {one["variant"] for one in planned.values()} == set(record["finalists"])
+    assert (record["trials"], record["epochs"], record["exhaustive_epochs"]) == (3, 1 + 3, 2 * 3)
+    (best,), (dropped,) = record["finalists"], record["dropped"]
+    assert {best, dropped["variant"]} == {"strides=2-2", "strides=3-3"}
+    assert dropped["when"] == "after 1 epoch: 2 of 2 of all plans"
+    assert list(searched.variants["variant"]) == [best]
+    assert list(searched.runs["seed"]) == [0]
 
 
 def test_a_rung_goes_on_from_the_checkpoint_and_ends_in_the_same_bits(halved: Path, tmp_path: Path) -> None:
@@ -251,7 +267,7 @@ def test_a_rung_goes_on_from_the_checkpoint_and_ends_in_the_same_bits(halved: Pa
     assert np.load(folder / "network.npz").files == np.load(tmp_path / "runs" / signature / "network.npz").files
 
 
-def test_the_same_search_again_trains_nothing(halved: Path) -> None:
+def test_the_same_search_again_from_the_command_line_trains_nothing(halved: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in halved.glob("runs/*/result.json")}
     assert run_search(grid_of(arguments(halved))) == 0
     assert {path: path.stat().st_mtime_ns for path in halved.glob("runs/*/result.json")} == before

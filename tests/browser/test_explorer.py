@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from shutil import which
 from typing import Any
+from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import numpy as np
@@ -409,6 +410,16 @@ def test_it_asks_for_nothing_and_complains_of_nothing(opened: tuple[Page, list[s
     assert page.evaluate("document.scripts.length") == 2
     for name in CLASSES:
         assert name in page.inner_text("#side-a")
+
+
+def test_an_address_names_a_network_and_opens_its_code(browser: Browser, written: Path) -> None:
+    """As the report's link to the PyTorch code of the plan that it chose."""
+    page = browser.new_page()
+    page.goto(f"{written.as_uri()}#{urlencode({'a': 'strides=2-2-1 <b>', 'compare': 0, 'code': 1})}")
+    code = page.locator("details[open] pre").first.inner_text()
+    assert "self.conv1 = nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False)" in code
+    assert "code=1" in page.evaluate("location.hash")
+    page.close()
 
 
 def test_a_script_that_got_in_would_be_stopped(browser: Browser, written: Path, tmp_path: Path) -> None:

@@ -145,16 +145,17 @@
       swatch.append(svg("circle", { cx: 5, cy: 5, r: 5 }));
       row?.cells[0].prepend(swatch);
     }
+    const letters = matchMedia("(max-width: 600px)").matches ? 20 / 11.5 : 1; // larger there, see page.css
     for (const mark of marks.sort((a, b) => b.one.front - a.one.front)) label(mark);
     // Beside the mark, or at an end of its interval, where nothing else is; the plans of the front come first.
     function label({ group, one, at }) {
-      const long = 6.6 * one.name.length;
+      const long = 6.6 * letters * one.name.length;
       const [mean, upper, lower] = [one.mean, one.high ?? one.mean, one.low ?? one.mean].map(y);
       const free = ([start, base]) => start > left && start + long < width && base > top && base < height - bottom
-        && !taken.some(([from, to, above, below]) => start < to && start + long > from && base - 11 < below && base + 3 > above);
-      const place = [[at + 9, mean + 4], [at - 9 - long, mean + 4], [at - long / 2, upper - 6], [at - long / 2, lower + 14]].find(free);
+        && !taken.some(([from, to, above, below]) => start < to && start + long > from && base - 11 * letters < below && base + 3 > above);
+      const place = [[at + 9, mean + 4], [at - 9 - long, mean + 4], [at - long / 2, upper - 6], [at - long / 2, lower + 3 + 11 * letters]].find(free);
       if (!place) return;
-      taken.push([place[0], place[0] + long, place[1] - 11, place[1] + 3]);
+      taken.push([place[0], place[0] + long, place[1] - 11 * letters, place[1] + 3]);
       group.append(svg("text", { x: place[0], y: place[1] }, one.name));
     }
     const box = svg("rect", { class: "brush", visibility: "hidden" });

@@ -30,6 +30,7 @@ def front(comparison: Comparison) -> Figure:
         axes.barh(range(len(shown)), 100 * shown[f"on_front/{cost}"].fillna(0), height=0.62, color=OKABE_ITO[0])
         axes.set_title(COSTS[cost], fontweight="normal", fontsize=9.5)
         axes.set_xlim(0, 100)
+        axes.set_xticks([0, 50, 100])  # more would run into the next panel's
         axes.set_xlabel("% of draws")
         axes.grid(visible=False, axis="y")
     panels[0].set_yticks(range(len(shown)), [plain(comparison.short(str(name)), limit=34) for name in shown["variant"]])
