@@ -38,8 +38,8 @@ TESTERS ?= 2
 test: $(READY) ## the tests, in TESTERS processes
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --ignore tests/engines
 
-engines: ray ## the same sweep on a real Ray and a real Slurm (Debian's slurm-wlm and munge, as root), about 10 minutes
-	$(BIN)/python -m pytest tests/engines
+engines: ray ## the same sweep on a real Ray and a real Slurm (Debian's slurm-wlm and munge, as root), whatever dies (about 10 minutes)
+	STRIDELAB_FAULTS=all $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder tests/engines
 
 faults: $(READY) ## every fault that is injected: kills, full disks, dead servers, in all networks (about 20 minutes)
 	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults tests/test_tracking_mirror.py

@@ -42,10 +42,15 @@ NO_GRID = [name for name in FIGURES if name != "factor_effects"]
 
 
 @pytest.mark.parametrize("name", NO_GRID)
-def test_every_figure_is_a_sharp_picture_and_the_same_each_time(comparison: Comparison, name: str) -> None:
+def test_every_figure_is_a_sharp_picture_and_the_same_each_time(
+    comparison: Comparison, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     figure = draw(comparison, name)
     files = render(figure)
-    assert files == render(draw(comparison, name))
+    if name != "accuracy_vs_macs":
+        monkeypatch.setattr("stridelab.report.figures.FORMATS", ("svg",))
+    again = render(draw(comparison, name))
+    assert again == {kind: files[kind] for kind in again}
     assert ElementTree.fromstring(files["svg"]).tag.endswith("svg")
     if isinstance(figure, str):
         return
@@ -89,7 +94,10 @@ def hostile() -> Comparison:
 
 
 @pytest.mark.parametrize("name", NO_GRID)
-def test_a_name_is_drawn_as_text_whatever_it_holds(hostile: Comparison, name: str) -> None:
+def test_a_name_is_drawn_as_text_whatever_it_holds(
+    hostile: Comparison, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stridelab.report.figures.FORMATS", ("svg",))
     figure = draw(hostile, name)
     assert len(render(figure)["svg"]) > 10_000
     assert "$\\nonsense{1$" in "\n".join(texts(figure))
@@ -113,12 +121,12 @@ def test_one_run_alone_is_drawn_or_said_to_be_too_little(name: str) -> None:
 KNOWN_BEFORE_TRAINING = {"geometry", "costs"}
 
 
-@pytest.mark.parametrize("name", [name for name in FIGURES if name not in KNOWN_BEFORE_TRAINING])
-def test_without_a_finished_run_there_is_nothing_to_draw(name: str) -> None:
+def test_without_a_finished_run_there_is_nothing_to_draw_but_what_is_known_before() -> None:
     failed = compare(sweep_of([Fake("2-2-2", 0, 0.88, failure="no memory"), Fake("1-1-1", 0, 0.9, failure="same")]))
-    with pytest.raises(NothingToDraw, match=r"\.$"):
-        draw(failed, name)
-    assert all(render(draw(failed, known)) for known in KNOWN_BEFORE_TRAINING)
+    assert all(render(draw(failed, name)) for name in KNOWN_BEFORE_TRAINING)
+    for name in [name for name in FIGURES if name not in KNOWN_BEFORE_TRAINING]:
+        with pytest.raises(NothingToDraw, match=r"\.$"):
+            draw(failed, name)
 
 
 def test_an_unknown_figure_is_refused_with_the_choices(comparison: Comparison) -> None:

@@ -149,7 +149,7 @@ def test_a_sweep_a_kill_and_a_report_where_a_systems_names_are_missing(tmp_path:
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     results = tmp_path / "results"
     command = [sys.executable, str(ROOT / "train.py"), "-m", *TINY, f"paths.results_dir={results}"]
-    more = [*command, "trainer.max_epochs=120"]
+    more = [*command, "trainer.max_epochs=60"]
     with subprocess.Popen(more, cwd=tmp_path, env=environment, stdout=-1, stderr=-2) as sweep:
         while not list(results.glob("runs/*/checkpoints/*2.ckpt")):
             assert sweep.poll() is None, sweep.communicate()[0].decode()

@@ -1,5 +1,8 @@
 """Real clusters on 127.0.0.1: a Ray of a head and two nodes; a Slurm of two nodes, from Debian's slurm-wlm and munge,
-without systemd. Both are ended by the ids of their processes."""
+without systemd. Both are ended by the ids of their processes.
+
+`python tests/engines/clusters.py COMMAND ...` starts that Slurm for a command.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -175,3 +179,8 @@ def wait_until(is_true: object, seconds: float, *, fail: bool = True) -> None:
             assert not fail, f"not within {seconds} s"
             return
         time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    with slurm_cluster():
+        sys.exit(subprocess.run(sys.argv[1:]).returncode)

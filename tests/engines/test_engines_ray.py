@@ -20,7 +20,7 @@ from stridelab.config import load
 from stridelab.run import RunSpec
 from stridelab.sweep.launchers.ray import RayLauncher, on_ray
 from stridelab.sweep.launchers.ray_cluster import complaint
-from stridelab.sweep.task import Listener
+from stridelab.sweep.task import Listener, Outcome
 from stridelab.system.locks import Lock, read_holder
 from stridelab.tracking.signature import code_digest
 from tracking_stores import Team
@@ -66,12 +66,14 @@ def test_the_store_goes_away_and_comes_back(
     the_store_goes_away(tmp_path, words, team, reference)
 
 
+@pytest.mark.faults
 def test_two_drivers_share_a_sweep(
     words: list[str], reference: list[Evidence], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     two_drivers(tmp_path, words, reference, capsys)
 
 
+@pytest.mark.faults
 def test_the_driver_is_killed_and_the_same_command_goes_on(
     words: list[str], reference: list[Evidence], tmp_path: Path
 ) -> None:
@@ -79,6 +81,7 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(
     the_driver_is_killed(tmp_path, words, reference)
 
 
+@pytest.mark.faults
 def test_a_worker_or_a_node_that_dies_takes_its_run_alone(
     cluster: Any, words: list[str], reference: list[Evidence], tmp_path: Path
 ) -> None:
@@ -94,17 +97,24 @@ def test_a_worker_or_a_node_that_dies_takes_its_run_alone(
         above = [one.pid for one in worker_of(runs[2]).parents()]
         cluster.remove_node(next(node for pid, node in raylets.items() if pid in above), allow_graceful=False)
 
-    left = {0: kill_worker, 2: kill_node}
+    over, hangs = set[int](), set[int]()
 
     def event(index: int, event: Mapping[str, Any]) -> None:
-        if event.get("epoch", 0) >= 2 and index in left and (index == 0 or ended == {0, 1}):
-            left.pop(index)()
+        if event.get("epoch", 0) >= 2 and index != 1 and index not in hangs:
+            hangs.add(index)
+            kill_worker() if index == 0 else kill_its_node()
 
-    ended = set[int]()
-    listener = Listener(event=event, end=lambda index, outcome: ended.add(index))
+    def end(index: int, outcome: Outcome) -> None:
+        over.add(index)
+        kill_its_node()
+
+    def kill_its_node() -> None:
+        if 2 in hangs and over == {0, 1}:
+            kill_node()
+
     hang = "epoch.recorded:2:hang"
     tasks = [task(runs[0], fault=hang), task(runs[1]), task(runs[2], fault=hang)]
-    killed, other, with_node = joined(words, tmp_path).run(tasks, listener)
+    killed, other, with_node = joined(words, tmp_path).run(tasks, Listener(event=event, end=end))
     assert (killed.status, killed.died, other.status) == ("killed", True, "finished")
     assert killed.reason == "killed with the worker of Ray's that carried it"
     assert (with_node.status, with_node.died) == ("killed", True)

@@ -106,12 +106,14 @@ def test_the_store_goes_away_and_comes_back(
     the_store_goes_away(tmp_path, WORDS, team, reference)
 
 
+@pytest.mark.faults
 def test_two_drivers_share_a_sweep(
     cluster: Slurm, reference: list[Evidence], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    two_drivers(tmp_path, [*WORDS, "sweep.jobs=1"], reference, capsys)
+    two_drivers(tmp_path, [*WORDS, "sweep.jobs=2"], reference, capsys)
 
 
+@pytest.mark.faults
 def test_the_driver_is_killed_and_the_same_command_takes_what_its_jobs_do(
     cluster: Slurm, reference: list[Evidence], tmp_path: Path
 ) -> None:
@@ -147,6 +149,7 @@ def test_jobs_that_end_are_noticed_and_the_same_command_goes_on(
     assert [attempts(spec.folder) for spec in runs] == [2, 2, 1]
 
 
+@pytest.mark.faults
 def test_a_job_is_queued_again_near_its_time_limit_and_by_the_sweep_when_slurm_ends_the_wrong_attempt(
     cluster: Slurm, reference: list[Evidence], tmp_path: Path
 ) -> None:
@@ -171,6 +174,7 @@ def test_a_job_is_queued_again_near_its_time_limit_and_by_the_sweep_when_slurm_e
     assert attempts(run.folder) == 3
 
 
+@pytest.mark.faults
 def test_an_interrupted_sweep_cancels_its_jobs_or_leaves_them(
     cluster: Slurm, reference: list[Evidence], tmp_path: Path
 ) -> None:
@@ -237,6 +241,7 @@ def test_a_node_says_what_it_lacks(tmp_path: Path, at: str, code: int) -> None:
     assert code in UNFIT
 
 
+@pytest.mark.faults
 def test_a_node_that_dies_gives_its_job_to_another_and_its_ghost_writes_nothing_more(
     cluster: Slurm, reference: list[Evidence], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from injection import (
     TINY,
@@ -28,6 +29,7 @@ from injection import (
     use_store,
     work_of,
 )
+from PIL import Image
 
 from stridelab.sweep.launchers.local import LocalLauncher, finish
 from stridelab.sweep.task import Outcome, Task, cause_of_death
@@ -335,13 +337,28 @@ def nobody_is_left(session: int) -> None:
         time.sleep(0.05)
 
 
+def folder_of_images(root: Path) -> tuple[str, ...]:
+    """400 of noise, in two classes, and the keys with which they are trained on."""
+    chance = np.random.default_rng(0)
+    for number in range(400):
+        path = root / ("ant", "bee")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (28, 28), np.uint8)).save(path)
+    keys = ("data=image_folder", f"data.root={root}", f"data.cache_dir={root.parent / 'cache'}", "data.size=28")
+    return (*keys, "data.train_size=200", "data.val_size=60")
+
+
 @pytest.mark.faults
-@pytest.mark.parametrize("whom", ["the sweep", "all of them"])
-def test_the_sweep_is_killed(tmp_path: Path, template: Path, whom: str) -> None:
+@pytest.mark.parametrize(
+    ("whom", "images"), [("the sweep", "embedded"), ("all of them", "embedded"), ("all of them", "folder")]
+)
+def test_the_sweep_is_killed(tmp_path: Path, template: Path, whom: str, images: str) -> None:
     """Faults 4 and 5: nobody trains on; the same command goes on, with the same runs in MLflow, and ends with the
     bits of an undisturbed sweep."""
     results = use_store(tmp_path, template)
     more = ("trainer.max_epochs=40", "trainer.feature_map_images=0", "seed=0,1")
+    if images == "folder":
+        more += folder_of_images(tmp_path / "images")
     with start(results, *more) as process:
         wait_for(results, "runs/*/checkpoints/*.ckpt")
         if whom == "the sweep":

@@ -74,8 +74,9 @@ def is_group(key: str) -> bool:
     return key == SEARCH or (CONF / key).is_dir()
 
 
+@cache
 def register_schema() -> None:
-    """Make `schema` known to Hydra; idempotent."""
+    """Make `schema` known to Hydra."""
     node = OmegaConf.structured(Config)
     for name, section in SECTIONS.items():
         OmegaConf.set_readonly(node, False)
