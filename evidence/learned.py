@@ -112,7 +112,7 @@ class Arms:
 
 
 def contrasts(arms: Arms) -> list[dict[str, Any]]:
-    """Paired by seed, in points; Holm over those that decide, and over the others."""
+    """Paired by seed, in points; Holm over all of them."""
     rows = [
         contrast(arms, arm, rival, [how for how, one in rivals.items() if one == rival])
         for arm in arms.learned
@@ -120,10 +120,8 @@ def contrasts(arms: Arms) -> list[dict[str, Any]]:
         for rivals in [arms.rivals(arm)]
         for rival in dict.fromkeys(rivals.values())
     ]
-    for decides in (True, False):
-        family = [row for row in rows if row["decides"] == decides]
-        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = round(float(p), 4)
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = round(float(p), 4)
     return rows
 
 
