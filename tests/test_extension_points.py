@@ -33,10 +33,10 @@ from stridelab.data.catalog.facts import ArrayFunction, DatasetFacts
 from stridelab.data.load import load as load_data
 from stridelab.geometry import IMAGE, PADDING_MODES, PADDINGS, LayerPlan, layer, measure
 from stridelab.geometry.padding import PaddingMode
+from stridelab.metrics import METRICS, Metric
 from stridelab.models.build import build
 from stridelab.models.families import FAMILIES, Family
 from stridelab.models.settings import ModelConfig, each_layer, pair, per_layer
-from stridelab.names import METRICS, Metric
 from stridelab.plan import layer_plan_of
 from stridelab.probes.catalog import PROBES, Probe
 from stridelab.probes.trained import Trained

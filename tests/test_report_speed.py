@@ -14,7 +14,7 @@ from report_sweeps import Fake, grid, sweep_of
 from stridelab import report
 from stridelab.benchmark.timing import Timing, VariantTimings
 from stridelab.benchmark.workloads import WORKLOADS as MEASURED
-from stridelab.names import METRICS
+from stridelab.metrics import METRICS
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.speed import CELLS, column_of, memory_note, phase_of, sharing_text, speed_note
 from stridelab.report.terminal import print_variants

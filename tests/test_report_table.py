@@ -22,8 +22,8 @@ from stridelab import report
 from stridelab.config import Config
 from stridelab.config.variants import affects_results, science
 from stridelab.geometry import compose, layer
+from stridelab.metrics import METRICS
 from stridelab.models.families import is_geometry
-from stridelab.names import METRICS
 from stridelab.report import statistics
 from stridelab.report.differences import differences, paired
 from stridelab.report.provenance import command_text, origin

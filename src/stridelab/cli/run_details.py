@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
-from stridelab.names import METRICS
+from stridelab.metrics import METRICS
 from stridelab.text import duration, plural, printable, three_digits
 from stridelab.tracking.listed import started
 

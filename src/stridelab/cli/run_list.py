@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stridelab import names
 from stridelab.config import Config, load
-from stridelab.names import METRICS
+from stridelab.metrics import METRICS
 from stridelab.tables import as_text, fitted
 from stridelab.text import printable
 from stridelab.tracking.listed import Listed, kept, require_known

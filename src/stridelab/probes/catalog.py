@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stridelab.names import METRICS, Metric
+from stridelab.metrics import METRICS, Metric
 from stridelab.tracking.journal import JOURNAL, read
 
 from .aliasing import aliasing

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stridelab import names
 from stridelab.geometry import LayerGeometry
-from stridelab.names import METRICS, Metric
+from stridelab.metrics import METRICS, Metric
 from stridelab.probes.catalog import metric_of
 from stridelab.report import statistics
 from stridelab.report.artifacts import read_arrays, read_json
@@ -43,7 +43,7 @@ class Comparison:
     variants: pd.DataFrame
     """One row a variant: `table.variant_table`, `pareto`, and the paired difference to the baseline."""
     metric: str
-    """What is compared: see names.METRICS."""
+    """What is compared: see metrics.METRICS."""
     baseline: str
     """The variant that the others are compared with."""
     controls: Controls

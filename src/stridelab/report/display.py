@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stridelab.names import Metric
+from stridelab.metrics import Metric
 from stridelab.probes.catalog import all_metrics
 from stridelab.report.answer import choice, fits, next_step, order_of, verdict
 from stridelab.report.chart import chart_data

@@ -55,7 +55,7 @@ def show_chosen(comparison: Comparison) -> tuple[str, str]:
         return "", ""
     name = f"To train the cheapest, {printable(comparison.short(row['variant']))}"
     address = f"{EXPLORER}#{urlencode({'a': row['variant'], 'compare': 0, 'code': 1})}"
-    code = f" <a href='{escape(address)}'>Its PyTorch code</a>" if Path(EXPLORER).exists() else ""
+    code = f" <a href='{escape(address)}'>See its network and its PyTorch code</a>" if Path(EXPLORER).exists() else ""
     shown = f"<p class='next'>{escape(name)}: <code>{escape(printable(command))}</code>.{code}</p>"
     return shown, f"\n{name}: {printable(command)}"
 

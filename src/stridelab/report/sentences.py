@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from stridelab.names import Metric
+from stridelab.metrics import Metric
 from stridelab.report import statistics
 from stridelab.report.mistakes import image_error
 from stridelab.text import human, plural

@@ -14,7 +14,7 @@ import pandas as pd
 from stridelab import names, text
 from stridelab.geometry import LayerGeometry, parse_layers
 from stridelab.geometry.totals import windowed
-from stridelab.names import derived
+from stridelab.metrics import derived
 from stridelab.probes.catalog import all_metrics, metric_of
 from stridelab.report import statistics
 

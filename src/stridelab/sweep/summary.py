@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from stridelab import names
 from stridelab.config import Config
-from stridelab.names import METRICS
+from stridelab.metrics import METRICS
 from stridelab.tracking.find import SweepRecord, read_sweep
 from stridelab.tracking.links import run_link, sweep_note, ui_base, ui_command, view_link
 from stridelab.tracking.run import Run, amend

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from matplotlib.transforms import ScaledTranslation, Transform
 from numpy.typing import NDArray
 
-from stridelab.names import Metric
+from stridelab.metrics import Metric
 from stridelab.report.differences import paired
 from stridelab.report.figures.style import (
     INK,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from stridelab.names import METRICS
+from stridelab.metrics import METRICS
 from stridelab.report.figures.style import (
     OTHER,
     Look,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stridelab.geometry import LayerPlan
+from stridelab.metrics import METRICS, Metric
 from stridelab.models import heads
-from stridelab.names import METRICS, Metric
 
 from . import classification, localisation, segmentation
 
@@ -34,7 +34,7 @@ class Task:
     tally: Callable[[Tensor, Tensor], dict[str, Tensor]]
     """(outputs, targets) -> what is summed over the images of a pass."""
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]]
-    """(those sums, number of images) -> the metrics of a pass, such as `acc`: `test/acc` in names.METRICS."""
+    """(those sums, number of images) -> the metrics of a pass, such as `acc`: `test/acc` in metrics.METRICS."""
     decide: Callable[[Tensor], Tensor] | None
     """Outputs -> the class of each image, kept of the test images; None: not of this kind."""
     primary: str
