@@ -28,7 +28,11 @@ class Section:
 SECTIONS: Mapping[str, Section] = {
     "data": Section("data", "a folder of 50,000 JPEG files: decoding once, later epochs, memory"),
     "explorer": Section("explorer", "frames a second of the explorer's page, and time of a change, in Chromium"),
-    "launchers": Section("launchers", "what a launcher costs a run: local, Ray and Slurm, where they are installed"),
+    "launchers": Section(
+        "launchers",
+        "what a launcher costs a run: local, Ray and Slurm, where they are installed",
+        {"runs": "20", "turns": "3"},
+    ),
     "memory": Section("activations", "predicted training memory against the measured one"),
     "plan": Section("plan", "wall time and memory of plan for 1,000 to 100,000 variants"),
     "simulate": Section(

@@ -20,9 +20,9 @@ from .rows import Row, middle_of
 AT_ONCE = "sweep.jobs=2"
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
+def rows(*, tiny: bool, runs: str, turns: str) -> Iterator[Row]:
     """Each launcher is warm: its processes have loaded what trains. Slurm's have not; every job loads it."""
-    tasks, turns = (2, 1) if tiny else (20, 3)
+    tasks, rounds = (2, 1) if tiny else (int(runs), int(turns))
     with TemporaryDirectory() as folder:
         launchers = {name: launcher_for(load([f"paths.results_dir={folder}", *keys]), num_runs=tasks)
                      for name, keys in there_are(tasks).items()}  # fmt: skip
@@ -30,7 +30,7 @@ def rows(*, tiny: bool) -> Iterator[Row]:
             launcher.warm_up()
             seconds(launcher, 2)
         measured: dict[str, list[float]] = {name: [] for name in launchers}
-        for _ in range(turns):
+        for _ in range(rounds):
             for name, launcher in launchers.items():
                 measured[name].append(seconds(launcher, tasks) / tasks * 1000)
     for name, values in measured.items():

@@ -30,8 +30,9 @@ from stridelab.config import load
 from stridelab.run import RunSpec
 from stridelab.sweep.launchers import launcher_for
 from stridelab.sweep.launchers.slurm import SlurmLauncher
-from stridelab.sweep.launchers.slurm_cluster import UNFIT, checks, members, slurm
+from stridelab.sweep.launchers.slurm_cluster import UNFIT, checks, lock_check, members, slurm
 from stridelab.sweep.task import Listener, Outcome
+from stridelab.system.locks import Lock
 from tracking_stores import Team
 
 pytestmark = pytest.mark.skipif(bool(why_no_slurm()), reason=f"no Slurm: {why_no_slurm()}")
@@ -239,6 +240,14 @@ def test_a_node_says_what_it_lacks(tmp_path: Path, at: str, code: int) -> None:
     gone = line.replace(f"{at} /", f"{at} /gone/")
     assert subprocess.run(["sh"], input=gone, text=True, stderr=subprocess.DEVNULL).returncode == code
     assert code in UNFIT
+
+
+def test_a_node_says_that_locks_do_not_hold(tmp_path: Path) -> None:
+    lock, script = Lock(tmp_path / "token"), lock_check(tmp_path / "token")
+    assert lock.acquire()
+    assert subprocess.run(["sh"], input=script, text=True).returncode == 0
+    lock.release()
+    assert subprocess.run(["sh"], input=script, text=True).returncode == 74
 
 
 @pytest.mark.faults

@@ -55,9 +55,7 @@ def refuse_unfit_node(options: Sequence[str], results: Path) -> None:
     """ValueError with what the node of a first, short job lacks. A queue may be long: after `ANSWER_S` nobody waits for
     it, and each job of the sweep says the same for its runs."""
     with token("slurm", results) as path:
-        lock = shlex.quote(str(path))
-        locks = f"if command -v flock >/dev/null && flock --nonblock {lock} true; then exit 74; fi"
-        job = submit(*options, "--output=/dev/null", script=f"{checks(path)}\n{locks}\n")
+        job = submit(*options, "--output=/dev/null", script=f"{checks(path)}\n{lock_check(path)}\n")
         until, state = monotonic() + ANSWER_S, JobState("PENDING")
         while not state.has_ended and monotonic() < until:
             sleep(LOOK_AGAIN_S)
@@ -72,6 +70,11 @@ def checks(shared: Path) -> str:
     """Lines of a job's script, which end it with a code of `UNFIT`; `shared`: a file that it must see."""
     folder, file, python = (shlex.quote(str(path)) for path in (Path.cwd(), shared, sys.executable))
     return f"#!/bin/sh\ncd {folder} || exit 71\n[ -r {file} ] || exit 72\n[ -x {python} ] || exit 73"
+
+
+def lock_check(held: Path) -> str:
+    """The line that ends it when it can lock a file which this process has locked."""
+    return f"if command -v flock >/dev/null && flock --nonblock {shlex.quote(str(held))} true; then exit 74; fi"
 
 
 def unfit(code: int, shared: Path) -> str:
