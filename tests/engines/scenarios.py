@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +15,10 @@ import pytest
 from clusters import REPOSITORY, wait_until
 from injection import TIMES, TINY, Evidence, agenda_of, attempts, evidence, stored, sweep
 
+from stridelab.config.grid import grid_of
+from stridelab.names import SEARCH_FILE
 from stridelab.run import RunSpec
+from stridelab.search.search import run_search
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.store import Store
 from stridelab.tracking.sync import sync
@@ -111,3 +115,19 @@ def the_driver_is_killed(results: Path, words: Sequence[str], reference: list[Ev
         killed.kill()
     assert sweep(results, SEEDS, *words) == 0
     assert [evidence(spec.folder) for spec in specs(results)] == reference
+
+
+def a_search(results: Path, words: Sequence[str]) -> None:
+    """Halving with two rungs, the second from the first one's checkpoints, ends as in this process."""
+    asked = ["search=halving", "search.rungs=[1,2]", "search.keep=0.5", "search.front=false"]
+    asked += ["sweep.plans=strides in {2-2-2,3-2-2,2-2-3}", "trainer.schedule=constant", "sweep.name=test", "seed=0"]
+    tiny = [word for word in TINY if not word.startswith(("model.strides=", "trainer.max_epochs="))]
+    found = []
+    for engine in (words, ["launcher=in_process"]):
+        place = results / engine[0].partition("=")[2]
+        grid = grid_of([*tiny, "trainer.max_epochs=2", *asked, *engine, f"paths.results_dir={place}"])
+        assert run_search(grid) == 0
+        runs = {folder.name: evidence(folder) for folder in place.glob("runs/*")}
+        found.append((runs, json.loads((place / "sweeps" / "test" / SEARCH_FILE).read_text())))
+    assert len(found[0][0]) > 3
+    assert found[0] == found[1]

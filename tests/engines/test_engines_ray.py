@@ -14,7 +14,16 @@ import psutil
 import pytest
 from clusters import free_port, ray_cluster
 from injection import Evidence, attempts, evidence, sweep, task
-from scenarios import SEEDS, expected, in_sqlite, specs, the_driver_is_killed, the_store_goes_away, two_drivers
+from scenarios import (
+    SEEDS,
+    a_search,
+    expected,
+    in_sqlite,
+    specs,
+    the_driver_is_killed,
+    the_store_goes_away,
+    two_drivers,
+)
 
 from stridelab.config import load
 from stridelab.run import RunSpec
@@ -64,6 +73,11 @@ def test_the_store_goes_away_and_comes_back(
     words: list[str], team: Team, reference: list[Evidence], tmp_path: Path
 ) -> None:
     the_store_goes_away(tmp_path, words, team, reference)
+
+
+@pytest.mark.faults
+def test_a_search_ends_as_in_this_process(words: list[str], tmp_path: Path) -> None:
+    a_search(tmp_path, words)
 
 
 @pytest.mark.faults

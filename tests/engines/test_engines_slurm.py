@@ -17,6 +17,7 @@ from clusters import Slurm, slurm_cluster, wait_until, why_no_slurm
 from injection import Evidence, attempts, evidence, hang_in_turn, sweep, task, wait_at
 from scenarios import (
     SEEDS,
+    a_search,
     expected,
     in_sqlite,
     specs,
@@ -105,6 +106,11 @@ def test_the_store_goes_away_and_comes_back(
     cluster: Slurm, team: Team, reference: list[Evidence], tmp_path: Path
 ) -> None:
     the_store_goes_away(tmp_path, WORDS, team, reference)
+
+
+@pytest.mark.faults
+def test_a_search_ends_as_in_this_process(cluster: Slurm, tmp_path: Path) -> None:
+    a_search(tmp_path, [*WORDS, "sweep.runs_per_job=3", "launcher.sbatch=--time=5"])
 
 
 @pytest.mark.faults
