@@ -128,7 +128,7 @@ def test_ctrl_c_while_a_command_loads_is_no_traceback(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stridelab.config.compose.expand", interrupted)
+    monkeypatch.setattr("stridelab.config.axes.expand", interrupted)
     assert run("train", "seed=0") == 130
     assert capsys.readouterr().err == "Interrupted.\n"
 

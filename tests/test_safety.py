@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from stridelab.cli.flags import parse
-from stridelab.config import compose, load
+from stridelab.config import compose, expand, load
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,14 +85,14 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_an_experiment_that_somebody_sent_cannot_either(conf: Path, content: str, said: str) -> None:
     (conf / "experiment" / "sent.yaml").write_text(f"# @package _global_\n{content}\n")
     with pytest.raises(ValueError, match=said):
-        list(compose.expand(["experiment=sent"]))
+        list(expand(["experiment=sent"]))
 
 
 def test_a_harmless_experiment_passes(conf: Path) -> None:
     (conf / "experiment" / "sent.yaml").write_text(
         "# @package _global_\ntask_name: theirs\nhydra:\n  sweeper:\n    params:\n      seed: 0,1\n"
     )
-    assert [job.config.seed for job in compose.expand(["experiment=sent"]) if job.config] == [0, 1]
+    assert [job.config.seed for job in expand(["experiment=sent"]) if job.config] == [0, 1]
 
 
 def test_every_dependency_is_pinned_with_hashes() -> None:

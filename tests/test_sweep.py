@@ -24,7 +24,7 @@ from stridelab.sweep.launchers import launcher_for
 from stridelab.sweep.launchers.in_process import InProcessLauncher
 from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
 from stridelab.sweep.progress import Board
-from stridelab.sweep.sweep import settle
+from stridelab.sweep.runs import settle
 from stridelab.sweep.task import WAIT, Listener, Outcome, Task
 from stridelab.text import duration
 from stridelab.tracking import status
@@ -163,7 +163,7 @@ def test_a_process_that_dies_while_its_run_is_settled_does_not_leave_it_running(
         journal.close()
         return looked[-1]
 
-    monkeypatch.setattr("stridelab.sweep.sweep.settle_run", dying)
+    monkeypatch.setattr("stridelab.sweep.runs.settle_run", dying)
     settle(spec, Outcome(reason="interrupted", status="killed"), until=time.monotonic() + 600)
     assert looked == [False, True]
     assert status.read_status(spec.folder) == ("KILLED", "interrupted")

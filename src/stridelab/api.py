@@ -107,7 +107,7 @@ def sweep(**keys: Any) -> Sweep:
     Raises ValueError before anything is created for what the command line refuses, and RuntimeError when a run of the
     sweep did not finish.
     """
-    from stridelab.config.compose import expand
+    from stridelab.config.axes import expand
     from stridelab.config.grid import grid_of
     from stridelab.config.variants import sweep_name
     from stridelab.sweep.launchers import launcher_for

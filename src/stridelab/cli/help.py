@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stridelab.config import CONF, Config
-from stridelab.config.compose import choices_of
+from stridelab.config.axes import choices_of
 from stridelab.models.families import FAMILIES
 from stridelab.models.settings import ModelConfig
 from stridelab.models.user_family import USER_SETTINGS

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train(asked: Namespace) -> int:
-    from stridelab.config.compose import expand
+    from stridelab.config.axes import expand
     from stridelab.config.grid import grid_of
 
     if asked.help or asked.help_all or asked.version or asked.info:
@@ -62,9 +62,9 @@ def start(configs: Sequence[Config], *, multirun: bool) -> int:
 
 
 def experiment_sweeps(asked: Namespace) -> bool:
-    from stridelab.config import compose
+    from stridelab.config.axes import experiment_sweeps, grid_axes
 
-    return compose.experiment_sweeps(compose.grid_axes(asked.overrides, config_dir=asked.config_dir))
+    return experiment_sweeps(grid_axes(asked.overrides, config_dir=asked.config_dir))
 
 
 def answer(asked: Namespace) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 from stridelab.models.module_plan import leaves
 from stridelab.models.settings import spell
 
-from .compose import SEARCH, Choice, GridPoint, config_at, grid_axes, job_at
+from .axes import GridPoint, grid_axes, job_at
+from .compose import SEARCH, Choice, config_at
 from .overrides import LAYERS
 from .schema import Config
 from .variants import science, short, varying_keys

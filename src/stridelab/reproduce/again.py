@@ -19,8 +19,8 @@ from stridelab.run import RunSpec
 from stridelab.sweep.agenda import Agenda, make_run_specs
 from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.preflight import fetch_data, read_data_specs, writable
+from stridelab.sweep.runs import settle, train
 from stridelab.sweep.signals import exit_code, signals_as_exceptions
-from stridelab.sweep.sweep import settle, train
 from stridelab.sweep.task import Outcome
 from stridelab.tracking.find import find_run
 from stridelab.tracking.folder_reader import FolderReader

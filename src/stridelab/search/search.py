@@ -13,7 +13,8 @@ from typing import Any
 
 from stridelab import names
 from stridelab.config import Config
-from stridelab.config.compose import Choice, job_at
+from stridelab.config.axes import job_at
+from stridelab.config.compose import Choice
 from stridelab.config.grid import Grid
 from stridelab.config.variants import science, sweep_name, variant_name
 from stridelab.plan.space import Selection

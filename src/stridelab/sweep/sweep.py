@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,24 +14,18 @@ from rich.markup import escape
 from stridelab import names
 from stridelab.config import Config
 from stridelab.config.variants import refuse_mixed, sweep_name, varying_keys
-from stridelab.data.contents import contents_of
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.plan.space import variants_of
-from stridelab.run import RunSpec, run
 from stridelab.tracking.journal import JOURNAL, writer
 from stridelab.tracking.restore import Recall
-from stridelab.tracking.run import Run, open_run, read_identity
-from stridelab.tracking.settings import redact_values
-from stridelab.tracking.status import FAILED, FINISHED, KILLED, REFUSED, is_open, put_aside_damaged, read_status, repair
-from stridelab.tracking.status import settle as settle_run
+from stridelab.tracking.status import FAILED, FINISHED, put_aside_damaged, repair
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
-from stridelab.training.tasks import primary_metrics
 
-from .agenda import Agenda, is_finished, make_agenda, run_name, shortened
-from .external_runs import ExternalRuns
+from .agenda import Agenda, make_agenda, run_name, shortened
 from .launchers import Launcher, reader_for
 from .launchers.in_process import InProcessLauncher
+from .parent import Incomplete, claim, describe, list_members
 from .preflight import (
     enough_files,
     fetch_data,
@@ -46,17 +39,15 @@ from .preflight import (
 from .preload import load_ahead
 from .preview import preview
 from .probes import probe_runs
-from .progress import Board, screen
+from .progress import screen
 from .restore import ask_store, fetch
+from .runs import settle_interrupted, train
 from .signals import command, exit_code, signals_as_exceptions
 from .summary import failed, say_failures, summarize
-from .task import Listener, Outcome, Task
 
 LOOK_AGAIN_S = 0.5
 CLOSE_S, INTERRUPTED_S = 60.0, 10.0
 """Waited for a store that answers."""
-DYING_S = 2.0
-"""A process that was killed is not gone at once."""
 
 
 @dataclass(frozen=True)
@@ -220,114 +211,3 @@ def train_sweep(
             raise Incomplete("not every run finished")
         return 0
     return 1
-
-
-def describe(parent: Run, agenda: Agenda, more: Mapping[str, str]) -> None:
-    """The command, and what this sweep calls its runs: one that another sweep trained has that one's names."""
-    runs = {
-        one.identity.signature: {
-            "name": one.identity.name,
-            "variant": one.identity.variant,
-            "params": {key: str(value) for key, value in one.identity.params.items()},
-        }
-        for one in agenda.specs
-    }
-    files = {
-        names.PROVENANCE_FILE: agenda.specs[0].provenance[names.PROVENANCE_FILE],
-        names.CONFIG_FILE: json.dumps(redact_values(asdict(agenda.specs[0].config)), indent=1),
-        names.VARIANTS_FILE: json.dumps(runs, indent=1),
-        **more,
-    }
-    for name, content in files.items():
-        path = agenda.folder / name
-        path.write_text(content, encoding="utf-8")
-        parent.artifact(path)
-
-
-def list_members(parent: Run, agenda: Agenda) -> None:
-    """By uid where they have begun: a run of the same signature that comes from elsewhere never stands for one."""
-    known = {spec.identity.signature: read_identity(spec.folder) for spec in agenda.specs}
-    uids = {signature: identity["uid"] for signature, identity in known.items() if identity}
-    parent.members(list(known), uids=uids)
-
-
-def claim(agenda: Agenda, stack: ExitStack) -> Run | None:
-    """The sweep's own run, open until the stack ends; None while another process has it."""
-    assert agenda.identity is not None
-    try:
-        return stack.enter_context(open_run(agenda.folder, agenda.identity))
-    except BlockingIOError:
-        return None
-
-
-class Incomplete(Exception):
-    """Marks the sweep's own run as failed when one of its runs is."""
-
-
-def train(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) -> list[Outcome]:
-    """All that is to do, seen on a board; a run that dies without a word is settled for it."""
-    for spec, reason in agenda.refused:
-        record_refusal(spec, reason)
-    for spec in agenda.specs:
-        mirror.watch(spec.folder)
-    specs = [replace(spec, at_once=min(launcher.jobs, len(agenda.to_do))) for spec in agenda.to_do]
-    board = Board(
-        [spec.identity.name for spec in specs],
-        epochs=[spec.config.trainer.max_epochs for spec in specs],
-        images=[contents_of(spec.config.data).num_train for spec in specs],
-        console=console,
-    )
-    external = ExternalRuns(specs, board)
-
-    def ended(index: int, outcome: Outcome) -> None:
-        if outcome.died:
-            settle(specs[index], outcome, until=monotonic() + DYING_S)
-        board.finished(index, in_words(outcome))
-
-    listener = Listener(
-        event=board.event,
-        start=board.started,
-        end=ended,
-        look=external.look,
-        stop=lambda outcome: agenda.specs[0].config.sweep.fail_fast and outcome.status != FINISHED,
-    )
-    with board:
-        return launcher.run([task_of(spec) for spec in specs], listener)
-
-
-def task_of(spec: RunSpec) -> Task:
-    minutes = spec.config.trainer.timeout_min
-    return Task(run, (spec,), log=spec.folder / "output.txt", timeout_s=minutes and minutes * 60)
-
-
-def in_words(outcome: Outcome) -> str:
-    if outcome.status == FINISHED:
-        metrics = outcome.value.metrics
-        name = next((name for name in primary_metrics() if name in metrics), "test/acc")
-        return f"{name.replace('/', ' ').replace('_', ' ')} {metrics.get(name, float('nan')):.4f}"
-    return f"[red]{escape(outcome.told)}[/]"
-
-
-def settle(spec: RunSpec, outcome: Outcome, *, until: float = 0.0) -> None:
-    """Write down how a run ended that could not say; its process may take until `until` (monotonic) to be gone."""
-    status = "KILLED" if outcome.status == KILLED else "FAILED"
-    tags = {names.STATUS: outcome.status}
-    while not settle_run(spec.folder, status=status, reason=outcome.reason or "", tags=tags):
-        if monotonic() > until or not is_open(spec.folder, done=is_finished(spec.folder)):
-            return
-        sleep(0.05)
-
-
-def record_refusal(spec: RunSpec, reason: str) -> None:
-    """A run in the store too, so that the comparison can say why there are no numbers."""
-    if read_status(spec.folder) == ("FAILED", f"ValueError: refused: {reason}"):
-        return
-    with suppress(ValueError, BlockingIOError), open_run(spec.folder, spec.identity) as record:
-        record.tags({names.STATUS: REFUSED})
-        raise ValueError(f"refused: {reason}")
-
-
-def settle_interrupted(agenda: Agenda) -> None:
-    until = monotonic() + DYING_S
-    for spec in agenda.to_do:
-        settle(spec, Outcome(reason="interrupted", status=KILLED), until=until)
