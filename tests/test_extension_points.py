@@ -42,8 +42,9 @@ from stridelab.probes.catalog import PROBES, Probe
 from stridelab.probes.trained import Trained
 from stridelab.report import notebook
 from stridelab.report.comparison import Comparison, compare
-from stridelab.report.display import Picture, show_columns, show_figure, show_variants
+from stridelab.report.display import show_columns, show_figure, show_variants
 from stridelab.report.figures import FIGURES, ReportFigure
+from stridelab.report.page_parts import Picture
 from stridelab.report.sentences import summary
 from stridelab.report.table import run_table, variant_table
 from stridelab.reproduce.rebuild import rebuild

@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stridelab.config import load
 from stridelab.geometry import PADDING_MODES
-from stridelab.models.build import BUILDERS, build, reflected
+from stridelab.models.build import BUILDERS, build
+from stridelab.models.layer_modules import reflected
 from stridelab.plan import layer_plan_of
 
 CALLED = {

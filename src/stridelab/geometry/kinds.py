@@ -209,7 +209,7 @@ def readout(layer: Layer, maps: Sequence[MapSize]) -> Effect:
 
 
 def soft_argmax(layer: Layer, maps: Sequence[MapSize]) -> Effect:
-    """Of a map of scores and one of presence: row, column, presence and spread (models/build.py). `kernel_size`,
+    """Of a map of scores and one of presence: row, column, presence and spread (models/head_modules.py). `kernel_size`,
     `stride` and `padding` are receptive field, effective stride and padding of the map: where its units lie."""
     grid = _only(maps)
     weights = FLOAT_BYTES * (grid.size[0] * grid.size[1] + 2)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .build import Scale
+from .layer_modules import Scale
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from stridelab.report.chart import chart_data
 from stridelab.report.figures import NothingToDraw, draw, render
 from stridelab.report.figures.style import left_out
 from stridelab.report.mistakes import disagreements, taken_for
+from stridelab.report.page_parts import Page, Picture, safe, table_page
 from stridelab.report.paper import alt_text, write_numbers
 from stridelab.report.provenance import origin
 from stridelab.report.sentences import (
@@ -30,7 +29,6 @@ from stridelab.report.sentences import (
 )
 from stridelab.report.speed import column_of, memory_note, speed_note
 from stridelab.report.table import IDENTITY, records
-from stridelab.tables import as_text, table
 from stridelab.text import human, printable
 
 if TYPE_CHECKING:
@@ -43,49 +41,6 @@ DISAGREEING = 8
 FIGURES_FOLDER = "figures"
 EXPLORER = "explorer.html"
 """Beside the report, where runs kept their networks."""
-STYLES = {
-    ("th", "t"): "text-align:left",
-    ("th", "n"): "text-align:right",
-    ("th", "p"): "text-align:left",
-    ("td", "t"): "text-align:left;white-space:nowrap",
-    ("td", "n"): "text-align:right;white-space:nowrap",
-    ("td", "p"): "text-align:left",
-}
-"""Of a table's cells, by tag and kind; inline, because a notebook brings its own style sheet."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """HTML for a notebook, and the same as text."""
-
-    html: str
-    text: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An SVG, and where there is one a PNG of two pixels for one, for notebooks on hosting sites."""
-
-    files: Mapping[str, bytes] = field(repr=False)
-    """By format."""
-    name: str
-    alt: str
-
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        data = {"image/svg+xml": self.files["svg"].decode(), "text/plain": self.alt}
-        said: dict[str, Any] = {"image/svg+xml": {"alt": self.alt, "figure": self.name}}
-        if png := self.files.get("png"):
-            data["image/png"] = b64encode(png).decode()
-            said["image/png"] = {"width": _width(png) // 2, "alt": self.alt}
-        return data, said
 
 
 def show_answer(comparison: Comparison) -> Page:
@@ -93,11 +48,11 @@ def show_answer(comparison: Comparison) -> Page:
     command, takes = next_step(comparison)
     said = [verdict(comparison), *comparison.warnings]
     touch = f"<p>Touch the trained networks: <a href='{EXPLORER}'>{EXPLORER}</a></p>" if Path(EXPLORER).exists() else ""
-    html = f"<h1>Comparison: {_safe(comparison.sweep.name)}</h1>{touch}" + "".join(
+    html = f"<h1>Comparison: {safe(comparison.sweep.name)}</h1>{touch}" + "".join(
         f"<p class='{'verdict' if i == 0 else 'note'}'>{_prose(line)}</p>" for i, line in enumerate(said)
     )
     if command:
-        html += f"<p class='next'>Next: <code>{_safe(command)}</code> ({_safe(takes)})</p>"
+        html += f"<p class='next'>Next: <code>{safe(command)}</code> ({safe(takes)})</p>"
     elif takes:
         html += f"<p class='next'>{_prose(takes)}</p>"
     chosen = list(choice(comparison))
@@ -147,10 +102,10 @@ def show_summary(comparison: Comparison) -> Page:
     """What was found in words, and where it comes from."""
     sweep, found, said = comparison.sweep, origin(comparison.sweep), summary(comparison)
     facts = {
-        "Command": f"<code>{_safe(found.command)}</code>" if found.command else "",
-        "Code": f"commit {_safe(found.commit)}" if found.commit else "",
-        "Machine": _safe(found.machine),
-        "Recipe": _safe(", ".join(f"{name} {value}" for name, value in found.recipe.items())),
+        "Command": f"<code>{safe(found.command)}</code>" if found.command else "",
+        "Code": f"commit {safe(found.commit)}" if found.commit else "",
+        "Machine": safe(found.machine),
+        "Recipe": safe(", ".join(f"{name} {value}" for name, value in found.recipe.items())),
         "Sweep": f"<code>{escape(sweep.run_id)}</code>",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{html}</dd>" for name, html in facts.items() if html)
@@ -164,7 +119,7 @@ def _prose(sentence: str) -> str:
     """Escaped; the browser must not break `strides=1-2-2` at a hyphen."""
     words = sentence.split(" ")
     return " ".join(
-        f"<span style='white-space:nowrap'>{_safe(w)}</span>" if "=" in w and len(w) < 40 else _safe(w) for w in words
+        f"<span style='white-space:nowrap'>{safe(w)}</span>" if "=" in w and len(w) < 40 else safe(w) for w in words
     )
 
 
@@ -264,7 +219,7 @@ def show_controls(comparison: Comparison) -> Page:
     """The control check's verdict, and every disagreement."""
     controls = comparison.controls
     sentences = [controls.sentence, *controls.caveats]
-    html = "".join(f"<p>{_safe(sentence)}</p>" for sentence in sentences)
+    html = "".join(f"<p>{safe(sentence)}</p>" for sentence in sentences)
     if len(controls.violations):
         rows = [[str(cell) for cell in row] for row in controls.violations.head(ROWS).itertuples(index=False)]
         html += table_page(list(controls.violations.columns), rows, kinds="ntpp", caption="What was not equal").html
@@ -290,36 +245,5 @@ def show_columns() -> Page:
     return Page(f"<details><summary>show</summary>{page.html}</details>", page.text)
 
 
-def table_page(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, notes: Sequence[str] = (), kinds: str, caption: str
-) -> Page:
-    """`kinds`, a letter a column: t for a word or name, n for a number, p for prose, which alone wraps. The first
-    column names the row."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        marked = []
-        for place, (kind, cell) in enumerate(zip(kinds, cells, strict=True)):
-            name, scope = ("th", " scope='col'") if tag == "th" else (tag, "") if place else ("th", " scope='row'")
-            marked.append(f"<{name}{scope} class='{kind}' style='{STYLES[tag, kind]}'>{_safe(cell)}</{name}>")
-        return f"<tr>{''.join(marked)}</tr>"
-
-    head, body = line(header, "th"), "".join(line(row, "td") for row in rows)
-    said = "".join(f"<p class='note'>{_safe(note)}</p>" for note in notes if note)
-    box = f"<div class='table' role='region' tabindex='0' aria-label='{_safe(caption)}'>"
-    inside = f"<caption>{_safe(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody>"
-    html = f"{box}<table>{inside}</table></div>{said}"
-    words = [heading for heading, kind in zip(header, kinds, strict=True) if kind != "n"]
-    return Page(html, as_text(table(header, rows, words=words)))
-
-
-def _safe(text: str) -> str:
-    """No markup, no control characters."""
-    return escape(printable(text))
-
-
 def _left_out(shown: int, count: int, what: str, file: str) -> str:
     return f"{shown} of {count:,} {what}; {file} has all." if shown < count else ""
-
-
-def _width(png: bytes) -> int:
-    return int.from_bytes(png[16:20], "big")  # the PNG's first chunk

@@ -15,8 +15,9 @@ from stridelab import names
 from stridelab.report.answer import cheapest_near_best
 from stridelab.report.artifacts import read_json
 from stridelab.report.command import variant_command
-from stridelab.report.display import EXPLORER, Page, table_page
+from stridelab.report.display import EXPLORER
 from stridelab.report.front import COSTS, DRAWS, front_table
+from stridelab.report.page_parts import Page, table_page
 from stridelab.text import human, plural, printable
 
 if TYPE_CHECKING:

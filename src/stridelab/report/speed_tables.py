@@ -6,7 +6,8 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from stridelab.report.display import ROWS, Page, table_page
+from stridelab.report.display import ROWS
+from stridelab.report.page_parts import Page, table_page
 from stridelab.report.sentences import times
 from stridelab.report.speed import Phase, phase_of, widest_spread
 from stridelab.text import human, printable
