@@ -30,7 +30,7 @@ import pytest
 
 from stridelab.cli.train import start
 from stridelab.config import expand
-from stridelab.names import FOLDER_ARCHIVE
+from stridelab.names import FOLDER_ARCHIVE, IN_SWEEP, in_sweep
 from stridelab.report.table import run_table
 from stridelab.sweep.agenda import is_finished
 from stridelab.tracking.archive import MANIFEST, Limits, read, write
@@ -120,10 +120,12 @@ def test_everything_arrives_as_it_left(swept: Swept, there: Path, suffix: str) -
         for key in one.metrics:
             assert repr(one.history(key)) == repr(other.history(key))
         assert files(one) == files(other)
-        ours = {key for key in one.tags if key.startswith("stridelab.")} - AFRESH
+        ours = {key for key in one.tags if key.startswith("stridelab.") and not key.startswith(IN_SWEEP)} - AFRESH
         assert {key: one.tags[key] for key in ours} == {key: other.tags[key] for key in ours}
         archive = hashlib.sha256(swept.archives[suffix].read_bytes()).hexdigest()
         assert other.tags["stridelab.imported"] == archive
+    members = in_sweep(now.name, now.tags["stridelab.uid"])
+    assert [run.tags[members] for run in now.runs] == [run.tags["stridelab.label"] for run in now.runs]
     assert repr(now.run.history("odd/nan")) == "[(3, nan)]"
     assert now.run.history("odd/low") == [(3, -math.inf)]
     assert "pages/comparison.html" in now.run.artifacts()
