@@ -33,7 +33,7 @@ sweep: $(READY) ## the main job: where to put two strides of 2: three plans, sev
 plan: $(READY) ## geometry and cost of the same three plans, without training
 	$(BIN)/python scripts/plan.py 'model.strides=[1,2,2],[2,1,2],[2,2,1]'
 
-TESTERS ?= 2
+TESTERS ?= 3
 
 test: $(READY) ## the tests, in TESTERS processes
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --ignore tests/engines

@@ -1,7 +1,8 @@
 """Whole networks, against figures that others published or measured."""
 
 import itertools
-import time
+import sys
+from collections import Counter
 
 import pytest
 
@@ -342,7 +343,7 @@ def test_a_plan_fills_in_names_and_inputs():
     assert LayerPlan(1, (7, 7), plan.layers) == plan
 
 
-def test_a_sweep_of_small_networks_takes_well_under_a_millisecond_each():
+def test_a_small_network_is_measured_in_few_calls_whatever_its_strides():
     def plan(strides):
         blocks = [[conv("", 32 << i, 3, s, "same"), layer("norm"), layer("activation")] for i, s in enumerate(strides)]
         return LayerPlan(
@@ -350,7 +351,11 @@ def test_a_sweep_of_small_networks_takes_well_under_a_millisecond_each():
         )
 
     plans = [plan(strides) for strides in itertools.product(range(1, 6), repeat=3)]
-    start = time.process_time()
-    for each in plans:
-        measure(each)
-    assert (time.process_time() - start) / len(plans) < 1e-3
+    calls: Counter[str] = Counter()
+    sys.setprofile(lambda frame, event, argument: calls.update([event]))
+    try:
+        for each in plans:
+            measure(each)
+    finally:
+        sys.setprofile(None)
+    assert calls["call"] / len(plans) < 1_000
