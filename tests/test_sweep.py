@@ -6,6 +6,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -114,6 +115,20 @@ def test_an_interruption_at_any_moment_is_no_other_error_and_ends_all_children(
         pool.run([Task(sleep, (60,)), Task(sleep, (0 if moment == "when it has ended" else 60,))])
     assert not started[0].process.is_alive()
     started[-1].process.kill()
+
+
+def test_ctrl_c_while_the_warm_process_imports_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "struck.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    program = (
+        "from stridelab.system.processes import process_context, warm_up\n"
+        "context = process_context(['struck'])\n"
+        "warm_up(context)\n"
+        "child = context.Process(target=print, args=('trained',))\n"
+        "child.start(), child.join()\n"
+    )
+    settings = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("trained\n", "")
 
 
 def test_no_more_run_at_once_than_allowed(pool: LocalLauncher) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Protocol
 
+from stridelab.system.processes import undisturbed
 from stridelab.tracking.status import BUSY, KILLED
 
 from .task import NOT_STARTED, Listener, Outcome, Task
@@ -81,16 +79,3 @@ class TaskQueue:
         for index in self.waiting:
             self.outcomes[index] = Outcome(reason=reason, status=NOT_STARTED)
         self.waiting.clear()
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """A second Ctrl-C while tasks are ended would leave some behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

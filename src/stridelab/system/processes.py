@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,26 @@ def process_context(preload: Sequence[str]) -> Any:
 
 
 def warm_up(context: Any) -> None:
-    """Start the warm process of `process_context` now, in the background."""
+    """Start the warm process of `process_context` now, in the background. A Ctrl-C reaches it too, while it imports; it
+    inherits that this process ignores it."""
     if context.get_start_method() == "forkserver":
         from multiprocessing import forkserver
 
-        forkserver.ensure_running()
+        with undisturbed():
+            forkserver.ensure_running()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C is ignored, where this thread can say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def die_with_parent() -> None:
