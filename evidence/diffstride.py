@@ -1,5 +1,6 @@
 """DiffStride as a network of one's own: strides that are learned (Riad, Teboul, Grangier and Zeghidour, "Learning
-strides in convolutional neural networks", ICLR 2022), written from the paper.
+strides in convolutional neural networks", ICLR 2022), written from the paper's
+equations; its text was not at hand.
 
     python evidence/diffstride.py plan model=diffstride
     python evidence/diffstride.py -m model=diffstride model.smoothness=2,4 seed=0,1,2

@@ -84,6 +84,7 @@ def test_plans_that_are_no_grid_have_no_factor_view() -> None:
     runs = [Fake(plan, seed, 0.9) for plan in ("1-1-1", "1-2-2", "2-2-1") for seed in (0, 1)]
     comparison = compare(sweep_of(runs))
     assert effects(comparison).empty
+    assert not report.FIGURES["factor_effects"].applies(comparison)
     with pytest.raises(NothingToDraw, match=r"no grid of two keys or more"):
         draw(comparison, "factor_effects")
 
@@ -104,7 +105,7 @@ def test_an_effect_that_is_there_is_found_and_one_that_is_not_is_not(full: Compa
     assert seeds_are_enough(found)
     assert found.loc["stride_1 and alias = 2", "mean"] == pytest.approx(-0.035, abs=0.003)
     assert abs(found.loc["stride_3 = 2", "mean"]) < 0.003
-    assert report.FIGURES["factor_effects"].heading
+    assert report.FIGURES["factor_effects"].applies(full)
 
 
 def seeds_are_enough(found: pd.DataFrame) -> bool:

@@ -69,6 +69,12 @@ def test_the_notebook_ran_from_top_to_bottom_without_a_word_of_trouble(notebook:
     assert len(outputs(notebook)) == len(code)
 
 
+def test_what_does_not_apply_has_no_section(notebook: Any) -> None:
+    headings = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert "## Accuracy and cost" in headings
+    assert report.FIGURES["factor_effects"].heading not in headings, "three plans are no grid"
+
+
 def test_the_notebook_shows_the_very_pictures_that_lie_beside_it(written: report.ReportPaths, notebook: Any) -> None:
     pictures = [output for output in outputs(notebook) if "image/png" in output.data]
     files = {kind: {path.read_bytes() for path in written.figures if path.suffix == kind} for kind in (".png", ".svg")}

@@ -54,10 +54,9 @@ def effects(comparison: Comparison) -> pd.DataFrame:
     changes do together beyond their sum. A seed counts whose finished runs suffice for all effects.
     """
     table = factors(comparison)
-    main = _main_terms(table, comparison.baseline) if table.shape[1] > 1 else []
-    pairs = [(a, b) for a, b in itertools.combinations(main, 2) if a[0] != b[0]]
-    if table.shape[1] < 2 or len(main) + 1 >= len(table) or not _estimable(_design(table, [(term,) for term in main])):
+    if not (main := _main_terms(table, comparison.baseline)):
         return pd.DataFrame()
+    pairs = [(a, b) for a, b in itertools.combinations(main, 2) if a[0] != b[0]]
     terms: list[tuple[tuple[str, str], ...]] = [(term,) for term in main]
     draws = _draws(comparison, table, terms)
     if _estimable(_design(table, [*terms, *pairs])):
@@ -66,10 +65,20 @@ def effects(comparison: Comparison) -> pd.DataFrame:
     return _summed_up(draws, terms, comparison)
 
 
+def is_grid(comparison: Comparison) -> bool:
+    """Whether `effects` has any, without computing them."""
+    return bool(_main_terms(factors(comparison), comparison.baseline))
+
+
 def _main_terms(table: pd.DataFrame, baseline: str) -> list[tuple[str, str]]:
+    """Key and level; empty where the variants are no grid of two keys or more whose effects can be told apart."""
+    if table.shape[1] < 2:
+        return []
     reference = table.loc[baseline]
     keys = map(str, table.columns)
-    return [(key, str(level)) for key in keys for level in table[key].unique() if level != reference[key]]
+    main = [(key, str(level)) for key in keys for level in table[key].unique() if level != reference[key]]
+    told_apart = len(main) + 1 < len(table) and _estimable(_design(table, [(term,) for term in main]))
+    return main if told_apart else []
 
 
 def _design(table: pd.DataFrame, terms: Sequence[tuple[tuple[str, str], ...]]) -> Any:

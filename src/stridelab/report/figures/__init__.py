@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
 
-from stridelab.report.factors import effects as effects_of
+from stridelab.report.factors import is_grid
 from stridelab.report.figures.accuracy import accuracy_differences, accuracy_vs_macs
 from stridelab.report.figures.classes import class_accuracy
 from stridelab.report.figures.cost import costs
@@ -55,7 +55,7 @@ FIGURES: dict[str, ReportFigure] = {
         factor_effects,
         "What each key does",
         "Effect of every swept key and layer, and of pairs of them.",
-        applies=lambda comparison: not effects_of(comparison).empty,
+        applies=is_grid,
     ),
     "accuracy_vs_macs": ReportFigure(
         accuracy_vs_macs, "Accuracy and cost", "Accuracy of every variant and seed against its MACs."
