@@ -771,7 +771,7 @@ def test_what_waiting_does_not_mend_is_said_at_once(
     with open_run(tmp_path / "runs" / "a", identity()):
         pass
     done = sync(Store(uri.format(tmp_path), str(tmp_path / "artifacts"), "x"), tmp_path, timeout_s=600)
-    assert len(tries) <= 2, "it did not wait"
+    assert len(tries) < 5, "pauses double: ten and more tries fit into the time it was given"
     assert not done.complete
     assert advice in " ".join(done.said)
     assert "Nothing is training" in caplog.text

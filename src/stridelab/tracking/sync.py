@@ -81,10 +81,11 @@ class Mirror:
         the store still has what it was sent before."""
         sizes = {cursor: cursor.size() for cursor in list(self._cursors.values())}
         began = time.monotonic()
-        for pause in (self._pause, *(cursor.pause for cursor in sizes)):
-            pause.skip()
         self._recheck |= recheck
-        self._wake.set()
+        if timeout_s > 0:  # else nobody waits for what another try would bring
+            for pause in (self._pause, *(cursor.pause for cursor in sizes)):
+                pause.skip()
+            self._wake.set()
         with self._changed:
             while behind := self._behind(sizes):
                 until = began + timeout_s
