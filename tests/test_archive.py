@@ -34,10 +34,11 @@ from stridelab.names import FOLDER_ARCHIVE, IN_SWEEP, in_sweep
 from stridelab.report.table import run_table
 from stridelab.sweep.agenda import is_finished
 from stridelab.tracking.archive import MANIFEST, Limits, read, write
+from stridelab.tracking.artifact_paths import broken_rule, clashing
 from stridelab.tracking.find import SweepRecord, find_run, find_sweep
 from stridelab.tracking.journal import Record
 from stridelab.tracking.mlflow_reader import RunRecord
-from stridelab.tracking.parcel import Parcel, broken_rule, clashing, unpack
+from stridelab.tracking.parcel import Parcel, unpack
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.staging import scratch

@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 import time
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -19,6 +18,7 @@ from stridelab.system.files import write_json_atomic
 
 from . import archive
 from .archive import Limits
+from .artifact_paths import broken_rule, clashing
 from .images import file_name
 from .journal import JOURNAL, TERMINAL, Record, attached, encode, read
 from .run import IDENTITY, IDENTITY_KEYS, read_identity
@@ -28,13 +28,9 @@ UID_RULE = re.compile(r"[0-9a-f]{32}", re.ASCII)
 SHA_RULE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 SWEEP_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 """Reports are kept in a folder of a sweep's name."""
-PART_RULE = re.compile(r"[\w.+~=,@() -]{1,200}")
-"""One part of an artifact's path."""
-MAX_DEPTH, MAX_NAME, MAX_TEXT, MAX_WHOLE = 10, 250, 8000, 1 << 53
-"""Parts of a path; MLflow's limits of a name, and of a tag or parameter; what JSON keeps exactly."""
+MAX_NAME, MAX_TEXT, MAX_WHOLE = 250, 8000, 1 << 53
+"""MLflow's limits of a name, and of a tag or parameter; what JSON keeps exactly."""
 SMALL_BYTES = 1 << 16
-OWN_FILES = (JOURNAL, IDENTITY, "mirror.json", "output.txt")
-"""Of a run's folder, and never an artifact's."""
 CUT_OFF = "still running, or cut off, when it was exported"
 
 
@@ -243,36 +239,6 @@ def _status_word(status: str, said: str) -> str:
     if status == "FAILED":
         return said if said in STATUSES and said not in (FINISHED, KILLED) else FAILED
     return FINISHED if status == "FINISHED" else KILLED
-
-
-def broken_rule(path: str) -> str:
-    """Which rule an artifact's path breaks; empty when it stays inside any folder, on any system."""
-    parts = path.split("/")
-    if path.startswith("/") or ".." in parts or "." in parts or "" in parts:
-        return "is not a path inside a run's artifacts (no '/' in front, no '.', '..' or empty part)"
-    if path in OWN_FILES or parts[0] == "checkpoints":
-        return "is a file that a run's folder keeps for itself"
-    if not all(PART_RULE.fullmatch(part) for part in parts) or len(parts) > MAX_DEPTH:
-        return (
-            f"is not made of at most {MAX_DEPTH} parts of 1 to 200 letters, digits, spaces and the characters "
-            "'_ . + ~ = , @ ( ) -'"
-        )
-    return ""
-
-
-def clashing(paths: Mapping[str, object]) -> str:
-    """A path that is another's folder, or that a file system may take for another; empty when there is none."""
-    plain = {path: unicodedata.normalize("NFC", path).casefold() for path in paths}
-    seen: set[str] = set()
-    for path, one in plain.items():
-        if one in seen:
-            return path
-        seen.add(one)
-    for path, one in plain.items():
-        parts = one.split("/")
-        if any("/".join(parts[:depth]) in seen for depth in range(1, len(parts))):
-            return path
-    return ""
 
 
 def _require(fits: bool, at: str, rule: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.profilers import AdvancedProfiler, SimpleProfiler
 
 from stridelab import names
 from stridelab.data.batches import Batches
@@ -24,14 +23,15 @@ from stridelab.system.points import point
 
 from . import ranks
 from .batch_norm import synchronise_batch_norm
-from .checkpoints import AtomicCheckpointIO, EpochCheckpoints, Start, refuse_unfit_checkpoint, starting_point
+from .checkpoints import EpochCheckpoints, Start, refuse_unfit_checkpoint, starting_point
 from .feature_maps import FeatureMaps
+from .lightning_trainer import trainer_of
 from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
 from .network_file import NetworkWeights, save_network
 from .progress import Divergence, EarlyStopping, EpochMetrics, ProgressEvents
 from .randomness import Augmentation, BatchOrder, LayerNoise, initialise, weights_digest
-from .ranks import ALONE, DataParallel, Environment, Rank, gather, together
+from .ranks import ALONE, Rank, gather, together
 from .recorder import Progress, Recorder, Silent
 from .result import Result
 from .resume import Attempts
@@ -42,7 +42,6 @@ from .tasks import TASKS, Task
 from .throughput import Throughput, batch1_latency_ms
 
 EVAL_BATCH_SIZE = 500
-PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
 
 def fit(
@@ -265,32 +264,6 @@ def feature_maps(data: Data, config: TrainerConfig, batches: Batches, recorder: 
             recorder=recorder,
         )
     ]
-
-
-def trainer_of(config: TrainerConfig, folder: Path, *, callbacks: list[pl.Callback], rank: Rank = ALONE) -> pl.Trainer:
-    """Its strategy and environment are ours whatever a cluster's variables say."""
-    return pl.Trainer(
-        max_epochs=config.max_epochs,
-        accelerator=config.accelerator,
-        devices=rank.of,
-        strategy=DataParallel() if rank.of > 1 else "auto",
-        precision=config.precision,  # type: ignore[arg-type]
-        deterministic=config.deterministic,
-        limit_train_batches=config.limit_train_batches,
-        limit_val_batches=config.limit_val_batches,
-        limit_test_batches=config.limit_val_batches,
-        overfit_batches=config.overfit_batches,
-        profiler=config.profiler and PROFILERS[config.profiler](dirpath=folder, filename="profile"),
-        default_root_dir=folder,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO(), Environment(rank)],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
 
 
 def measured(
