@@ -8,9 +8,7 @@ from dataclasses import replace
 from stridelab.geometry.axis import interpolated_axis, irregular_axis, pool_axis, slice_axis, transposed_axis
 from stridelab.geometry.effect import INPUT, OUTPUT, Effect, MapSize
 from stridelab.geometry.layer_plan import Layer
-from stridelab.geometry.padding import PADDING_MODES
-from stridelab.geometry.saved_tensors import FLOAT_BYTES, INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
-from stridelab.geometry.windows import (
+from stridelab.geometry.layer_windows import (
     asked_size,
     bins_of,
     joined_map,
@@ -22,6 +20,8 @@ from stridelab.geometry.windows import (
     whole_map,
     windows_of,
 )
+from stridelab.geometry.padding import PADDING_MODES
+from stridelab.geometry.saved_tensors import FLOAT_BYTES, INDEX_BYTES, NOISE_BYTES, activation_saves, norm_statistics
 
 
 def conv(layer: Layer, maps: Sequence[MapSize]) -> Effect:

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
 from stridelab.geometry import LayerGeometry
-from stridelab.report.figures.feature_maps import Panel, panel_of
+from stridelab.report.figures.feature_maps import ShownMaps, shown_maps
 from stridelab.report.figures.style import NothingToDraw, left_out, looks
 
 if TYPE_CHECKING:
@@ -26,23 +26,23 @@ SHADES = 17
 def map_data(comparison: Comparison) -> dict[str, Any]:
     """The maps of the variants that the figure shows, each tile in 8 bits of its own scale; {} where there are none."""
     try:
-        panel = panel_of(comparison, which=-1)
+        shown = shown_maps(comparison, which=-1)
     except NothingToDraw:
         return {}
-    look, first = looks(comparison), next(iter(panel.maps.values()))
+    look, first = looks(comparison), next(iter(shown.maps.values()))
     pictures = first.get("images", np.zeros((1, 1, 1, 1), np.uint8))
-    images, channels = _counts(panel, images=len(pictures))
+    images, channels = _counts(shown, images=len(pictures))
     known = {
-        name: {one.name: one for one in comparison.geometries.get(name, []) if one.name in panel.layers}
-        for name in panel.maps
+        name: {one.name: one for one in comparison.geometries.get(name, []) if one.name in shown.layers}
+        for name in shown.maps
     }
     return {
-        "steps": panel.steps,
-        "layers": panel.layers,
+        "steps": shown.steps,
+        "layers": shown.layers,
         "channels": channels,
         "images": [_packed(image) for image in np.moveaxis(pictures[:images], 1, -1)],
         "size": [*pictures.shape[2:], pictures.shape[1]],
-        "note": left_out(len(panel.maps), len(comparison.names), "are shown"),
+        "note": left_out(len(shown.maps), len(comparison.names), "are shown"),
         "palettes": [
             [to_hex(colormaps[name](i / (SHADES - 1))) for i in range(SHADES)] for name in ("viridis", "RdBu_r")
         ],
@@ -53,18 +53,18 @@ def map_data(comparison: Comparison) -> dict[str, Any]:
                 "fields": {layer: _field(one) for layer, one in known[name].items()},
                 "maps": {
                     f"{step}/{layer}": _tiles(maps[f"{step}/{layer}"][:images, :channels])
-                    for step in panel.steps
-                    for layer in panel.layers
+                    for step in shown.steps
+                    for layer in shown.layers
                 },
             }
-            for name, maps in panel.maps.items()
+            for name, maps in shown.maps.items()
         ],
     }
 
 
-def _counts(panel: Panel, *, images: int) -> tuple[int, int]:
+def _counts(shown: ShownMaps, *, images: int) -> tuple[int, int]:
     """As many images and channels as fit."""
-    stacks = [maps[f"{step}/{layer}"] for maps in panel.maps.values() for step in panel.steps for layer in panel.layers]
+    stacks = [maps[f"{step}/{layer}"] for maps in shown.maps.values() for step in shown.steps for layer in shown.layers]
     channels = min(stack.shape[1] for stack in stacks)
     one_tile_each = sum(stack.shape[2] * stack.shape[3] for stack in stacks)
     tiles = max(MOST_BYTES // one_tile_each, 1)

@@ -38,7 +38,7 @@ from .resume import Attempts
 from .runtime import device_of, dtype_of, layout_of, prepare_process
 from .settings import TrainerConfig
 from .step_grouping import Steps, refuse_less_than_one, steps_of
-from .tasks import TASKS, Task
+from .tasks import TASKS, LearningTask
 from .throughput import Throughput, batch1_latency_ms
 
 EVAL_BATCH_SIZE = 500
@@ -224,7 +224,7 @@ def outputs_of(plan: LayerPlan) -> int:
 
 
 def batches_of(
-    data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps, *, task: Task = TASKS["classify"]
+    data: Data, config: TrainerConfig, order: BatchOrder, steps: Steps, *, task: LearningTask = TASKS["classify"]
 ) -> dict[str, Batches]:
     batches = partial(
         Batches,

@@ -18,14 +18,14 @@ from .average import average_of
 from .settings import TrainerConfig
 from .step import Batch, TrainingStep
 from .step_grouping import Steps
-from .tasks import TASKS, Task
+from .tasks import TASKS, LearningTask
 
 
 class Mean:
     """Loss and the task's metrics over the images of a pass, summed where the tensors live: no synchronisation a
     step."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: LearningTask) -> None:
         self.task, self.images, self.sums = task, 0, dict[str, Tensor]()
 
     def add(self, *, loss: Tensor, outputs: Tensor, targets: Tensor) -> None:

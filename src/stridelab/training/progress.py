@@ -15,7 +15,7 @@ from stridelab.system.points import point
 
 from .module import Classifier
 from .recorder import Progress, Recorder
-from .tasks import Task
+from .tasks import LearningTask
 
 EVENT_EVERY_S = 0.2
 
@@ -23,7 +23,7 @@ EVENT_EVERY_S = 0.2
 class EpochMetrics(pl.Callback):
     """Records each epoch's means; `final/*` is the last epoch's, `best/*` the best validation's so far."""
 
-    def __init__(self, recorder: Recorder, task: Task) -> None:
+    def __init__(self, recorder: Recorder, task: LearningTask) -> None:
         self.recorder, self.task = recorder, task
         self.final: dict[str, float] = {}
         self.history: dict[int, dict[str, float]] = {}

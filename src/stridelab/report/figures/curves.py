@@ -21,13 +21,13 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
-from stridelab.training.tasks import TASKS, Task
+from stridelab.training.tasks import TASKS, LearningTask
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
 
-class Panel(NamedTuple):
+class CurvePanel(NamedTuple):
     metric: str
     title: str
     factor: float
@@ -40,15 +40,15 @@ BAND = (0.1, 0.9)
 """Its quantiles."""
 
 
-def panel_of(task: Task) -> Panel:
+def panel_of(task: LearningTask) -> CurvePanel:
     measure = METRICS[f"final/val_{task.primary}"]
     label = measure.label if measure.label.isupper() else measure.label[0].upper() + measure.label[1:]
-    return Panel(f"val/{task.primary}", f"{label} ({measure.shown_unit})", measure.factor)
+    return CurvePanel(f"val/{task.primary}", f"{label} ({measure.shown_unit})", measure.factor)
 
 
 def learning_curves(comparison: Comparison) -> Figure:
     """The task's validation metric and training loss by epoch; names at the right, in the colours of both panels."""
-    panels = (*(panel_of(task) for task in TASKS.values()), Panel("train/loss", "Training loss", 1.0))
+    panels = (*(panel_of(task) for task in TASKS.values()), CurvePanel("train/loss", "Training loss", 1.0))
     curves = {panel: comparison.curves(panel.metric) for panel in panels}
     curves = {panel: table for panel, table in curves.items() if len(table)}
     if not curves:
@@ -65,7 +65,9 @@ def learning_curves(comparison: Comparison) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look], short: dict[str, str]) -> list[Line2D]:
+def _draw_panel(
+    axes: Axes, table: Any, panel: CurvePanel, look: dict[str, Look], short: dict[str, str]
+) -> list[Line2D]:
     lines = []
     named = table["variant"].map(lambda name: look[name].named)
     _thin_lines(axes, _wide(table[~named], panel), OTHER, alpha=0.25)
@@ -93,7 +95,7 @@ def _draw_panel(axes: Axes, table: Any, panel: Panel, look: dict[str, Look], sho
     return lines
 
 
-def _wide(runs: Any, panel: Panel) -> Any:
+def _wide(runs: Any, panel: CurvePanel) -> Any:
     """Steps x runs."""
     return panel.factor * runs.pivot_table(index="step", columns="run_id", values="value", aggfunc="last")
 

@@ -30,7 +30,7 @@ _GAP = 0.06
 
 
 @dataclass(frozen=True)
-class Panel:
+class ShownMaps:
     """What all cells of one figure share."""
 
     maps: dict[str, Maps]
@@ -56,18 +56,18 @@ class ColourScale(NamedTuple):
 
 def feature_maps_last(comparison: Comparison, *, image: int = 0) -> Figure:
     """After training: every variant's own features."""
-    return _draw(comparison, panel_of(comparison, which=-1, image=image))
+    return _draw(comparison, shown_maps(comparison, which=-1, image=image))
 
 
 def feature_maps_first(comparison: Comparison, *, image: int = 0) -> Figure:
     """Before training: equal weights, so what differs is the work of stride and padding alone."""
-    panel = panel_of(comparison, which=0, image=image)
-    if len(panel.steps) < 2:
+    shown = shown_maps(comparison, which=0, image=image)
+    if len(shown.steps) < 2:
         raise NothingToDraw("Feature maps were kept at one step only.")
-    return _draw(comparison, panel)
+    return _draw(comparison, shown)
 
 
-def panel_of(comparison: Comparison, *, which: int, image: int = 0) -> Panel:
+def shown_maps(comparison: Comparison, *, which: int, image: int = 0) -> ShownMaps:
     runs = comparison.feature_map_runs
     wanted = [name for name in comparison.shown(MOST_VARIANTS) if name in runs]
     maps = {name: found for name in wanted if (found := feature_maps(runs[name]))}
@@ -81,40 +81,40 @@ def panel_of(comparison: Comparison, *, which: int, image: int = 0) -> Panel:
     layers = [name for name in dict.fromkeys(layers) if f"{step}/{name}" in common]
     picked = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), MOST_LAYERS)).round().astype(int))
     count = min(found[f"{step}/{layer}"].shape[1] for found in maps.values() for layer in layers)
-    return Panel(maps, step, steps, [layers[i] for i in picked], image, min(8 if len(maps) <= 3 else 4, count))
+    return ShownMaps(maps, step, steps, [layers[i] for i in picked], image, min(8 if len(maps) <= 3 else 4, count))
 
 
-def _draw(comparison: Comparison, panel: Panel) -> Figure:
-    names, look = list(panel.maps), looks(comparison)
-    across = panel.channels if len(names) == 1 else max(1, panel.channels // 2)
-    down = -(-panel.channels // across)
+def _draw(comparison: Comparison, shown: ShownMaps) -> Figure:
+    names, look = list(shown.maps), looks(comparison)
+    across = shown.channels if len(names) == 1 else max(1, shown.channels // 2)
+    down = -(-shown.channels // across)
     cell_in = 6.3 / len(names)
-    height_in = cell_in * (down / across) * _aspect(panel) + 0.3
-    figure = new_figure(1.3 + len(panel.layers) * height_in, width_in=8.4)
+    height_in = cell_in * (down / across) * _aspect(shown) + 0.3
+    figure = new_figure(1.3 + len(shown.layers) * height_in, width_in=8.4)
     grid = figure.subplots(
-        len(panel.layers), len(names) + 2, squeeze=False,
+        len(shown.layers), len(names) + 2, squeeze=False,
         width_ratios=[0.8, *[cell_in] * len(names), 0.12], gridspec_kw={"wspace": 0.02, "hspace": 0.02},
     )  # fmt: skip
-    for row, layer in zip(grid, panel.layers, strict=True):
-        _draw_row(comparison, figure, row, layer, panel, across=across)
+    for row, layer in zip(grid, shown.layers, strict=True):
+        _draw_row(comparison, figure, row, layer, shown, across=across)
     for axes, name in zip(grid[0, 1:-1], names, strict=True):
         title = "\n".join(plain(part, limit=int(12 * cell_in)) for part in comparison.short(name).split(" ")[:3])
         axes.set_title(title, loc="center", fontsize=9, color=look[name].color)
-    _draw_image(grid[0, 0], next(iter(panel.maps.values())), panel.image)
-    when = "before training" if panel.step == 0 else f"after epoch {panel.step}"
-    headline(figure, f"Feature maps of one test image, {when}", note=_note(comparison, panel))
+    _draw_image(grid[0, 0], next(iter(shown.maps.values())), shown.image)
+    when = "before training" if shown.step == 0 else f"after epoch {shown.step}"
+    headline(figure, f"Feature maps of one test image, {when}", note=_note(comparison, shown))
     return figure
 
 
 def _draw_row(
-    comparison: Comparison, figure: Figure, row: Sequence[Axes], layer: str, panel: Panel, *, across: int
+    comparison: Comparison, figure: Figure, row: Sequence[Axes], layer: str, shown: ShownMaps, *, across: int
 ) -> None:
-    stacks = {name: maps[f"{panel.step}/{layer}"][panel.image].astype(np.float32) for name, maps in panel.maps.items()}
-    channels = _telling_channels(list(stacks.values()), panel.channels)
-    shown = {name: stack[channels] for name, stack in stacks.items()}
-    scale = _scale([tile for maps in shown.values() for tile in maps])
-    for axes, (name, maps) in zip(row[1:-1], shown.items(), strict=True):
-        _tiles(axes, maps, across=across, aspect=_aspect(panel), scale=scale)
+    stacks = {name: maps[f"{shown.step}/{layer}"][shown.image].astype(np.float32) for name, maps in shown.maps.items()}
+    channels = _telling_channels(list(stacks.values()), shown.channels)
+    told = {name: stack[channels] for name, stack in stacks.items()}
+    scale = _scale([tile for maps in told.values() for tile in maps])
+    for axes, (name, maps) in zip(row[1:-1], told.items(), strict=True):
+        _tiles(axes, maps, across=across, aspect=_aspect(shown), scale=scale)
         axes.set_xlabel(_caption(comparison, name, layer, maps), fontsize=8, color=GREY, labelpad=2)
     _row_title(row[0], plain(layer, limit=12), channels)
     bar = figure.colorbar(ScalarMappable(scale.norm, scale.cmap), cax=row[-1])
@@ -195,26 +195,26 @@ def _draw_image(axes: Axes, maps: Maps, image: int) -> None:
     inset.set_axis_off()
 
 
-def _aspect(panel: Panel) -> float:
-    images = next(iter(panel.maps.values())).get("images")
+def _aspect(shown: ShownMaps) -> float:
+    images = next(iter(shown.maps.values())).get("images")
     return images.shape[2] / images.shape[3] if images is not None else 1.0
 
 
-def _note(comparison: Comparison, panel: Panel) -> str:
-    runs = [comparison.feature_map_runs[name] for name in panel.maps]
+def _note(comparison: Comparison, shown: ShownMaps) -> str:
+    runs = [comparison.feature_map_runs[name] for name in shown.maps]
     seeds = {run.tags.get(names.SEED, "?") for run in runs}
     digests = {run.tags.get(names.INIT_DIGEST) for run in runs}
     same = len(digests) == 1 and None not in digests
-    if panel.step == 0 and same:
+    if shown.step == 0 and same:
         meaning = "All variants still have the same weights: channel k is the same filter in every column."
     elif same:
         meaning = "The weights were equal before training; by now channel k need not be the same filter in two columns."
     else:
         meaning = "Weights were not shown to be equal at the start: channels of two columns need not correspond."
     seed = f"Seed {seeds.pop()}" if len(seeds) == 1 else "Different seeds"
-    kept = min(maps[f"{panel.step}/{layer}"].shape[1] for maps in panel.maps.values() for layer in panel.layers)
+    kept = min(maps[f"{shown.step}/{layer}"].shape[1] for maps in shown.maps.values() for layer in shown.layers)
     return (
-        f"{meaning} {seed}, image {panel.image}, after the non-linearity. One colour scale a row, shared by all its "
+        f"{meaning} {seed}, image {shown.image}, after the non-linearity. One colour scale a row, shared by all its "
         f"variants and channels; it ends where three of four maps do, and what is brighter is cut. Of the first {kept} "
         "channels those that vary most, the same in all columns. One square: one unit. RF: receptive field, in pixels "
         "of the image."

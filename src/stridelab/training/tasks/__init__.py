@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Task:
+class LearningTask:
     meaning: str
     head: Callable[[LayerPlan, int], LayerPlan]
     """(a family's plan, number of classes) -> the plan with what this task reads from its last map."""
@@ -46,8 +46,8 @@ class Task:
         return METRICS[f"test/{self.primary}"]
 
 
-TASKS: dict[str, Task] = {
-    "classify": Task(
+TASKS: dict[str, LearningTask] = {
+    "classify": LearningTask(
         meaning="the class of the image",
         head=heads.classifier,
         needs="",
@@ -59,7 +59,7 @@ TASKS: dict[str, Task] = {
         decide=classification.decide,
         primary="acc",
     ),
-    "locate": Task(
+    "locate": LearningTask(
         meaning="whether the image has an object, and where its centre is",
         head=heads.locator,
         needs="box",
@@ -71,7 +71,7 @@ TASKS: dict[str, Task] = {
         decide=None,
         primary="error_px",
     ),
-    "segment": Task(
+    "segment": LearningTask(
         meaning="the class of every pixel",
         head=heads.segmenter,
         needs="mask",
