@@ -110,7 +110,7 @@ class Trained:
 
     def top1(self, pixels: Tensor) -> Tensor:
         """The predicted classes, int64 [n]."""
-        return self.logits(pixels).argmax(1)
+        return self.logits(pixels).max(1).indices
 
     def normalised(self, pixels: Tensor) -> Tensor:
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.data.spec.mean, self.data.spec.std))

@@ -111,9 +111,9 @@ def _draw_row(
 ) -> None:
     stacks = {name: maps[f"{shown.step}/{layer}"][shown.image].astype(np.float32) for name, maps in shown.maps.items()}
     channels = _telling_channels(list(stacks.values()), shown.channels)
-    told = {name: stack[channels] for name, stack in stacks.items()}
-    scale = _scale([tile for maps in told.values() for tile in maps])
-    for axes, (name, maps) in zip(row[1:-1], told.items(), strict=True):
+    tiles = {name: stack[channels] for name, stack in stacks.items()}
+    scale = _scale([tile for maps in tiles.values() for tile in maps])
+    for axes, (name, maps) in zip(row[1:-1], tiles.items(), strict=True):
         _tiles(axes, maps, across=across, aspect=_aspect(shown), scale=scale)
         axes.set_xlabel(_caption(comparison, name, layer, maps), fontsize=8, color=GREY, labelpad=2)
     _row_title(row[0], plain(layer, limit=12), channels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,17 +35,30 @@ def loss(outputs: Tensor, masks: Tensor, *, label_smoothing: float = 0.0, reduct
 
 def near_border(masks: Tensor, distance: int = BORDER_PX) -> Tensor:
     """Bool [n, height, width]: whether a pixel of another class is at most `distance` rows and columns away."""
-    from torch.nn.functional import max_pool2d
+    import torch
 
-    values, side = masks[:, None].float(), 2 * distance + 1
-    most, least = (sign * max_pool2d(sign * values, side, 1, distance) for sign in (1, -1))
-    return (most != least)[:, 0]
+    most = least = masks
+    for dim in (1, 2):
+        most = spread(torch.maximum, most, dim, distance)
+        least = spread(torch.minimum, least, dim, distance)
+    return most != least
+
+
+def spread(pick: Callable[..., Tensor], values: Tensor, dim: int, distance: int) -> Tensor:
+    """The largest, or smallest, of the values at most `distance` away along `dim`."""
+    found = values.clone()
+    for step in range(1, min(distance, values.shape[dim] - 1) + 1):
+        size = values.shape[dim] - step
+        for to, start in ((0, step), (step, 0)):
+            there = found.narrow(dim, to, size)
+            pick(there, values.narrow(dim, start, size), out=there)
+    return found
 
 
 def tally(outputs: Tensor, masks: Tensor) -> dict[str, Tensor]:
     import torch
 
-    classes, found = outputs.shape[1], outputs.argmax(1)
+    classes, found = outputs.shape[1], outputs.max(1).indices  # argmax takes four times as long
     wrong, border = found != masks, near_border(masks)
     pairs = torch.bincount((masks.long() * classes + found).flatten(), minlength=classes**2)
     return {
