@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 ALL = "STRIDELAB_FAULTS"
 """all: the slow faults too; nightly: and many seeds."""
 LONG = (
-    *("test_models_trace", "test_your_own", "test_extension_points", "test_explorer", "test_faults_sweeps"),
-    *("test_report_figures", "test_search", "test_train", "test_training_ranks", "test_documents", "test_system"),
-    *("test_loaded_code", "test_evidence", "test_tracking_mirror", "test_plan", "test_config", "test_models_families"),
-    *("test_faults_store", "test_training", "test_data_cache", "test_tasks", "test_faults_spoiled", "test_archive"),
+    *("test_your_own", "test_models_trace", "test_explorer", "test_documents", "test_train", "test_extension_points"),
+    *("test_system", "test_training_ranks", "test_faults_sweeps", "test_loaded_code", "test_report_figures"),
+    *("test_report_notebook", "test_training_start", "test_tracking_team", "test_tasks", "test_plan", "test_search"),
+    *("test_models_families", "test_training", "test_config", "test_tracking_mirror", "test_data_cache"),
+    *("test_evidence", "test_faults_killed", "test_measurement_runs", "test_training_speed", "test_archive"),
+    *("test_report_html", "test_mlflow_pages", "test_faults_store", "test_faults_spoiled", "test_tracking_server"),
 )
 """These files take longest, in this order; begun last, one process would work at them and the other at nothing."""
 

@@ -64,7 +64,7 @@ def wait_for(sweep: subprocess.Popen[str], folder: Path, pattern: str) -> None:
 EDIT = "\nraise RuntimeError('edited while a sweep ran')\n"
 
 
-@pytest.mark.parametrize("launcher", ["local", "in_process"])
+@pytest.mark.parametrize("launcher", ["local", pytest.param("in_process", marks=pytest.mark.faults)])
 def test_an_edit_reaches_no_run_of_a_sweep_that_has_begun(copied: Path, launcher: str) -> None:
     """What is loaded is signed, and goes on."""
     with start(copied, "seed=0,1", "trainer.max_epochs=5", f"launcher={launcher}") as sweep:

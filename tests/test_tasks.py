@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,21 @@ def test_what_segment_counts() -> None:
     assert counted["boundary_error"] == 8 / 32, "two columns on either side"
     assert counted["inside_error"] == 1 / 32
     assert counted["miou"] == pytest.approx((23 / 32 + 32 / 41) / 2)
+
+
+@pytest.mark.parametrize("distance", [1, 2, 4, 40])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (12, 7)])
+def test_the_border_is_where_the_largest_class_near_is_not_the_smallest(size: tuple[int, int], distance: int) -> None:
+    masks = torch.randint(0, 3, (4, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    masks[0] = 2
+    expected = torch.zeros(masks.shape, dtype=torch.bool)
+    for image, row, column in itertools.product(*map(range, masks.shape)):
+        rows = slice(max(0, row - distance), row + distance + 1)
+        columns = slice(max(0, column - distance), column + distance + 1)
+        expected[image, row, column] = len(masks[image, rows, columns].unique()) > 1
+    before = masks.clone()
+    assert torch.equal(segmentation.near_border(masks, distance), expected)
+    assert torch.equal(masks, before)
 
 
 @pytest.mark.parametrize("task", ["locate", "segment"])

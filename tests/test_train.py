@@ -156,10 +156,13 @@ def test_the_same_command_again_trains_nothing(
     assert {run.run_id for run in swept.record.runs} <= before
 
 
-def test_what_another_sweep_has_trained_stands_in_the_new_sweeps_view(swept: Swept) -> None:
+def test_what_another_sweep_has_trained_stands_in_the_new_sweeps_view(
+    swept: Swept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = swept.record
-    again = train(swept.folder, "-m", "model.strides=[2,2,1]", "model.padding=valid", "seed=0,1", *SMALL)
-    assert "started" not in again.stdout
+    arguments = ["-m", "model.strides=[2,2,1]", "model.padding=valid", "seed=0,1", *SMALL, "sweep.report=false"]
+    assert here(swept.folder, monkeypatch, *arguments) == 0
+    assert "started" not in capsys.readouterr().out
     record = find_sweep(swept.store)
     assert record.name != first.name
     assert {run.run_id for run in record.runs} < {run.run_id for run in first.runs}

@@ -60,6 +60,11 @@ def train(folder: Path, data: Data, *overrides: str) -> tuple[Result, Notes]:
     return result, notes
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, data: Data) -> Result:
+    return train(tmp_path_factory.mktemp("base"), data)[0]
+
+
 def timeless(metrics: Mapping[str, float]) -> dict[str, float]:
     return {
         name: value
@@ -68,15 +73,15 @@ def timeless(metrics: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def test_the_same_command_twice_gives_the_same_bits(tmp_path: Path, data: Data) -> None:
-    first, _ = train(tmp_path / "a", data)
-    second, _ = train(tmp_path / "b", data)
-    assert first.weights_digest == second.weights_digest
-    assert timeless(first.metrics) == timeless(second.metrics)
+def test_the_same_command_twice_gives_the_same_bits(tmp_path: Path, data: Data, base: Result) -> None:
+    again, _ = train(tmp_path, data)
+    assert again.weights_digest == base.weights_digest
+    assert timeless(again.metrics) == timeless(base.metrics)
 
 
-def test_variants_of_one_seed_share_weights_and_batches_and_other_seeds_do_not(tmp_path: Path, data: Data) -> None:
-    base, _ = train(tmp_path / "a", data, "model.strides=1-2-2")
+def test_variants_of_one_seed_share_weights_and_batches_and_other_seeds_do_not(
+    tmp_path: Path, data: Data, base: Result
+) -> None:
     other, _ = train(tmp_path / "b", data, "model.strides=2-2-1", "model.padding=valid")
     seed, _ = train(tmp_path / "c", data, "seed=1")
     assert base.init_digest == other.init_digest != seed.init_digest
@@ -121,10 +126,9 @@ def test_accuracy_is_counted_over_images_not_averaged_over_batches(tmp_path: Pat
         assert share == pytest.approx(round(share), abs=1e-6)
 
 
-def test_snapshots_do_not_change_training(tmp_path: Path, data: Data) -> None:
-    with_maps, _ = train(tmp_path / "a", data)
-    without, notes = train(tmp_path / "b", data, "trainer.feature_map_images=0")
-    assert with_maps.weights_digest == without.weights_digest
+def test_snapshots_do_not_change_training(tmp_path: Path, data: Data, base: Result) -> None:
+    without, notes = train(tmp_path, data, "trainer.feature_map_images=0")
+    assert base.weights_digest == without.weights_digest
     assert notes.images == []
 
 
@@ -139,11 +143,10 @@ def test_every_schedule_trains(tmp_path: Path, data: Data, schedule: str) -> Non
     assert notes.values["train/loss", 2] < notes.values["train/loss", 1]
 
 
-def test_layout_does_not_change_what_is_learnt(tmp_path: Path, data: Data) -> None:
-    nhwc, _ = train(tmp_path / "a", data)
-    nchw, _ = train(tmp_path / "b", data, "trainer.channels_last=false")
-    assert nhwc.init_digest == nchw.init_digest
-    assert nhwc.metrics["final/train_loss"] == pytest.approx(nchw.metrics["final/train_loss"], rel=1e-2)
+def test_layout_does_not_change_what_is_learnt(tmp_path: Path, data: Data, base: Result) -> None:
+    nchw, _ = train(tmp_path, data, "trainer.channels_last=false")
+    assert base.init_digest == nchw.init_digest
+    assert base.metrics["final/train_loss"] == pytest.approx(nchw.metrics["final/train_loss"], rel=1e-2)
 
 
 def test_a_parameter_depends_on_its_name_and_the_seed_alone() -> None:
