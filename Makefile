@@ -41,7 +41,7 @@ test: $(READY) ## the tests, in TESTERS processes
 engines: ray ## the same sweep on a real Ray and a real Slurm (Debian's slurm-wlm and munge, as root), whatever dies (about 10 minutes)
 	STRIDELAB_FAULTS=all $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder tests/engines
 
-faults: $(READY) ## every fault that is injected: kills, full disks, dead servers, in all networks (about 20 minutes)
+faults: $(READY) ## every fault that is injected (kills, full disks, dead servers), in all networks; slow twins of tests (about 20 minutes)
 	STRIDELAB_FAULTS=all $(BIN)/python -m pytest tests/faults tests/test_tracking_mirror.py
 	$(BIN)/python -m pytest -m faults --ignore tests/faults
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -53,6 +54,13 @@ def test_every_override_that_the_readme_shows_composes(text: str) -> None:
     jobs = list(expand(shlex.split(text) if " " in text else [text]))
     wrong_length = "give one entry for each"  # `model.channels=` needs strides to match, as the README says
     assert [job.error for job in jobs if job.error and wrong_length not in job.error] == []
+
+
+def test_the_design_draws_the_layers_that_imports_keep_to() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [sorted(layer.replace(":", " ").split()) for layer in contracts[0]["layers"]]
+    picture = (ROOT / "docs" / "design.md").read_text().split("```")[1]
+    assert [sorted(line[:24].split()) for line in picture.strip().splitlines()] == layers
 
 
 def test_every_make_target_that_is_mentioned_exists() -> None:

@@ -62,7 +62,8 @@ def packages() -> dict[str, str]:
     """Every installed distribution and its version."""
     from importlib import metadata
 
-    found = {dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]}
+    files = [one.metadata for one in metadata.distributions()]  # parsed anew at every look
+    found = {file["Name"]: file["Version"] for file in files if file["Name"]}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
