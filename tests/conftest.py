@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from stridelab.sweep.launchers.local import LocalLauncher
 
 ALL = "STRIDELAB_FAULTS"
@@ -76,6 +81,30 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tracking_stores import make_template
 
     return make_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow makes an empty SQLite file into a store by 68 migrations, in a second: in this process once, and every
+    other is a copy of that one."""
+    from mlflow.store.db import utils
+
+    migrate, template = utils._initialize_tables, tmp_path_factory.mktemp("migrated") / "store.db"
+
+    def initialize(engine: Engine) -> None:
+        if engine.dialect.name != "sqlite":
+            migrate(engine)
+            return
+        if not template.exists():
+            made = utils.create_sqlalchemy_engine(f"sqlite:///{template}")
+            migrate(made)
+            made.dispose()
+        with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(engine.url.database)) as copy:
+            source.backup(copy)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_initialize_tables", initialize)
+        yield
 
 
 @pytest.fixture(autouse=True)
