@@ -96,8 +96,11 @@ def test_the_figure_shows_every_effect_and_the_cells_of_the_largest_interaction(
     assert sorted(dots) == pytest.approx(sorted(100 * effects(full)["mean"]))
     assert (heat_map.get_ylabel(), heat_map.get_xlabel()) == ("stride_1 and alias", "padding")
     table = full.runs.assign(first=full.runs["variant"].str[8], pad=full.runs["variant"].str[22:])
-    cells = 100 * table.pivot_table(index="first", columns="pad", values="test/acc")
+    cells = table.pivot_table(index="first", columns="pad", values="test/acc")
     np.testing.assert_allclose(np.asarray(heat_map.images[0].get_array()), cells)
+    assert [text.get_text() for text in heat_map.texts] == [f"{100 * cell:.2f}" for cell in cells.to_numpy().flat]
+    labels = [label.get_text().replace("\n", " ") for label in forest.get_yticklabels()]
+    assert sorted(labels) == sorted(effects(full)["effect"]), "none is cut short"
 
 
 def test_an_effect_that_is_there_is_found_and_one_that_is_not_is_not(full: Comparison) -> None:

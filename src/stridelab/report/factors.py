@@ -24,9 +24,7 @@ def factors(comparison: Comparison) -> pd.DataFrame:
     keys = [str(key) for key in runs.columns if key not in IDENTITY and "/" not in str(key)]
     keys = [key for key in keys if not _is_spelled_by_layer(key, keys)]
     first = runs.groupby("variant", sort=False)[keys].first().reindex(comparison.names)
-    levels = first.map(
-        lambda value: "-" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
-    )
+    levels = first.map(_text)
     merged: dict[tuple[int, ...], list[str]] = {}
     for key in keys:
         if levels[key].nunique() > 1:
@@ -116,7 +114,7 @@ def _summed_up(draws: Any, terms: Sequence[tuple[tuple[str, str], ...]], compari
     return pd.DataFrame(
         {
             "kind": ["main" if len(term) == 1 else "interaction" for term in terms],
-            "factors": [tuple(key for key, _ in term) for term in terms],
+            "factors": [" with ".join(key for key, _ in term) for term in terms],
             "effect": [" with ".join(f"{key} = {level}" for key, level in term) for term in terms],
             "n": n,
             "mean": mean,

@@ -13,17 +13,21 @@ from matplotlib.figure import Figure
 
 from stridelab.report.factors import effects, factors
 from stridelab.report.figures.style import INK, OKABE_ITO, NothingToDraw, headline, new_figure, plain
-from stridelab.report.sentences import interval_text, p_text
+from stridelab.report.sentences import interval_text, p_text, value_text
 from stridelab.report.statistics import DIFFERS
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
 ROWS, MAPS = 18, 3
+WITH = " with "
+"""Between the two of an interaction."""
+LINE = 36
+"""Characters of a label; a longer one of an interaction has two lines."""
 
 
 def factor_effects(comparison: Comparison) -> Figure:
-    """Left, what each level changes and what two do together; right, the pairs of keys whose interaction is largest."""
+    """What each level changes and what two do together; below, the pairs of keys whose interaction is largest."""
     table = effects(comparison)
     if table.empty:
         raise NothingToDraw(
@@ -32,7 +36,8 @@ def factor_effects(comparison: Comparison) -> Figure:
     main, pairs = table[table["kind"] == "main"], table[table["kind"] != "main"]
     order = pairs["mean"].abs().sort_values(ascending=False, kind="stable").index
     shown = pd.concat([main, pairs.loc[order]]).head(ROWS)
-    maps = list(dict.fromkeys(pairs.loc[order, "factors"])) or list(itertools.combinations(factors(comparison), 2))
+    told = [tuple(pair.split(WITH)) for pair in dict.fromkeys(pairs.loc[order, "factors"])]
+    maps = told or list(itertools.combinations(factors(comparison), 2))
     figure = new_figure(1.9 + 0.3 * len(shown) + 2.3)
     grid = figure.add_gridspec(2, MAPS, height_ratios=[0.3 * len(shown) + 0.5, 2.0])
     _forest(figure.add_subplot(grid[0, :]), shown, comparison)
@@ -63,7 +68,7 @@ def _forest(axes: Axes, shown: pd.DataFrame, comparison: Comparison) -> None:
         texts.append(interval_text(row["mean"], row["low"], row["high"], metric) + p)
     axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
     axes.set_ylim(len(shown) - 0.45, -0.55)
-    axes.set_yticks(range(len(shown)), [plain(effect) for effect in shown["effect"]])
+    axes.set_yticks(range(len(shown)), [_label(effect) for effect in shown["effect"]])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
@@ -75,16 +80,28 @@ def _forest(axes: Axes, shown: pd.DataFrame, comparison: Comparison) -> None:
     right.spines["right"].set_visible(False)
 
 
+def _label(effect: str) -> str:
+    parts = [plain(part) for part in effect.split(WITH)]
+    return WITH.join(parts) if len(effect) <= LINE else "\nwith ".join(parts)
+
+
 def _heat_map(axes: Axes, pair: tuple[str, str], comparison: Comparison) -> None:
     table = factors(comparison).assign(score=comparison.variants.set_index("variant")[f"{comparison.metric}_mean"])
-    cells = comparison.measure.factor * table.pivot_table(index=pair[0], columns=pair[1], values="score", sort=False)
+    cells = table.pivot_table(index=pair[0], columns=pair[1], values="score", sort=False)
     values = cells.to_numpy()
     axes.imshow(values, cmap="cividis", aspect="auto")
     middle = (np.nanmin(values) + np.nanmax(values)) / 2
     for (row, column), value in np.ndenumerate(values):
-        text = "-" if math.isnan(value) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.3g}"
         color = "#111111" if value > middle else "#f4f4f4"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8.5, color=color)
+        axes.text(
+            column,
+            row,
+            value_text(value, math.nan, comparison.measure),
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color=color,
+        )
     axes.set_xticks(range(len(cells.columns)), [plain(level, limit=10) for level in cells.columns])
     axes.set_yticks(range(len(cells.index)), [plain(level, limit=10) for level in cells.index])
     axes.set_xlabel(plain(pair[1], limit=28))
