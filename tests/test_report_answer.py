@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import unescape
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from stridelab.cli.compare import budget_of
 from stridelab.report.answer import choice, fits, next_step, order_of, verdict
 from stridelab.report.chart import chart_data
 from stridelab.report.comparison import Comparison, compare
+from stridelab.report.sentences import best, interval_text
 
 
 def of(shifts: Sequence[float], *, seeds: int, sd: float = 0.002, margin: float | None = None) -> Comparison:
@@ -101,6 +103,29 @@ def test_the_cheapest_near_the_best_and_how_sure(eight_seeds: Comparison) -> Non
     bound = d.mean() + scipy.stats.t.ppf(0.95, 7) * d.std(ddof=1) / np.sqrt(8)
     assert said.startswith("Cheapest within 1 point of the best, 1-1-1: by MACs (9.5x less) and training speed")
     assert f": 1-2-2, 0.70 points behind and at most {bound:.2f} (one-sided 95 %, n = 8), so within it." in said
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sure", "decided"),
+    [
+        (2, "too few to be sure", "Undecided: too few seeds to tell 1-2-2 from 1-1-1."),
+        (4, "too few to be sure", "Undecided: too few seeds to tell 1-2-2 from 1-1-1."),
+        (5, "so within it", "Decided: 1-2-2 is equivalent within \u00b11 point to 1-1-1."),
+    ],
+)
+def test_equal_seeds_make_nothing_sure(seeds: int, sure: str, decided: str) -> None:
+    """As on a dozen test images, all of them right: Student's interval would be a point."""
+    comparison = of([0, 0], seeds=seeds, sd=0, margin=1.0)
+    (said,) = choice(comparison)
+    assert f": 1-2-2, 0.00 points behind in each of {seeds} seeds, {sure}." in said
+    assert verdict(comparison) == decided
+    row = comparison.by_variant["strides=1-2-2"]
+    assert difference_of(row) == "0.00 in every seed"
+    assert f"(in every seed, n = {seeds} seeds)" in best(comparison)
+
+
+def difference_of(row: Mapping[str, Any]) -> str:
+    return interval_text(row["difference_mean"], row["difference_low"], row["difference_high"])
 
 
 def test_where_nothing_near_the_best_is_cheaper_that_is_said() -> None:

@@ -206,7 +206,10 @@ def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> 
     unit = _unit(comparison, 2)
     if len(d) < 2:
         return f", {d.mean():.1f} {unit} behind with one seed" if len(d) else ""
-    bound = d.mean() + statistics.one_sided_width(d.std(ddof=1), n=len(d))
+    if (sd := float(d.std(ddof=1))) <= statistics.NO_SPREAD:
+        said = "so within it" if 0.5 ** len(d) < statistics.ALPHA else "too few to be sure"
+        return f", {d.mean():.2f} {unit} behind in each of {len(d)} seeds, {said}"
+    bound = d.mean() + statistics.one_sided_width(sd, n=len(d))
     sure = "so within it" if bound <= within else "so it may lie outside"
     return f", {d.mean():.2f} {unit} behind and at most {bound:.2f} (one-sided 95 %, n = {len(d)}), {sure}"
 

@@ -43,8 +43,10 @@ def change(difference: float, metric: Metric, *, decimals: int = 1) -> str:
 
 
 def interval_text(mean: float, low: float, high: float, metric: Metric = SHARE) -> str:
-    """-1.2 [-2.0, -0.4] points; without an interval (one seed) the mean alone."""
+    """-1.2 [-2.0, -0.4] points; without an interval (one seed) the mean alone; "in every seed" where all are equal."""
     decimals = decimals_for(low, high)
+    if high - low <= statistics.NO_SPREAD:
+        return f"{change(mean, metric, decimals=decimals)} in every seed"
     ends = [change(end, metric, decimals=decimals) for end in (low, high) if math.isfinite(end)]
     return f"{change(mean, metric, decimals=decimals)}{f' [{ends[0]}, {ends[1]}]' if ends else ''}"
 
@@ -138,6 +140,8 @@ def spread_text(row: Mapping[str, Any], comparison: Comparison) -> str:
     seeds = f"n = {plural(int(row['n']), 'seed')}"
     if not math.isfinite(low):
         return f" ({seeds})"
+    if high - low <= statistics.NO_SPREAD:
+        return f" (in every seed, {seeds})"
     share = comparison.measure.is_share
     low_text, high_text = (f"{100 * end:.1f}" if share else human(end) for end in (low, high))
     return f" (95 % interval {low_text} to {high_text}, {seeds})"

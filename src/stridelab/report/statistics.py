@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 
 ALPHA = 0.05
 """Two-sided level of every interval (95 %) and every verdict."""
+NO_SPREAD = 1e-12
+"""An sd, or the width of an interval, up to it is that of equal values."""
 POWER = 0.8
 """How often a difference that could have been found is found."""
 EXACT_SEEDS = 20
@@ -80,14 +82,18 @@ def _signs(count: int) -> NDArray[np.int8]:
 def equivalence_p(mean: ArrayLike, sd: ArrayLike, *, n: ArrayLike, margin: float) -> Floats:
     """p of "the mean difference is `margin` or more away from zero": the larger of two one-sided t-tests (Schuirmann
     1987). Below 0.05 if and only if the 90 % t-interval lies within the margin. NaN below two values or without one.
+    Of equal values Student's interval would be a point, however few they are: the sign test's p then, 1 / 2**n.
 
     >>> equivalence_p(0.001, 0.002, n=8, margin=0.005).round(4).tolist()
     0.0004
+    >>> equivalence_p(0.0, 0.0, n=2, margin=0.005).tolist()
+    0.25
     """
     mean, sd, n = (np.asarray(x, dtype=float) for x in (mean, sd, n))
     enough = (n >= 2) & (margin > 0)
-    error = np.where(enough, np.maximum(sd, 1e-12) / np.sqrt(np.maximum(n, 1)), np.nan)
-    return np.asarray(stdtr(np.maximum(n - 1, 1), (np.abs(mean) - margin) / error))
+    error = np.where(enough, np.maximum(sd, NO_SPREAD) / np.sqrt(np.maximum(n, 1)), np.nan)
+    p = stdtr(np.maximum(n - 1, 1), (np.abs(mean) - margin) / error)
+    return np.where(enough & (sd <= NO_SPREAD), np.where(np.abs(mean) < margin, 0.5**n, 1.0), p)
 
 
 def holm(p_values: ArrayLike) -> Floats:
