@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -41,12 +42,12 @@ def there_are(tasks: int) -> dict[str, list[str]]:
     found = {"local": ["launcher=local", AT_ONCE]}
     if find_spec("ray"):
         found["ray, on this machine"] = ["launcher=ray", AT_ONCE]
-    if shutil.which("sbatch"):
+    if shutil.which("sinfo") and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
         found["slurm, a job a run"] = ["launcher=slurm", AT_ONCE]
         found[f"slurm, {tasks} runs a job"] = ["launcher=slurm", f"sweep.runs_per_job={tasks}"]
     left_out = {"ray", "slurm"} - {name.partition(",")[0] for name in found}
     if left_out:
-        print(f"left out, not installed: {', '.join(sorted(left_out))}", file=sys.stderr)
+        print(f"left out, not here: {', '.join(sorted(left_out))}", file=sys.stderr)
     return found
 
 

@@ -79,7 +79,7 @@ def rows(*, tiny: bool, **given: str) -> Iterator[Row]:
             ("trained after", found.trained_s / 3600, "h"),
             ("workers busy", 100 * found.busy_s / alive, "%"),
             ("trained again after failures", 100 * found.lost_s / alive, "%"),
-            ("failures", float(found.failures), ""),
+            ("failures", float(found.failures), "workers"),
             ("a driver busy", 100 * found.driver_s / design.drivers / found.trained_s, "%"),
             ("most runs that no store has yet", float(found.most_behind), "runs"),
             ("stored after", found.stored_s / 3600, "h"),

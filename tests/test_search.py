@@ -200,7 +200,7 @@ IN_PYTHON: dict[str, Any] = {
     "trainer": {
         "max_epochs": 3, "lr": 0.05, "schedule": "constant", "limit_val_batches": 1, "feature_map_images": 0,
     },
-    "sweep": {"report": False, "plans": "strides in {2-2,3-3}"},
+    "sweep": {"report": False, "plans": "strides in {1-1,2-2,3-3}, effective_stride>=4"},
     "search": "halving", "search.rungs": (1, 3), "search.keep": 0.4, "search.front": False,
 }  # fmt: skip
 """What `arguments` says."""
@@ -221,7 +221,7 @@ def halved(searched: stridelab.Sweep) -> Path:
 
 def arguments(results: Path, *more: str) -> list[str]:
     own = ["search=halving", "search.keep=0.4", "search.front=false", "seed=0", f"paths.results_dir={results}"]
-    return [*TINY, "sweep.plans=strides in {2-2,3-3}", *own, *more]
+    return [*TINY, "sweep.plans=strides in {1-1,2-2,3-3}, effective_stride>=4", *own, *more]
 
 
 def results_of(results: Path) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ WITHIN = 1.0
 BUDGETS = {"macs": "cost/macs", "ms": "latency/batch1_ms", "mib": "memory/peak_mib"}
 """`compare budget.<key>=` -> the cost that it limits."""
 COSTS = {"cost/macs": "MACs", "throughput/train_images_per_s": "training speed", "memory/peak_mib": "peak memory"}
-NAMED = 3
+NAMED, MOST_LISTED = 3, 12
 MOST_START_S = 60.0
 """From a sweep's start to its first run: libraries, data; more was a pause."""
 AROUND_S = 15.0
@@ -46,7 +46,8 @@ def verdict(comparison: Comparison) -> str:
         if all(row["difference_verdict"] == statistics.TOO_FEW for row in rows):
             who = f"any of {len(rows)} variants" if len(rows) > 1 else comparison.short(rows[0]["variant"])
             return f"Undecided: too few seeds to tell {who} from {baseline}."
-        return f"Undecided: of {plural(len(rows), 'variant')}, a difference from {baseline} may be chance."
+        who = f"of {len(rows)} variants" if len(rows) > 1 else f"of {comparison.short(rows[0]['variant'])}"
+        return f"Undecided: a difference {who} from {baseline} may be chance."
     said = []
     if differ := by_verdict[statistics.DIFFERS]:
         ranked = sorted(differ, key=lambda row: -comparison.measure.sign * row["difference_mean"])
@@ -94,10 +95,18 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
     argv = read_json(comparison.sweep.run, names.PROVENANCE_FILE).get("argv") or []
     if not fresh or not argv or not known:
         return "", f"{wanted} seeds a variant would decide it 8 times in 10."
-    seeds = ",".join(map(str, [*known, *fresh]))
     words = [word for word in map(str, argv) if not word.startswith("seed=")]
     count = len(fresh) * len(comparison.names)
-    return command_text([*words, f"seed={seeds}"]), f"{plural(count, 'more run')}{_about(comparison, count)}"
+    return command_text(
+        [*words, f"seed={_seeds_text([*known, *fresh])}"]
+    ), f"{plural(count, 'more run')}{_about(comparison, count)}"
+
+
+def _seeds_text(seeds: Sequence[int]) -> str:
+    """As one types them: 0,1,2; many in a row as Hydra's range."""
+    if len(seeds) > MOST_LISTED and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"range({seeds[0]},{seeds[-1] + 1})"
+    return ",".join(map(str, seeds))
 
 
 def _seeds_wanted(rows: list[dict[str, Any]], comparison: Comparison) -> int | None:

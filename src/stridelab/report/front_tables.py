@@ -82,7 +82,7 @@ def told(record: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Found by search={name}: {record.get('trials'):,} trainings of {record.get('epochs'):,} epochs in all chose "
         f"{plural(len(record.get('finalists', ())), 'variant')}; every plan with every seed would be "
-        f"{record.get('exhaustive_epochs'):,} epochs."
+        f"{'at most ' if record.get('exhaustive_is_bound') else ''}{record.get('exhaustive_epochs'):,} epochs."
     )
     yield (
         "The finalists' seeds are fresh: none of them took part in the choice, whose own scores would be too high (the "

@@ -115,7 +115,8 @@ class Running:
 
     def record(self) -> dict[str, Any]:
         """What the report tells of the search."""
-        settings = self.space.settings
+        settings, plans = self.space.settings, self.space.num_plans
+        exhaustive = (plans or len(self.grid)) * len(self.space.seeds) * self.space.max_epochs
         return {
             "search": settings.name,
             "settings": asdict(settings),
@@ -123,7 +124,8 @@ class Running:
             "fresh": settings.name != "race",
             "trials": len(self.asked),
             "epochs": self.epochs(),
-            "exhaustive_epochs": len(self.grid) * len(self.space.seeds) * self.space.max_epochs,
+            "exhaustive_epochs": exhaustive,
+            "exhaustive_is_bound": plans is None,
             "finalists": [self.called(point) for point in self.step.finalists],
             "dropped": [
                 {"variant": self.called(point), "macs": self.space.macs(point), "when": when}

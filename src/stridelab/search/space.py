@@ -50,6 +50,11 @@ class Space:
     def points(self) -> tuple[Point, ...]:
         return tuple(self.listed())
 
+    @property
+    def num_plans(self) -> int | None:
+        """None where nobody has listed them."""
+        return len(self.points) if "points" in vars(self) else None
+
     def macs(self, point: Point) -> int:
         found = self.price(point)
         assert found is not None
