@@ -92,7 +92,6 @@ def test_three_verdicts_in_one_line() -> None:
     seeds = [job.config.seed for job in expand(words[words.index("-m") + 1 :]) if job.config]
     assert "'seed=range(0," in command
     assert set(seeds) == set(range(max(seeds) + 1))
-    assert max(seeds) > 12
 
 
 def test_what_no_number_of_seeds_would_find_is_not_asked_for() -> None:

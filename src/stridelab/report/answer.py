@@ -25,7 +25,7 @@ WITHIN = 1.0
 BUDGETS = {"macs": "cost/macs", "ms": "latency/batch1_ms", "mib": "memory/peak_mib"}
 """`compare budget.<key>=` -> the cost that it limits."""
 COSTS = {"cost/macs": "MACs", "throughput/train_images_per_s": "training speed", "memory/peak_mib": "peak memory"}
-NAMED, MOST_LISTED = 3, 12
+NAMED, MOST_LISTED = 3, 10
 MOST_START_S = 60.0
 """From a sweep's start to its first run: libraries, data; more was a pause."""
 AROUND_S = 15.0
@@ -97,9 +97,8 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
         return "", f"{wanted} seeds a variant would decide it 8 times in 10."
     words = [word for word in map(str, argv) if not word.startswith("seed=")]
     count = len(fresh) * len(comparison.names)
-    return command_text(
-        [*words, f"seed={_seeds_text([*known, *fresh])}"]
-    ), f"{plural(count, 'more run')}{_about(comparison, count)}"
+    words.append(f"seed={_seeds_text([*known, *fresh])}")
+    return command_text(words), f"{plural(count, 'more run')}{_about(comparison, count)}"
 
 
 def _seeds_text(seeds: Sequence[int]) -> str:
