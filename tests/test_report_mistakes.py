@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,6 +75,21 @@ def test_the_error_of_a_difference_from_the_test_images_is_mcnemar_s(comparison:
     p10, p01 = float((b & ~a).mean()), float((a & ~b).mean())
     expected = np.sqrt((p10 + p01 - (p10 - p01) ** 2) / len(LABELS))
     assert image_error(one.mistakes, one.names[1], one.names[0]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_error_of_an_accuracy_from_the_test_images_is_binomial_for_one_seed_and_smaller_for_their_mean(
+    comparison: Comparison,
+) -> None:
+    name = comparison.names[0]
+    seeds = predictions(comparison)
+    right = np.array([seeds[name, seed] == LABELS for seed in sorted(seed for one, seed in seeds if one == name)])
+    assert comparison.mistakes is not None
+    assert image_error(comparison.mistakes, name) == pytest.approx(right.mean(axis=0).std(ddof=1) / len(LABELS) ** 0.5)
+    share = right.mean()
+    assert image_error(comparison.mistakes, name) < np.sqrt(share * (1 - share) / len(LABELS))
+    one = replace(comparison.mistakes, predicted={name: {"0": seeds[name, "0"]}})
+    share = right[0].mean()
+    assert image_error(one, name) == pytest.approx(np.sqrt(share * (1 - share) / len(LABELS)), rel=1e-3)
 
 
 def test_runs_without_predictions_have_no_such_section(comparison: Comparison) -> None:

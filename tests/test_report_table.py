@@ -26,6 +26,7 @@ from stridelab.metrics import METRICS
 from stridelab.models.families import is_geometry
 from stridelab.report import statistics
 from stridelab.report.differences import differences, paired
+from stridelab.report.mistakes import image_error
 from stridelab.report.provenance import command_text, origin
 from stridelab.report.sentences import equivalent_text, interval_text, points, summary, verdict_text
 from stridelab.report.table import IDENTITY, map_sizes, variant_table, write_csv
@@ -512,11 +513,13 @@ def test_the_summary_says_what_could_have_been_found_and_what_pairing_bought() -
     apart = 100 * math.hypot(*accs.std(axis=1, ddof=1))
     assert f"the sd of the differences is {100 * sd:.2f} points, and {apart:.2f} were the seeds not shared" in closing
     assert f"correlation over seeds {np.corrcoef(accs)[0, 1]:.2f}" in closing
-    error = 100 * math.sqrt(accs[0].mean() * (1 - accs[0].mean()) / 2000)
-    assert (
-        f"The 2,000 test images themselves are a sample: they give every accuracy a standard error of {error:.2f}"
-        in closing
-    )
+    binomial = 100 * max(math.sqrt(share * (1 - share) / 2000) for share in accs.mean(axis=1))
+    error = 100 * max(image_error(comparison.mistakes, name) for name in comparison.names)
+    assert error < binomial
+    sample = "The 2,000 test images themselves are a sample: they give every accuracy a standard error of up to"
+    assert f"{sample} {error:.2f} points, and every difference one of up to " in closing
+    vars(comparison)["mistakes"] = None  # as where no run kept its predictions
+    assert f"{sample} {binomial:.2f} points, which is in no interval" in " ".join(summary(comparison))
 
 
 def test_a_sweep_is_compared_by_any_metric_that_it_measured() -> None:

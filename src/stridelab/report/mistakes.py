@@ -111,11 +111,12 @@ def taken_for(found: Mistakes, variant: str, image: int) -> str:
     return word if said.count(most) == len(said) else f"{word} {said.count(most)} of {len(said)}"
 
 
-def image_error(found: Mistakes, variant: str, baseline: str) -> float:
-    """Standard error, from the choice of test images alone, of the difference in accuracy, over shared seeds."""
-    seeds = [seed for seed in found.predicted.get(variant, {}) if seed in found.predicted.get(baseline, {})]
-    if not seeds:
+def image_error(found: Mistakes, *variants: str) -> float:
+    """Standard error, from the choice of test images alone, of a variant's mean accuracy over its seeds, or of the
+    difference of two over those that they share."""
+    predicted = [found.predicted.get(name, {}) for name in variants]
+    if not (seeds := set.intersection(*map(set, predicted))):
         return np.nan
-    right = [[found.predicted[name][seed] == found.labels for seed in seeds] for name in (variant, baseline)]
-    d = np.mean(right[0], axis=0) - np.mean(right[1], axis=0)
+    right = [np.mean([one[seed] == found.labels for seed in seeds], axis=0) for one in predicted]
+    d = right[0] - sum(right[1:])
     return float(d.std(ddof=1) / np.sqrt(d.size))

@@ -212,19 +212,18 @@ def strength(comparison: Comparison) -> Iterator[str]:
 
 
 def image_noise(comparison: Comparison) -> Iterator[str]:
-    """The error of an accuracy that comes from the choice of test images, which no seed shows: binomial."""
-    count, row = comparison.num_test_images, comparison.by_variant[comparison.baseline]
-    share = row[f"{comparison.metric}_mean"]
-    if comparison.metric == "test/acc" and count and 0 < share < 1:
-        error = change(math.sqrt(share * (1 - share) / count), comparison.measure, decimals=2).lstrip("+")
-        apart = [
-            image_error(comparison.mistakes, name, comparison.baseline)
-            for name in comparison.names
-            if comparison.mistakes
-        ]
-        apart = [one for one in apart if one > 0]
-        paired = f", and every difference one of up to {100 * max(apart):.2f}" if apart else ""
-        yield (
-            f"The {count:,} test images themselves are a sample: they give every accuracy a standard error of {error} "
-            f"points{paired}, which is in no interval over seeds."
-        )
+    """The error of accuracies that comes from the choice of test images, which no seed shows: of each image's share of
+    seeds; where no predictions were kept, binomial, which is that of a single seed."""
+    count, found, baseline = comparison.num_test_images, comparison.mistakes, comparison.baseline
+    shares = comparison.variants[f"{comparison.metric}_mean"].dropna()
+    if comparison.metric != "test/acc" or not count or not (shares * (1 - shares) > 0).any():
+        return
+    errors = [image_error(found, name) for name in comparison.names] if found else []
+    errors = [one for one in errors if one > 0] or [math.sqrt((shares * (1 - shares)).max() / count)]
+    apart = [image_error(found, name, baseline) for name in comparison.names if name != baseline] if found else []
+    apart = [one for one in apart if one > 0]
+    paired = f", and every difference one of up to {100 * max(apart):.2f}" if apart else ""
+    yield (
+        f"The {count:,} test images themselves are a sample: they give every accuracy a standard error of up to "
+        f"{100 * max(errors):.2f} points{paired}, which is in no interval over seeds."
+    )
