@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stridelab.geometry import IMAGE, compose, layer
@@ -203,7 +203,7 @@ def test_attention_networks_cost_what_pytorch_counts_on_meta(name: str) -> None:
         assert counter.get_total_flops() // 2 == 4_938_464_256
 
 
-@torch.library.custom_op("stridelab_test::mystery", mutates_args=())
+@library.custom_op("stridelab_test::mystery", mutates_args=())
 def mystery(images: Tensor) -> Tensor:
     return images * 2
 

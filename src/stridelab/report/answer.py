@@ -215,7 +215,8 @@ def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> 
     if len(d) < 2:
         return f", {d.mean():.1f} {unit} behind with one seed" if len(d) else ""
     if (sd := float(d.std(ddof=1))) <= statistics.NO_SPREAD:
-        said = "so within it" if 0.5 ** len(d) < statistics.ALPHA else "too few to be sure"
+        p = float(statistics.equivalence_p(d.mean(), sd, n=len(d), margin=within))
+        said = "so within it" if p < statistics.ALPHA else "too few to be sure"
         return f", {d.mean():.2f} {unit} behind in each of {len(d)} seeds, {said}"
     bound = d.mean() + statistics.one_sided_width(sd, n=len(d))
     sure = "so within it" if bound <= within else "so it may lie outside"
