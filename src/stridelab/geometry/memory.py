@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stridelab.geometry.kernel_memory import BLOCKS
 from stridelab.geometry.layer_geometry import LayerGeometry
-from stridelab.geometry.liveness import Conditions, Moment, peak_moment
+from stridelab.geometry.liveness import Moment, peak_moment
 from stridelab.geometry.saved_tensors import FLOAT_BYTES
+from stridelab.geometry.step_tensors import NUMBER_BYTES, StepTensors
 from stridelab.geometry.totals import add_up
 
 OPTIMIZERS: dict[str, int] = {"adam": 2, "sgd": 0, "sgd_momentum": 1}
@@ -104,30 +106,28 @@ def training_memory(
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer={optimizer!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
+    if precision not in NUMBER_BYTES:
+        raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(NUMBER_BYTES)}")
+    if device not in BLOCKS:
+        raise ValueError(f"device={device!r} is not known; choose one of {', '.join(BLOCKS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} is not allowed; it must be an integer of 1 or more")
     copies = OPTIMIZERS[optimizer] + averaged
-    conditions = Conditions(
-        batch_size=batch_size,
-        number_bytes=8 if precision == "64-true" else 4,
-        device=device,
-        parameter_copies=copies,
-        images_held=images_held,
-        accumulate=accumulate,
-    )
+    used = tuple(layer for layer in layers if layer.kind != "unused")
+    tensors = StepTensors(used, batch_size=batch_size, precision=precision, device=device)
     return TrainingMemory(
         batch_size,
         tuple(_layer_memory(layer, batch_size, copies) for layer in layers),
-        peak_moment(layers, conditions),
-        _unknown(layers, precision),
+        peak_moment(tensors, copies=copies, batches=accumulate, images_held=images_held),
+        _unknown(layers, mixed=tensors.mixed),
     )
 
 
-def _unknown(layers: Sequence[LayerGeometry], precision: str) -> str:
-    if precision not in ("32-true", "64-true"):
-        return f"the peak is not predicted at {precision}"
-    unknown = [layer.name for layer in layers if layer.params is None or layer.activation_bytes is None]
-    return f"it is not known what {', '.join(unknown[:3])} keeps" if unknown else ""
+def _unknown(layers: Sequence[LayerGeometry], *, mixed: bool) -> str:
+    names = [layer.name for layer in layers if layer.params is None or layer.activation_bytes is None]
+    if mixed:
+        names += [layer.name for layer in layers if layer.saves is None and layer.activation_bytes]
+    return f"it is not known what {', '.join(names[:3])} keeps" if names else ""
 
 
 def _layer_memory(layer: LayerGeometry, batch_size: int, copies: int) -> LayerMemory:

@@ -1,0 +1,88 @@
+"""What PyTorch's own kernels hold beside a layer's tensors while they run, and how its allocators count.
+
+Read off with torch.profiler (PyTorch 2.14, oneDNN 3, channels_last, one core with AVX-512).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from stridelab.geometry.layer_geometry import LayerGeometry
+from stridelab.geometry.step_tensors import HALF_BYTES, StepTensors
+
+LANES = 16
+"""Channels of a block in oneDNN's layout of filters, which each group is padded to."""
+
+
+def forward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """In the forward pass of `layer`."""
+    relaid = step.copied_bytes(layer) if layer.kind == "conv" and layer.padding_mode == "circular" else 0
+    if step.device != "cpu":
+        return relaid
+    if layer.kind == "global_avg_pool" and step.widths[layer.inputs[0]] == HALF_BYTES:
+        return 2 * step.map_bytes(layer.inputs[0])  # summed up as float32
+    return relaid + columns_bytes(step, layer)
+
+
+def backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """In the backward pass of `layer`, beside the gradients that it reads and makes."""
+    shared = forward_bytes(step, layer) if layer.kind == "conv" else broadcast_bytes(step, layer)
+    if layer.kind in ("conv", "linear", "readout") and step.mixed:
+        shared += step.cast_weights_bytes(layer)  # the gradient of the smaller weights, before it is float32
+    return shared + (cpu_copies(step, layer) if step.device == "cpu" else 0)
+
+
+def pad_backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """A circular pad is written into its copy piece by piece, and each piece copies the gradient of the whole."""
+    return step.copied_bytes(layer) if layer.padding_mode == "circular" else 0
+
+
+def cpu_copies(step: StepTensors, layer: LayerGeometry) -> int:
+    """Batch norm makes its gradient's map twice; oneDNN the gradient of filters in its own layout, then in PyTorch's."""
+    if layer.function == "batch":
+        return step.map_bytes(layer.inputs[0])
+    if layer.kind not in ("conv", "readout") or step.number_bytes == 8:
+        return 0
+    filters = HALF_BYTES * (layer.params or 0) if step.mixed else step.parameter_bytes(layer)
+    return filters + (filters if layer.groups == 1 else blocked_filters(layer) * (HALF_BYTES if step.mixed else 4))
+
+
+def blocked_filters(layer: LayerGeometry) -> int:
+    outs, ins = (LANES * -(-count // layer.groups // LANES) for count in (layer.out_channels, layer.in_channels))
+    return layer.groups * outs * ins * prod(layer.kernel_size)
+
+
+def columns_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """Float64 convolutions on a CPU are products with a matrix of all windows (im2col)."""
+    if step.number_bytes != 8 or layer.kind not in ("conv", "blur_pool") or layer.kernel_size == (1, 1):
+        return 0
+    groups = layer.in_channels if layer.kind == "blur_pool" else layer.groups
+    images = step.batch_size if layer.dilation == (1, 1) else 1
+    return 8 * images * (layer.in_channels // groups) * prod(layer.kernel_size) * prod(layer.output_size)
+
+
+def broadcast_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """Gradients of factors that are smaller than the product: as large as it is, until they are summed up."""
+    if layer.kind != "multiply":
+        return 0
+    smaller = sum(step.elements[source] < layer.output_elements for source in layer.inputs)
+    return (smaller + bool(layer.params)) * step.map_bytes(layer.name)
+
+
+def update_bytes(step: StepTensors) -> int:
+    """A CPU's fused optimizers copy the gradient of one convolution's filters at a time."""
+    filters = (step.parameter_bytes(layer) for layer in step.layers if layer.kind in ("conv", "readout"))
+    return max(filters, default=0) if step.device == "cpu" else 0
+
+
+def cuda_block(size: int) -> int:
+    """What PyTorch's caching allocator counts: multiples of 512 bytes; of 10 MiB and more, which get a segment of whole
+    2 MiB of their own, a rest of at most 1 MiB is not split off (c10/cuda/CUDACachingAllocator)."""
+    size, mib = -(-size // 512) * 512, 2**20
+    segment = -(-size // (2 * mib)) * 2 * mib
+    return segment if size >= 10 * mib and segment - size <= mib else size
+
+
+BLOCKS: dict[str, Callable[[int], int]] = {"cpu": lambda size: -(-size // 4) * 4, "cuda": cuda_block}
+"""Device -> bytes asked for -> bytes that its allocator counts."""
