@@ -28,8 +28,6 @@ def forward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
 def backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     """In the backward pass of `layer`, beside the gradients that it reads and makes."""
     shared = forward_bytes(step, layer) if layer.kind == "conv" else broadcast_bytes(step, layer)
-    if layer.kind in ("conv", "linear", "readout") and step.mixed:
-        shared += step.cast_weights_bytes(layer)  # the gradient of the smaller weights, before it is float32
     return shared + (cpu_copies(step, layer) if step.device == "cpu" else 0)
 
 
@@ -39,13 +37,15 @@ def pad_backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
 
 
 def cpu_copies(step: StepTensors, layer: LayerGeometry) -> int:
-    """Batch norm makes its gradient's map twice; oneDNN the gradient of filters in its own layout, then in PyTorch's."""
+    """Batch norm makes the gradient of its map twice; oneDNN that of filters in a layout of its own, then in
+    PyTorch's."""
     if layer.function == "batch":
         return step.map_bytes(layer.inputs[0])
-    if layer.kind not in ("conv", "readout") or step.number_bytes == 8:
+    if layer.kind not in ("conv", "readout") or layer.function == "linear" or step.number_bytes == 8:
         return 0
-    filters = HALF_BYTES * (layer.params or 0) if step.mixed else step.parameter_bytes(layer)
-    return filters + (filters if layer.groups == 1 else blocked_filters(layer) * (HALF_BYTES if step.mixed else 4))
+    width = HALF_BYTES if step.mixed else step.number_bytes
+    filters = layer.params or 0
+    return width * (filters + (filters if layer.groups == 1 else blocked_filters(layer)))
 
 
 def blocked_filters(layer: LayerGeometry) -> int:
@@ -72,7 +72,11 @@ def broadcast_bytes(step: StepTensors, layer: LayerGeometry) -> int:
 
 def update_bytes(step: StepTensors) -> int:
     """A CPU's fused optimizers copy the gradient of one convolution's filters at a time."""
-    filters = (step.parameter_bytes(layer) for layer in step.layers if layer.kind in ("conv", "readout"))
+    filters = (
+        step.parameter_bytes(layer)
+        for layer in step.layers
+        if layer.kind in ("conv", "readout") and layer.function != "linear"
+    )
     return max(filters, default=0) if step.device == "cpu" else 0
 
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from stridelab.geometry.kernel_memory import BLOCKS, backward_bytes, forward_bytes, pad_backward_bytes, update_bytes
 from stridelab.geometry.layer_geometry import LayerGeometry
 from stridelab.geometry.layer_plan import IMAGE
-from stridelab.geometry.saved_tensors import INDEX_BYTES
 from stridelab.geometry.step_tensors import VIEWS, StepTensors
 
 FORWARD, BACKWARD, STEP = "forward", "backward", "step"
@@ -58,15 +57,19 @@ class Blocks:
             self.peak = Moment(self.size, layer, phase)
 
 
-def peak_moment(tensors: StepTensors, *, copies: int, batches: int, images_held: int) -> Moment:
-    """When a training step, not the first, holds most; what is unknown of a layer counts as nothing.
+def peak_moment(tensors: StepTensors, *, copies: int, batches: int, steps: int, known: bool) -> Moment:
+    """When the last of `steps` that are taken on images made at once, each of `batches`, holds most.
 
-    `copies`: tensors kept for each parameter from step to step, beside it and its gradient; `batches`: of a step.
+    `copies`: tensors kept for each parameter from step to step, beside it and its gradient. Unless all is `known` of
+    the layers, only up to the end of the forward pass: a lower bound, in which what is unknown counts as nothing.
     """
     if not tensors.layers:
         return Moment(0, "", FORWARD)
     walk = Walk(tensors)
-    walk.hold(copies=copies, images=max(images_held, batches * tensors.batch_size))
+    walk.hold(copies=copies, images=steps * batches * tensors.batch_size, outputs=steps * batches - 1)
+    if not known:
+        walk.forward()
+        return walk.blocks.peak
     for _ in range(min(2, batches)):  # the third is like the second
         walk.forward()
         walk.backward()
@@ -88,15 +91,17 @@ class Walk:
         self.shared_out: set[object] = set()
         """Blocks of which each map has a piece, with gaps in it: nothing is added to those in place."""
 
-    def hold(self, *, copies: int, images: int) -> None:
-        """What is there from step to step, and the images with their labels."""
+    def hold(self, *, copies: int, images: int, outputs: int) -> None:
+        """What is there from step to step, the images with their labels, and the outputs of batches before."""
         for layer in self.layers:
             for number in range(1 + copies):
                 self.blocks.take(("parameter", layer.name, number), self.tensors.parameter_bytes(layer))
             self.blocks.take(("buffer", layer.name), self.tensors.buffer_bytes(layer))
         pixels = self.tensors.number_bytes * self.tensors.elements[IMAGE]
         self.blocks.take("images", images * pixels)
-        self.blocks.take("labels", images * INDEX_BYTES)
+        self.blocks.take("loss and its gradient", 2 * self.tensors.number_bytes)
+        self.blocks.take("labels", images * self.tensors.label_bytes)
+        self.blocks.take("outputs of before", outputs * self.tensors.map_bytes(self.layers[-1].name))
 
     def forward(self) -> None:
         storages = self.tensors.storages
@@ -109,6 +114,7 @@ class Walk:
         self.blocks.free(("map", storages[outputs]), "outputs")
         for what in ("outputs", "log_softmax"):
             self.blocks.take(what, self.tensors.map_bytes(outputs))
+        self.blocks.take("targets", self.tensors.target_bytes)
         self.blocks.note(outputs, FORWARD)
 
     def forward_of(self, layer: LayerGeometry) -> None:
@@ -126,8 +132,10 @@ class Walk:
 
     def backward(self) -> None:
         outputs = self.layers[-1].name
-        for what in ("gradient of log_softmax", "gradient of outputs"):
-            self.blocks.take(what, self.tensors.map_bytes(outputs))
+        self.blocks.take("gradient of log_softmax", self.tensors.map_bytes(outputs))
+        self.blocks.note(outputs, BACKWARD)
+        self.blocks.free("targets")
+        self.blocks.take("gradient of outputs", self.tensors.map_bytes(outputs))
         self.blocks.note(outputs, BACKWARD)
         self.blocks.free("log_softmax", "gradient of log_softmax")
         self.hand_on("gradient of outputs", outputs)
@@ -148,9 +156,8 @@ class Walk:
 
     def differentiate(self, layer: LayerGeometry, above: object, sources: Sequence[str]) -> None:
         """The gradients that `layer` makes of `above`, that of its output."""
-        weights = ("gradient of parameters", layer.name)
-        again = weights in self.blocks.held  # of a further batch, to be added to that of the first
-        self.blocks.take(("again", *weights) if again else weights, self.tensors.parameter_bytes(layer))
+        cast = self.tensors.cast_weights_bytes(layer)
+        self.blocks.take("gradient of weights", cast or self.tensors.parameter_bytes(layer))
         self.blocks.take("working", backward_bytes(self.tensors, layer))
         copied = self.tensors.copied_bytes(layer) if sources else 0
         if copied:  # its gradient first; from that, in a node behind, the map's own
@@ -161,9 +168,21 @@ class Walk:
         for block, source in made.items():
             self.blocks.take(block, self.tensors.map_bytes(source))
         self.end(layer, None if copied else above)
-        self.blocks.free("copy", ("again", *weights))
+        self.blocks.free("copy")
+        self.accumulate(layer, cast=cast > 0)
         for block, source in made.items():
             self.hand_on(block, source)
+
+    def accumulate(self, layer: LayerGeometry, *, cast: bool) -> None:
+        """The gradient of the parameters, which is made, becomes that of the step: as it is, unless it was of `cast`
+        weights or is added to that of a batch before."""
+        lasting = ("gradient of parameters", layer.name)
+        if cast:
+            self.blocks.take("gradient of whole weights", self.tensors.parameter_bytes(layer))
+            self.blocks.note(layer.name, BACKWARD)
+        self.blocks.free("gradient of weights", "gradient of whole weights")
+        if lasting not in self.blocks.held:
+            self.blocks.take(lasting, self.tensors.parameter_bytes(layer))
 
     def end(self, layer: LayerGeometry, above: object) -> None:
         """Of a node that has run."""

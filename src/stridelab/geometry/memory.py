@@ -91,14 +91,14 @@ def training_memory(
     averaged: bool = False,
     precision: str = "32-true",
     accumulate: int = 1,
-    images_held: int = 0,
+    steps_at_once: int = 1,
     device: str = "cpu",
 ) -> TrainingMemory:
     """Predicted training memory of measured layers: `.peak` bytes of one step (an int, or None with the reason in
     `.unknown` and `.peak_at_least` as a lower bound), and its parts by layer and in total.
 
     `averaged`: with a moving average of the weights, which counts as state of the optimizer. `accumulate`: batches a
-    step. `images_held`: images that are numbers while a step runs, if more than the step's. `device`: cpu or cuda,
+    step. `steps_at_once`: whose images are made, and whose outputs are kept, together. `device`: cpu or cuda,
     whose kernels and allocators differ a little. `precision` concerns the peak alone.
 
     What counts as a saved activation, and which layer it is counted for, is told in
@@ -115,19 +115,19 @@ def training_memory(
     copies = OPTIMIZERS[optimizer] + averaged
     used = tuple(layer for layer in layers if layer.kind != "unused")
     tensors = StepTensors(used, batch_size=batch_size, precision=precision, device=device)
+    unknown = _unknown(tensors)
     return TrainingMemory(
         batch_size,
         tuple(_layer_memory(layer, batch_size, copies) for layer in layers),
-        peak_moment(tensors, copies=copies, batches=accumulate, images_held=images_held),
-        _unknown(layers, mixed=tensors.mixed),
+        peak_moment(tensors, copies=copies, batches=accumulate, steps=steps_at_once, known=not unknown),
+        unknown,
     )
 
 
-def _unknown(layers: Sequence[LayerGeometry], *, mixed: bool) -> str:
-    names = [layer.name for layer in layers if layer.params is None or layer.activation_bytes is None]
-    if mixed:
-        names += [layer.name for layer in layers if layer.saves is None and layer.activation_bytes]
-    return f"it is not known what {', '.join(names[:3])} keeps" if names else ""
+def _unknown(tensors: StepTensors) -> str:
+    names = [layer.name for layer in tensors.layers if not tensors.follows(layer)]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"what the backward pass of {', '.join(names[:3])}{more} holds is not known" if names else ""
 
 
 def _layer_memory(layer: LayerGeometry, batch_size: int, copies: int) -> LayerMemory:

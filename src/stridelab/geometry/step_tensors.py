@@ -11,7 +11,7 @@ from stridelab.geometry.effect import INPUT, OUTPUT
 from stridelab.geometry.layer_geometry import LayerGeometry
 from stridelab.geometry.layer_plan import IMAGE
 from stridelab.geometry.padding import PADDING_MODES
-from stridelab.geometry.saved_tensors import FLOAT_BYTES, pads_explicitly
+from stridelab.geometry.saved_tensors import FLOAT_BYTES, INDEX_BYTES, pads_explicitly
 
 NUMBER_BYTES = {"32-true": 4, "bf16-mixed": 4, "16-mixed": 4, "64-true": 8}
 """`trainer.precision` -> bytes of a weight and of a pixel."""
@@ -94,6 +94,30 @@ class StepTensors:
     def buffer_bytes(self, layer: LayerGeometry) -> int:
         """Running mean and variance, and a count of batches."""
         return 2 * self.number_bytes * layer.out_channels + 8 if layer.function == "batch" else 0
+
+    def follows(self, layer: LayerGeometry) -> bool:
+        """Whether what `layer` holds is known."""
+        if layer.kind == "opaque" or layer.params is None or layer.activation_bytes is None:
+            return False
+        if not self.mixed:
+            return True
+        float32 = self.device == "cpu" and layer.padding_mode in ("reflect", "replicate") and self.copied_bytes(layer)
+        return not (float32 or layer.saves is None or layer.function in ("group", "layer"))
+
+    @property
+    def dense(self) -> bool:
+        """Whether there is a target for each pixel, not for each image."""
+        return max(self.layers[-1].output_size) > 1
+
+    @property
+    def label_bytes(self) -> int:
+        """Of the label of an image: int64, or uint8 a pixel."""
+        return prod(self.layers[-1].output_size) if self.dense else INDEX_BYTES
+
+    @property
+    def target_bytes(self) -> int:
+        """Of a batch's labels as the loss wants them, int64, where they are something else."""
+        return self.batch_size * self.label_bytes * INDEX_BYTES if self.dense else 0
 
     def cast_weights_bytes(self, layer: LayerGeometry) -> int:
         return HALF_BYTES * (layer.params or 0) if self.mixed and layer.kind in HALVED else 0
