@@ -57,6 +57,9 @@ class TrainerConfig:
     """Mirror each training image, left to right, with probability 1/2."""
     precision: str = "32-true"
     """As in Lightning: 32-true, bf16-mixed, 16-mixed or 64-true."""
+    tf32: bool = True
+    """TF32 in convolutions and matrix products of 32 bits on an NVIDIA GPU (Ampere or later): factors are rounded to
+    10 bits of mantissa, sums keep 32 bits. false: full 32 bits, several times slower. Of no effect elsewhere."""
     accelerator: str = "cpu"
     """cpu, gpu, mps or auto."""
     devices: int = 1
