@@ -15,6 +15,9 @@ LANES = 16
 """Channels of a block in oneDNN's layout of filters, which each group is padded to."""
 
 
+FEW_IMAGES = 16
+
+
 def forward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     """In the forward pass of `layer`."""
     relaid = step.copied_bytes(layer) if layer.kind == "conv" and layer.padding_mode == "circular" else 0
@@ -41,16 +44,32 @@ def cpu_copies(step: StepTensors, layer: LayerGeometry) -> int:
     PyTorch's."""
     if layer.function == "batch":
         return step.map_bytes(layer.inputs[0])
-    if layer.kind not in ("conv", "readout") or layer.function == "linear" or step.number_bytes == 8:
+    if layer.kind not in ("conv", "readout") or layer.function == "linear" or not by_onednn(step, layer):
         return 0
     width = HALF_BYTES if step.mixed else step.number_bytes
     filters = layer.params or 0
     return width * (filters + (filters if layer.groups == 1 else blocked_filters(layer)))
 
 
+def by_onednn(step: StepTensors, layer: LayerGeometry) -> bool:
+    """Where PyTorch has another kernel: of float64, and of 1x1 filters and few images in a single thread
+    (aten/src/ATen/native/Convolution.cpp, use_mkldnn)."""
+    few = layer.kernel_size == layer.stride == (1, 1) and step.batch_size < FEW_IMAGES and not step.mixed
+    return step.number_bytes != 8 and not few
+
+
 def blocked_filters(layer: LayerGeometry) -> int:
     outs, ins = (LANES * -(-count // layer.groups // LANES) for count in (layer.out_channels, layer.in_channels))
     return layer.groups * outs * ins * prod(layer.kernel_size)
+
+
+def workspace_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """That cuDNN takes for the backward pass of a convolution, at most: its map and the gradient of its output once
+    more, in the layout of the kernel. A rule that was fitted to one of three peaks measured on an H100 (PyTorch 2.11,
+    channels_last, TF32, deterministic) and holds for the other two; cuBLAS's, of once a process, are not in it."""
+    if step.device != "cuda" or layer.kind not in ("blur_pool", "conv", "conv_transpose", "readout"):
+        return 0
+    return step.map_bytes(layer.inputs[0]) + step.map_bytes(layer.name)
 
 
 def columns_bytes(step: StepTensors, layer: LayerGeometry) -> int:

@@ -15,19 +15,27 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from stridelab.geometry.kernel_memory import BLOCKS, backward_bytes, forward_bytes, pad_backward_bytes, update_bytes
+from stridelab.geometry.kernel_memory import (
+    BLOCKS,
+    backward_bytes,
+    forward_bytes,
+    pad_backward_bytes,
+    update_bytes,
+    workspace_bytes,
+)
 from stridelab.geometry.layer_geometry import LayerGeometry
 from stridelab.geometry.layer_plan import IMAGE
 from stridelab.geometry.step_tensors import VIEWS, StepTensors
 
-FORWARD, BACKWARD, STEP = "forward", "backward", "step"
+START, FORWARD, BACKWARD, STEP = "start", "forward", "backward", "step"
 SHARING = VIEWS | {"add", "concat"}
 """Kinds whose inputs have the gradient of the output, or a piece of it, without a copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """`size` bytes are held in the `phase` (forward, backward, or the optimizer's step) of `layer`."""
+    """`size` bytes are held in the `phase` of `layer`: start, forward, backward or step, the optimizer's; the first and
+    the last are of no layer."""
 
     size: int
     layer: str
@@ -41,7 +49,7 @@ class Blocks:
     counted: Callable[[int], int]
     held: dict[object, int] = field(default_factory=dict)
     size: int = 0
-    peak: Moment = Moment(0, "", FORWARD)
+    peak: Moment = Moment(0, "", START)
 
     def take(self, key: object, size: int) -> None:
         assert key not in self.held, key
@@ -57,32 +65,46 @@ class Blocks:
             self.peak = Moment(self.size, layer, phase)
 
 
-def peak_moment(tensors: StepTensors, *, copies: int, batches: int, steps: int, known: bool) -> Moment:
-    """When the last of `steps` that are taken on images made at once, each of `batches`, holds most.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What is done in a training step, and what lies beside it."""
 
-    `copies`: tensors kept for each parameter from step to step, beside it and its gradient. Unless all is `known` of
-    the layers, only up to the end of the forward pass: a lower bound, in which what is unknown counts as nothing.
+    state: int
+    """Tensors that the optimizer keeps for each parameter."""
+    averaged: bool = False
+    """A second network has the mean weights."""
+    batches: int = 1
+    """Whose gradients are accumulated."""
+    at_once: int = 1
+    """Steps whose images are made, and whose outputs are kept, together."""
+    recorded: bool = False
+    """As a CUDA graph, which has its own images, outputs and gradients."""
+
+
+def peak_moment(tensors: StepTensors, step: Step, *, until: str = STEP, workspaces: bool = False) -> Moment:
+    """When a training step, not the first of a fit, holds most. `until`: what is known of it, START, FORWARD or all;
+    the moment is then a lower bound. `workspaces`: with what single operations take to work in, as far as is known.
     """
     if not tensors.layers:
-        return Moment(0, "", FORWARD)
-    walk = Walk(tensors)
-    walk.hold(copies=copies, images=steps * batches * tensors.batch_size, outputs=steps * batches - 1)
-    if not known:
+        return Moment(0, "", START)
+    walk = Walk(tensors, workspaces=workspaces)
+    walk.hold(step)
+    if until != START:
         walk.forward()
-        return walk.blocks.peak
-    for _ in range(min(2, batches)):  # the third is like the second
-        walk.forward()
+    if until == STEP:
         walk.backward()
-    walk.blocks.take("update", update_bytes(tensors))
-    walk.blocks.note("", STEP)
+        if step.batches > 1:  # a third is like the second
+            walk.forward()
+            walk.backward()
+        walk.update()
     return walk.blocks.peak
 
 
 class Walk:
     """Through the steps of one batch after another."""
 
-    def __init__(self, tensors: StepTensors) -> None:
-        self.tensors, self.layers = tensors, tensors.layers
+    def __init__(self, tensors: StepTensors, *, workspaces: bool) -> None:
+        self.tensors, self.layers, self.workspaces = tensors, tensors.layers, workspaces
         self.blocks = Blocks(BLOCKS[tensors.device])
         self.gradients: dict[str, object] = {}
         """Map -> the block that its gradient lies in."""
@@ -91,17 +113,21 @@ class Walk:
         self.shared_out: set[object] = set()
         """Blocks of which each map has a piece, with gaps in it: nothing is added to those in place."""
 
-    def hold(self, *, copies: int, images: int, outputs: int) -> None:
+    def hold(self, step: Step) -> None:
         """What is there from step to step, the images with their labels, and the outputs of batches before."""
+        networks = 1 + step.averaged
         for layer in self.layers:
-            for number in range(1 + copies):
+            for number in range(step.state + networks + step.recorded):
                 self.blocks.take(("parameter", layer.name, number), self.tensors.parameter_bytes(layer))
-            self.blocks.take(("buffer", layer.name), self.tensors.buffer_bytes(layer))
-        pixels = self.tensors.number_bytes * self.tensors.elements[IMAGE]
-        self.blocks.take("images", images * pixels)
-        self.blocks.take("loss and its gradient", 2 * self.tensors.number_bytes)
+            for number in range(networks):
+                self.blocks.take(("buffer", layer.name, number), self.tensors.buffer_bytes(layer))
+        batches = step.batches * (step.at_once + step.recorded)
+        images = batches * self.tensors.batch_size
+        self.blocks.take("images", images * self.tensors.number_bytes * self.tensors.elements[IMAGE])
         self.blocks.take("labels", images * self.tensors.label_bytes)
-        self.blocks.take("outputs of before", outputs * self.tensors.map_bytes(self.layers[-1].name))
+        self.blocks.take("outputs of before", (batches - 1) * self.tensors.map_bytes(self.layers[-1].name))
+        self.blocks.take("loss and its gradient", 2 * self.tensors.number_bytes)
+        self.blocks.note("", START)
 
     def forward(self) -> None:
         storages = self.tensors.storages
@@ -159,6 +185,7 @@ class Walk:
         cast = self.tensors.cast_weights_bytes(layer)
         self.blocks.take("gradient of weights", cast or self.tensors.parameter_bytes(layer))
         self.blocks.take("working", backward_bytes(self.tensors, layer))
+        self.blocks.take("workspace", workspace_bytes(self.tensors, layer) if self.workspaces else 0)
         copied = self.tensors.copied_bytes(layer) if sources else 0
         if copied:  # its gradient first; from that, in a node behind, the map's own
             self.blocks.take("copy", copied)
@@ -187,9 +214,13 @@ class Walk:
     def end(self, layer: LayerGeometry, above: object) -> None:
         """Of a node that has run."""
         self.blocks.note(layer.name, BACKWARD)
-        self.blocks.free("working", ("kept", layer.name))
+        self.blocks.free("working", "workspace", ("kept", layer.name))
         if above is not None:
             self.let_go(above)
+
+    def update(self) -> None:
+        self.blocks.take("update", update_bytes(self.tensors))
+        self.blocks.note("", STEP)
 
     def hand_on(self, block: object, source: str) -> None:
         """`block` is a gradient of the map of `source`: the first, or one to be added to what is there."""

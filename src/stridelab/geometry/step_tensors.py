@@ -92,7 +92,9 @@ class StepTensors:
         return self.number_bytes * (layer.params or 0)
 
     def buffer_bytes(self, layer: LayerGeometry) -> int:
-        """Running mean and variance, and a count of batches."""
+        """Running mean and variance, and a count of batches; the filters of a blur."""
+        if layer.kind == "blur_pool":
+            return self.number_bytes * layer.out_channels * prod(layer.kernel_size)
         return 2 * self.number_bytes * layer.out_channels + 8 if layer.function == "batch" else 0
 
     def follows(self, layer: LayerGeometry) -> bool:
