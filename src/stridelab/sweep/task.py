@@ -29,6 +29,8 @@ class Task:
     arguments: tuple[Any, ...]
     log: Path | None = None
     timeout_s: float | None = None
+    shares: str = ""
+    """Tasks with the same word may have one process, one after the other; empty: a process of its own."""
 
 
 @dataclass(frozen=True)
