@@ -71,7 +71,7 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_created(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there == "cuda")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there == "mps")
-    config = load([f"trainer.accelerator={wanted}", f"paths.results_dir={tmp_path / 'results'}"])
+    config = load([f"trainer.accelerator={wanted}", f"paths.results_dir={tmp_path / 'results'}", "launcher=in_process"])
     with pytest.raises(
         ValueError, match=rf"trainer.accelerator={wanted}: .* no such device here; choose one of {choices}\."
     ):

@@ -33,7 +33,8 @@ class ProcessState:
         for (_, write), value in zip(self.settings, self.before, strict=True):
             write(value)
         busy = [thread for thread in threading.enumerate() if not thread.daemon]
-        return busy == [threading.main_thread()] and not multiprocessing.active_children() and bytes_on_card() < LEFT_BYTES
+        alone = busy == [threading.main_thread()] and not multiprocessing.active_children()
+        return alone and bytes_on_card() < LEFT_BYTES
 
 
 def settings() -> Iterator[Setting]:

@@ -13,11 +13,10 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from stridelab.system.gpus import VISIBLE
 from stridelab.system.processes import die_with_parent
 
 from .task import Task, attempt
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def work(pipe: Connection, task: Task | None, card: str) -> None:

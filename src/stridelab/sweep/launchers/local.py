@@ -9,13 +9,19 @@ import atexit
 import gc
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from time import sleep
+from typing import cast
 
 from stridelab.config import Config
+from stridelab.plan import Variant
+from stridelab.system.gpus import Gpu, visible_gpus
 from stridelab.system.processes import process_context, usable_cores, warm_up
 from stridelab.tracking.status import TIMED_OUT
 
+from ..devices import gpus_of_torch
+from ..gpu_jobs import choose, largest_mib
 from ..task import SILENT, Listener, Outcome, Task
 from ..task_queue import TaskQueue
 from ..worker import work
@@ -28,6 +34,7 @@ PRELOAD = (
 """All of ours that a child will need: what it loaded by itself could have been edited since the sweep began."""
 LISTEN_S = 0.2
 START_TRIES = 10
+ANSWER_S = 60.0
 
 # Here and in the warm process: Python's last look for garbage among torch's or MLflow's objects takes a second.
 atexit.register(gc.freeze)
@@ -56,6 +63,32 @@ class LocalLauncher:
         self.children: list[Child] = []
         self.at_rest: list[Child] = []
         self.others_begun = False
+        self.need_mib = -1.0
+        """Of a card, what the largest run was predicted to need when `jobs` was chosen."""
+
+    def choose_jobs(self, variants: Sequence[Variant]) -> str:
+        """Of runs on GPUs: by predicted and free memory, cores and runs."""
+        on_gpus = [variant for variant in variants if variant.config.trainer.accelerator in ("gpu", "auto")]
+        need_mib = largest_mib(on_gpus)
+        if not on_gpus or (need_mib or 0.0) <= self.need_mib:
+            return ""
+        self.close()
+        self.need_mib = need_mib or 0.0
+        config, gpus = on_gpus[0].config, self.gpus(asks=not variants[0].config.sweep.preview)
+        if gpus == [] and config.trainer.accelerator == "auto":
+            config = replace(config, trainer=replace(config.trainer, accelerator="cpu"))
+            self.jobs = jobs_at_once(config, runs=len(variants), cores=usable_cores())
+            return ""
+        chosen = choose(config, gpus, need_mib=need_mib, runs=len(variants), cores=usable_cores())
+        self.jobs, self.cards = chosen.jobs, chosen.cards
+        return chosen.said
+
+    def gpus(self, *, asks: bool) -> list[Gpu] | None:
+        """None where nobody says; `asks`: PyTorch too, in a child process, where nvidia-smi does not."""
+        if (found := visible_gpus()) is not None or not asks:
+            return found
+        (outcome,) = self.run([Task(gpus_of_torch, (), timeout_s=ANSWER_S)])
+        return cast(list[Gpu] | None, outcome.value)
 
     def warm_up(self) -> None:
         """Start the warm process now, in the background."""
@@ -100,7 +133,8 @@ class LocalLauncher:
                     raise
                 sleep(LISTEN_S)
         there.close()
-        self.children.append(Child(process, here, shares, card, timeout_s=task and task.timeout_s))
+        timeout_s = None if task is None else task.timeout_s
+        self.children.append(Child(process, here, shares, card, timeout_s=timeout_s))
         return self.children[-1]
 
     def idlest_card(self) -> str:
