@@ -70,6 +70,7 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_created(
     wanted: str, there: str, choices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there == "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there == "mps")
     config = load([f"trainer.accelerator={wanted}", f"paths.results_dir={tmp_path / 'results'}", "launcher=in_process"])
     with pytest.raises(

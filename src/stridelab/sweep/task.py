@@ -116,7 +116,7 @@ def carried_back(outcome: Outcome) -> Outcome:
 
 def is_readable(error: BaseException) -> bool:
     """Whether its message is written for users."""
-    return isinstance(error, ValueError | FileNotFoundError) or status_of(error) == DIVERGED
+    return isinstance(error, ValueError | FileNotFoundError | MemoryError) or status_of(error) == DIVERGED
 
 
 def describe(error: BaseException) -> str:

@@ -70,9 +70,10 @@ class Child:
             return False
         return True
 
-    def rest(self) -> None:
-        """Forget the task that it has done."""
-        self.outcome, self.timeout_s = None, None
+    def rest(self) -> Outcome | None:
+        """What became of the task that it has done, which is forgotten."""
+        outcome, self.outcome, self.timeout_s = self.outcome, None, None
+        return outcome
 
     def is_fit(self, task: Task) -> bool:
         """Whether it, at rest, can be given the task."""

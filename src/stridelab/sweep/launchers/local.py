@@ -95,7 +95,7 @@ class LocalLauncher:
         warm_up(self.context)
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
-        return TaskQueue(Children(self, listener), tasks, listener, at_once=self.jobs).run()
+        return TaskQueue(Children(self, listener), tasks, listener, at_once=self.jobs, again=True).run()
 
     def close(self) -> None:
         """End the children that wait for tasks."""
@@ -167,18 +167,16 @@ class Children:
     def heard(self, index: int, child: Child) -> Outcome | None:
         """What became of its task, if that is known by now."""
         speaks = child.hear(lambda event: self.listener.event(index, event))
-        outcome, task = child.outcome, child.task
         if child.goes_on:
-            child.rest()
+            outcome = child.rest()
             self.launcher.at_rest.append(self.running.pop(index))
             return outcome
         if speaks:
             return None
-        del self.running[index]
-        ended = finish(child)
-        if task is None:
-            return ended
-        self.running[index] = self.launcher.start(task)  # it had ended before it took it
+        if child.task is None:
+            return finish(self.running.pop(index))
+        self.end([index])  # it wanted no more before it took it
+        self.running[index] = self.launcher.start(child.task)
         return None
 
     def end(self, indices: Collection[int]) -> None:
