@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from stridelab.cli.reproduce import main
 from stridelab.cli.train import start
 from stridelab.config import Config, load
 from stridelab.reproduce import find
 from stridelab.reproduce.rebuild import rebuild
-from stridelab.reproduce.surroundings import ProvenanceFiles, bits_expected, code, compare_surroundings, packages
+from stridelab.reproduce.show import show_findings
+from stridelab.reproduce.surroundings import (
+    ProvenanceFiles,
+    bits_expected,
+    code,
+    compare_surroundings,
+    packages,
+    unpromised,
+)
 from stridelab.reproduce.verdict import CLOSE, DIFFERENT, IDENTICAL, Reproduction, compare
 from stridelab.tracking.find import find_run
 from stridelab.tracking.mlflow_reader import RunRecord
@@ -113,6 +122,12 @@ def test_an_untouched_run_is_identical_and_the_new_one_is_linked(
     assert record(results, original.tags["stridelab.signature"]).run_id == original.run_id
     assert reproduce(results, "dry=true") == 0
     assert original.run_id in said(capsys)
+
+
+def test_a_run_tells_what_pytorch_was_told(results: Path) -> None:
+    facts = json.loads(record(results).artifact("torch.json").read_text())
+    wanted = {"device": "cpu", "threads": 1, "deterministic": True, "tf32": True}
+    assert {name: facts[name] for name in wanted} == wanted
 
 
 def test_a_metric_that_was_changed_is_named_with_its_step(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,13 +352,18 @@ def test_other_initial_weights_are_another_experiment_however_close() -> None:
 
 def test_packages_that_matter_come_first_and_names_are_one_however_spelled() -> None:
     was = {"torch": "2.14.1", "abc": "1", "nvidia-cudnn": "9", "numpy": "2.4"}
-    found = list(packages(was, {"torch": "2.15.0", "abc": "2", "numpy": "2.4"}))
+    found = list(packages(was, {"torch": "2.15.0", "abc": "2", "numpy": "2.4"}, on_gpu=True))
     assert [(one.what, one.same, one.decides) for one in found] == [
         ("torch", False, True),
         ("nvidia-cudnn", False, True),
         ("packages", True, True),
         ("others", False, False),
     ]
+    on_cpu = packages(was, {"torch": "2.14.1", "abc": "1", "numpy": "2.4"}, on_gpu=False)
+    assert [(one.what, one.same, one.decides) for one in on_cpu] == [
+        ("packages", True, True),
+        ("others", False, False),
+    ], "a CPU computes nothing with cuDNN"
     assert ProvenanceFiles({"requirements.txt": "PyTorch_Lightning==2.6.6\n"}).packages == {
         "pytorch-lightning": "2.6.6"
     }
@@ -371,7 +391,91 @@ def test_what_was_not_recorded_promises_nothing(files: dict[str, str]) -> None:
     assert not bits_expected(found, config)
 
 
-def test_bits_are_promised_for_deterministic_training_on_a_cpu_only() -> None:
-    assert bits_expected([], load([]))
-    assert not bits_expected([], load(["trainer=gpu"]))
-    assert not bits_expected([], load(["trainer.deterministic=false"]))
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], ""),
+        (["trainer=gpu"], ""),
+        (["trainer.deterministic=false"], "trainer.deterministic=false"),
+        (["trainer.accelerator=mps"], "trainer.accelerator=mps was never tried"),
+        (["trainer=gpu", "trainer.devices=2"], "several GPUs were never tried"),
+        (["trainer.devices=2"], ""),
+    ],
+)
+def test_bits_are_promised_for_deterministic_training_on_a_cpu_or_one_gpu(words: list[str], why: str) -> None:
+    assert unpromised(load(words)) == why
+    assert bits_expected([], load(words)) == (not why)
+
+
+H100, A100 = "NVIDIA H100 80GB HBM3, 580.159.04, 81559 MiB", "NVIDIA A100-SXM4-40GB, 580.159.04, 40960 MiB"
+ON_H100 = ("trainer=gpu",)
+
+
+def surroundings(*gpus: str, cpu: str = "EPYC", told: dict[str, Any] | None = None, **more: str) -> ProvenanceFiles:
+    """As a run leaves them; `more`: packages, and in capitals environment variables."""
+    variables = {name: value for name, value in more.items() if name.isupper()}
+    machine = {"architecture": "x86_64", "cpu": cpu, "cpu_flags": ["avx2"], "gpus": list(gpus)}
+    wheels = {"torch": "2.14.1", "nvidia-cudnn-cu13": "9.24.0.43"}
+    wheels |= {name.replace("_", "-"): version for name, version in more.items() if name not in variables}
+    facts = {"machine": machine, "environment": variables, "python": {"version": "3.12.3"}}
+    return ProvenanceFiles(
+        {
+            "provenance.json": json.dumps(facts),
+            "requirements.txt": "".join(f"{name}=={version}\n" for name, version in wheels.items()),
+            "torch.json": json.dumps({"device": "cpu"} if told is None else told),
+        }
+    )
+
+
+TRAINED_ON_H100 = {"device": "NVIDIA H100 80GB HBM3", "tf32": True}
+MADE_ON_H100 = surroundings(H100, told=TRAINED_ON_H100)
+
+
+@pytest.mark.parametrize(
+    ("words", "was", "now", "doubts"),
+    [
+        (ON_H100, MADE_ON_H100, surroundings(H100), []),
+        (ON_H100, MADE_ON_H100, surroundings(H100, H100, cpu="Xeon"), []),
+        (("trainer.accelerator=auto",), MADE_ON_H100, surroundings(H100), []),
+        (ON_H100, MADE_ON_H100, surroundings(H100, CUBLAS_WORKSPACE_CONFIG=":4096:8"), []),
+        (ON_H100, MADE_ON_H100, surroundings(A100), ["GPU"]),
+        (ON_H100, MADE_ON_H100, surroundings(H100, A100), ["GPU"]),
+        (ON_H100, MADE_ON_H100, surroundings(), ["GPU", "driver"]),
+        (ON_H100, MADE_ON_H100, surroundings(H100.replace("580", "590")), ["driver"]),
+        (ON_H100, MADE_ON_H100, surroundings(H100, nvidia_cudnn_cu13="9.25.0.1"), ["nvidia-cudnn-cu13"]),
+        (ON_H100, MADE_ON_H100, surroundings(H100, torch="2.15.0"), ["torch"]),
+        (ON_H100, MADE_ON_H100, surroundings(H100, NVIDIA_TF32_OVERRIDE="0"), ["NVIDIA_TF32_OVERRIDE"]),
+        ((*ON_H100, "trainer.tf32=false"), MADE_ON_H100, surroundings(H100), ["TF32"]),
+        (ON_H100, surroundings(H100, told={}), surroundings(H100), ["TF32"]),
+        ((), surroundings(), surroundings(A100, nvidia_cudnn_cu13="9.25.0.1"), []),
+        ((), surroundings(H100, NVIDIA_TF32_OVERRIDE="0"), surroundings(), []),
+        ((), surroundings(), surroundings(cpu="Xeon"), ["CPU"]),
+        (("trainer.accelerator=auto",), surroundings(), surroundings(), []),
+        (("trainer.accelerator=auto",), surroundings(), surroundings(H100), ["GPU"]),
+        (("trainer.accelerator=auto",), MADE_ON_H100, surroundings(), ["GPU", "driver"]),
+    ],
+)
+def test_only_what_decides_the_bits_of_a_run_raises_doubts(
+    words: tuple[str, ...], was: ProvenanceFiles, now: ProvenanceFiles, doubts: list[str]
+) -> None:
+    config, tags = load(list(words)), {"stridelab.code": "c"}
+    found = compare_surroundings(was, now, config, tags=tags, here=tags)
+    assert sorted(one.what for one in found if one.decides and not one.same) == sorted(doubts)
+    assert bits_expected(found, config) == (not doubts)
+
+
+def test_what_is_expected_of_a_gpu_is_said(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, tags = load(list(ON_H100)), {"stridelab.code": "c"}
+    run = record(results)
+
+    def expected(now: ProvenanceFiles) -> str:
+        findings = compare_surroundings(MADE_ON_H100, now, config, tags=tags, here=tags)
+        show_findings(run, findings, Console(width=200), config=config, tolerance=0.001)
+        return said(capsys)
+
+    assert "Expected: bit-equal. Code, data, packages, GPU, driver, TF32 and threads are" in expected(
+        surroundings(H100)
+    )
+    text = expected(surroundings(A100))
+    assert "GPU differs NVIDIA H100 80GB HBM3, here NVIDIA A100-SXM4-40GB" in text
+    assert "Expected: not bit-equal: GPU. Short runs may still agree within tolerance=0.001." in text

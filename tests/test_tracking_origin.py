@@ -14,8 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stridelab.tracking.provenance import cpu_facts, environment, git_diff, git_state, machine, provenance, torch_facts
+from stridelab.tracking.provenance import (
+    cpu_facts,
+    environment,
+    git_diff,
+    git_state,
+    machine,
+    platform_difference,
+    platform_of,
+    provenance,
+    stored_platform,
+    torch_facts,
+)
 from stridelab.tracking.signature import PACKAGE, TRAINING_CODE, code_digest, digest_files, signature
+from stridelab.training.runtime import prepare_process
+from stridelab.training.settings import TrainerConfig
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
 configs = st.dictionaries(
@@ -263,3 +276,73 @@ def test_torch_is_asked_only_where_it_is_loaded(monkeypatch: pytest.MonkeyPatch)
     facts = torch_facts()
     assert facts["threads"] == torch.get_num_threads()
     assert json.loads(json.dumps(facts)) == facts
+    assert facts["device"] == "cpu"
+    assert facts["cudnn"] == torch.backends.cudnn.version()
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_what_the_trainer_was_told(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card of {device}")
+    prepare_process(TrainerConfig(tf32=allowed))
+    assert torch_facts("cuda:0")["tf32"] == allowed
+    assert torch_facts("cuda:0")["device"] == "Card of cuda:0"
+    assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == allowed
+    assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest"), "which Lightning asks of a GPU"
+    assert torch.backends.mkldnn.matmul.fp32_precision == "none", "the processor's own stays"
+    prepare_process(TrainerConfig())
+
+
+CARD = "NVIDIA H100 80GB HBM3, 580.159.04, 81559 MiB"
+
+
+def origin_of(*gpus: str, cpu: str = "EPYC", wheels: str = "", **environment: str) -> dict[str, str]:
+    machine = {"cpu": cpu, "cpu_flags": ["avx2"], "gpus": list(gpus)}
+    facts = {"machine": machine, "environment": environment}
+    return {"provenance.json": json.dumps(facts), "requirements.txt": f"torch==2.14.1\n{wheels}"}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "one", "other", "differs"),
+    [
+        ("cpu", origin_of(), origin_of(CARD, NVIDIA_TF32_OVERRIDE="0", wheels="nvidia-cublas==13.1\n"), ""),
+        ("cpu", origin_of(), origin_of(cpu="Xeon"), "CPU EPYC, here Xeon"),
+        ("cpu", origin_of(), origin_of(ATEN_CPU_CAPABILITY="avx2"), "ATEN_CPU_CAPABILITY not set, here avx2"),
+        ("mps", origin_of(cpu="M3"), origin_of(cpu="M4"), "CPU M3, here M4"),
+        ("gpu", origin_of(CARD), origin_of(CARD, CARD, cpu="Xeon", CUBLAS_WORKSPACE_CONFIG=":4096:8"), ""),
+        (
+            "gpu",
+            origin_of(CARD),
+            origin_of(CARD.replace("H100", "H200")),
+            "GPU NVIDIA H100 80GB HBM3, here NVIDIA H200",
+        ),
+        ("gpu", origin_of(CARD), origin_of(CARD.replace("580", "590")), "driver 580.159.04, here 590.159.04"),
+        (
+            "gpu",
+            origin_of(CARD, wheels="nvidia-cudnn-cu13==9.24\nnvidia-nccl-cu13==2.30\n"),
+            origin_of(CARD, wheels="nvidia-cudnn-cu13==9.25\nnvidia-nccl-cu13==2.31\n"),
+            "nvidia-cudnn-cu13 9.24, here 9.25",
+        ),
+        ("gpu", origin_of(CARD), origin_of(CARD, NVIDIA_TF32_OVERRIDE="0"), "NVIDIA_TF32_OVERRIDE not set, here 0"),
+        ("auto", origin_of(), origin_of(CARD), "CPU EPYC, here not set"),
+        ("gpu", {}, origin_of(CARD), ""),
+    ],
+)
+def test_a_platform_is_what_decides_the_bits_of_the_run(
+    accelerator: str, one: dict[str, str], other: dict[str, str], differs: str
+) -> None:
+    found = platform_difference(platform_of(one, accelerator=accelerator), platform_of(other, accelerator=accelerator))
+    assert found.startswith(differs)
+    assert bool(found) == bool(differs)
+
+
+def test_the_platform_of_an_earlier_version_is_no_other_one(tmp_path: Path) -> None:
+    """Its provenance had the same lines of nvidia-smi, and its torch.json neither a device nor TF32."""
+    here = origin_of(CARD, wheels="nvidia-cudnn-cu13==9.24\n")
+    for name, content in (here | {"torch.json": '{"version": "2.14.1", "cuda": "13.0"}'}).items():
+        (tmp_path / name).write_text(content)
+    for accelerator in ("cpu", "gpu", "auto"):
+        stored = stored_platform(tmp_path, accelerator=accelerator)
+        assert stored
+        assert platform_difference(stored, platform_of(here, accelerator=accelerator)) == ""

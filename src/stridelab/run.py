@@ -173,13 +173,18 @@ def refuse_other_data(spec: RunSpec, data_spec: DataSpec) -> None:
 
 def tell_other_platform(record: Run, spec: RunSpec, progress: Progress) -> None:
     """An attempt that goes on where another machine stopped gives sound results, but not the same bits."""
-    if other := platform_difference(stored_platform(spec.folder), platform_of(spec.provenance)):
+    accelerator = spec.config.trainer.accelerator
+    stored = stored_platform(spec.folder, accelerator=accelerator)
+    if other := platform_difference(stored, platform_of(spec.provenance, accelerator=accelerator)):
         progress({"said": f"begun on another platform ({other}); the result is not equal to the bit"})
         record.tags({names.MIXED_PLATFORMS: other})
 
 
 def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
     """Everything that is known before the first step."""
+    from stridelab.training.runtime import device_of, prepare_process
+
+    prepare_process(spec.config.trainer)  # what PyTorch is told is told of it
     layers = measure(plan)
     record.metrics(cost(layers), step=0)
     record.tags({names.DATA_DIGEST: data.spec.digest, names.SEED: str(spec.config.seed)})
@@ -188,7 +193,7 @@ def describe(record: Run, spec: RunSpec, data: Data, plan: LayerPlan) -> None:
     files = dict(spec.provenance) | {
         names.GEOMETRY_FILE: json.dumps([asdict(layer) for layer in layers], indent=1, default=spell_fraction),
         names.CONFIG_FILE: json.dumps(redact_values(asdict(spec.config)), indent=1),
-        names.TORCH_FILE: json.dumps(torch_facts(), indent=1),
+        names.TORCH_FILE: json.dumps(torch_facts(str(device_of(spec.config.trainer))), indent=1),
         names.DATA_FILE: json.dumps(asdict(data.spec), indent=1),
     }
     for name, content in files.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter, process_time
@@ -29,8 +28,6 @@ class Worker:
 
     def __init__(self, subject: Subject) -> None:
         prepare_process(subject.trainer)
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning does
-        torch.use_deterministic_algorithms(subject.trainer.deterministic)
         self.plan, self.config = subject.plan, subject.trainer
         self.device = device_of(subject.trainer)
         network = build(subject.plan)

@@ -11,7 +11,7 @@ from stridelab.geometry.layer_geometry import Fields, LayerGeometry, spatial_fig
 from stridelab.geometry.layer_plan import IMAGE, Layer, LayerPlan, Pair, parse_pair
 from stridelab.geometry.padding import PADDING_MODES
 from stridelab.geometry.receptive_field import image_field, merge
-from stridelab.geometry.saved_tensors import MapMemory, kept_bytes
+from stridelab.geometry.saved_tensors import DEFAULT_FUNCTIONS, MapMemory, kept_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,8 @@ def _measure_layer(layer: Layer, sources: Sequence[_Map], saved: set[str]) -> tu
         output_elements=grid.elements,
         activation_bytes=_told(layer.activation_bytes, kept),
         batch_bytes=effect.batch_bytes if layer.batch_bytes is None else layer.batch_bytes,
+        function=layer.function or DEFAULT_FUNCTIONS.get(layer.kind, ""),
+        saves=effect.saves,
         **figures,
     )
     return geometry, here

@@ -91,6 +91,10 @@ class LayerGeometry:
     """What autograd keeps for one image at 32 bits, less what it keeps for an earlier layer anyway."""
     batch_bytes: int
     """What autograd keeps besides, once, whatever the batch: the batch norm's statistics."""
+    function: str = ""
+    """Which activation or norm, or how it interpolates."""
+    saves: tuple[str, ...] | None = None
+    """Which maps autograd keeps for it, by the rule of its kind: input, output or both."""
 
     def region_of(self, unit: Pair) -> tuple[Pair, Pair] | None:
         """As `region`, for the unit at (row, column)."""

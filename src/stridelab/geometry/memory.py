@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stridelab.geometry.layer_geometry import LayerGeometry
+from stridelab.geometry.liveness import Conditions, Moment, peak_moment
 from stridelab.geometry.saved_tensors import FLOAT_BYTES
 from stridelab.geometry.totals import add_up
 
@@ -31,15 +32,27 @@ class LayerMemory:
 
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
-    """Bytes that a training step holds when the forward pass has ended, at 32 bits.
-
-    Not in it: buffers, the loss, the workspace of single operations, gradients of activations during the
-    backward pass, and the allocator's rounding; nor the batch itself, where the first layer keeps a padded
-    copy of it instead.
-    """
+    """Bytes of a training step: the parts that each layer stands for at 32 bits, and `peak`, the most that is held at
+    once."""
 
     batch_size: int
     layers: tuple[LayerMemory, ...]
+    moment: Moment
+    """Of the peak, with what is known: the layer and the pass (forward, backward or step) in which it comes."""
+    unknown: str = ""
+    """Why there is no peak, only a lower bound of it."""
+
+    @property
+    def peak(self) -> int | None:
+        """The most bytes that PyTorch's allocator has handed out at any moment of a step, not of the first: parameters
+        and their gradients, the optimizer's state, buffers, the images, what the backward pass needs, gradients of
+        maps, the loss. Without the workspaces of single operations, the libraries and the data set. None where it
+        cannot be known: then `peak_at_least` holds."""
+        return None if self.unknown else self.moment.size
+
+    @property
+    def peak_at_least(self) -> int:
+        return self.moment.size
 
     @property
     def parameters(self) -> int | None:
@@ -69,20 +82,52 @@ class TrainingMemory:
 
 
 def training_memory(
-    layers: Sequence[LayerGeometry], *, batch_size: int, optimizer: str = "sgd_momentum", averaged: bool = False
+    layers: Sequence[LayerGeometry],
+    *,
+    batch_size: int,
+    optimizer: str = "sgd_momentum",
+    averaged: bool = False,
+    precision: str = "32-true",
+    accumulate: int = 1,
+    images_held: int = 0,
+    device: str = "cpu",
 ) -> TrainingMemory:
-    """Predicted training memory of measured layers, each part by layer and in total; `averaged`: with a moving average
-    of the weights, which counts as state of the optimizer.
+    """Predicted training memory of measured layers: `.peak` bytes of one step (an int, or None with the reason in
+    `.unknown` and `.peak_at_least` as a lower bound), and its parts by layer and in total.
+
+    `averaged`: with a moving average of the weights, which counts as state of the optimizer. `accumulate`: batches a
+    step. `images_held`: images that are numbers while a step runs, if more than the step's. `device`: cpu or cuda,
+    whose kernels and allocators differ a little. `precision` concerns the peak alone.
 
     What counts as a saved activation, and which layer it is counted for, is told in
-    `stridelab.geometry.saved_tensors`.
+    `stridelab.geometry.saved_tensors`; what lives when, in `stridelab.geometry.liveness`.
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer={optimizer!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} is not allowed; it must be an integer of 1 or more")
     copies = OPTIMIZERS[optimizer] + averaged
-    return TrainingMemory(batch_size, tuple(_layer_memory(layer, batch_size, copies) for layer in layers))
+    conditions = Conditions(
+        batch_size=batch_size,
+        number_bytes=8 if precision == "64-true" else 4,
+        device=device,
+        parameter_copies=copies,
+        images_held=images_held,
+        accumulate=accumulate,
+    )
+    return TrainingMemory(
+        batch_size,
+        tuple(_layer_memory(layer, batch_size, copies) for layer in layers),
+        peak_moment(layers, conditions),
+        _unknown(layers, precision),
+    )
+
+
+def _unknown(layers: Sequence[LayerGeometry], precision: str) -> str:
+    if precision not in ("32-true", "64-true"):
+        return f"the peak is not predicted at {precision}"
+    unknown = [layer.name for layer in layers if layer.params is None or layer.activation_bytes is None]
+    return f"it is not known what {', '.join(unknown[:3])} keeps" if unknown else ""
 
 
 def _layer_memory(layer: LayerGeometry, batch_size: int, copies: int) -> LayerMemory:

@@ -33,6 +33,8 @@ ACTIVATIONS: dict[str, str] = {
 """Which map an activation keeps; a trailing _ is PyTorch's in-place form, where that makes a difference."""
 
 NORMS = ("batch", "group", "instance", "layer")
+DEFAULT_FUNCTIONS = {"activation": "relu", "norm": "batch"}
+"""Kind -> what it is where its plan does not say."""
 
 
 def activation_saves(layer: Layer) -> str:

@@ -35,7 +35,7 @@ from .show import show_comparison, show_findings, show_place
 from .surroundings import Finding, ProvenanceFiles, bits_expected, compare_surroundings
 from .verdict import CLOSE, EXIT_CODES, Reproduction, compare
 
-FILES = (names.PROVENANCE_FILE, names.REQUIREMENTS_FILE, names.DIFF_FILE)
+FILES = (names.PROVENANCE_FILE, names.REQUIREMENTS_FILE, names.DIFF_FILE, names.TORCH_FILE)
 MAX_BYTES = 32 << 20
 FLUSH_S = 60.0
 
@@ -54,7 +54,7 @@ def reproduce(
     spec = run_spec_of(config, data_spec)
     findings = what_differs(record, spec, rebuilt, data_spec)
     expected = bits_expected(findings, config)
-    show_findings(record, findings, console, expected=expected, tolerance=tolerance)
+    show_findings(record, findings, console, config=config, tolerance=tolerance)
     if dry:
         return 0 if expected else EXIT_CODES[CLOSE]
     with signals_as_exceptions(), Mirror(store, resend=resend) as mirror:

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stridelab.config import Config
 from stridelab.text import printable
 from stridelab.tracking.links import run_link, ui_base
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.sync import Mirror
 
-from .surroundings import Finding
+from .surroundings import Finding, bits_expected, unpromised
 from .verdict import CLOSE, DIFFERENT, IDENTICAL, Reproduction, Row, spelled
 
 MARKS = {True: "[green]same[/]", False: "[yellow]differs[/]", None: "[yellow]unknown[/]"}
@@ -23,7 +24,7 @@ COLOURS = {IDENTICAL: "green", CLOSE: "yellow", DIFFERENT: "red"}
 
 
 def show_findings(
-    record: RunRecord, findings: Sequence[Finding], console: Console, *, expected: bool, tolerance: float
+    record: RunRecord, findings: Sequence[Finding], console: Console, *, config: Config, tolerance: float
 ) -> None:
     console.print(f"[bold]{escape(printable(record.name, limit=200))}[/]  {escape(record.run_id)}", highlight=False)
     table = Table.grid(padding=(0, 2))
@@ -31,11 +32,13 @@ def show_findings(
         mark = "[dim]differs[/]" if finding.same is False and not finding.decides else MARKS[finding.same]
         table.add_row(f"  {escape(finding.what)}", mark, escape(finding.said))
     console.print(table)
-    if expected:
-        console.print("Expected: bit-equal. Code, data, packages, kind of CPU and threads are those of the run.")
+    if bits_expected(findings, config):
+        on_gpu = any(finding.what == "TF32" for finding in findings)
+        kind = "GPU, driver, TF32" if on_gpu else "kind of CPU"
+        console.print(f"Expected: bit-equal. Code, data, packages, {kind} and threads are those of the run.")
         return
     doubts = [finding.what for finding in findings if finding.decides and not finding.same]
-    why = f": {', '.join(doubts)}" if doubts else ": bits are promised only for deterministic training on a CPU"
+    why = f": {', '.join([unpromised(config)] * bool(unpromised(config)) + doubts)}"
     console.print(
         f"Expected: not bit-equal{escape(why)}. Short runs may still agree within tolerance={tolerance:g}.",
         highlight=False,

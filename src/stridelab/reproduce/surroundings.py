@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stridelab import names
 from stridelab.config import Config
 from stridelab.text import plural, printable
-from stridelab.tracking.provenance import DECIDING, git
+from stridelab.tracking.provenance import DECIDING, DECIDING_ON_GPU, git, gpu_column
 from stridelab.tracking.signature import PACKAGE, TRAINING_CODE
 
 PACKAGES = ("torch", "numpy", "pytorch-lightning", "torchvision", "mkl", "intel-openmp", "triton")
-"""Whose version can change bits; named before all others. Also all of NVIDIA's."""
+"""Whose version can change bits; named before all others. Of a run on a GPU also all of NVIDIA's."""
+NONE = "none"
+"""The GPU of a run that was trained on none."""
 COMMIT = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
 LISTED = 8
+ON_OFF = {True: "on", False: "off"}
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,33 @@ class ProvenanceFiles:
 
     def part(self, name: str) -> Mapping[str, Any]:
         """Of the provenance; empty where it is missing or none."""
+        part = self.facts(names.PROVENANCE_FILE).get(name)
+        return part if isinstance(part, dict) else {}
+
+    def facts(self, file: str) -> Mapping[str, Any]:
+        """Of a file of JSON; empty where it is missing or none."""
         try:
-            facts = json.loads(self.files.get(names.PROVENANCE_FILE, ""))
+            facts = json.loads(self.files.get(file, ""))
         except (ValueError, RecursionError):
             return {}
-        part = facts.get(name) if isinstance(facts, dict) else None
-        return part if isinstance(part, dict) else {}
+        return facts if isinstance(facts, dict) else {}
+
+    @property
+    def gpu(self) -> str:
+        """Names of the GPUs of the machine, each once; empty where they were not recorded."""
+        found = self.part("machine").get("gpus")
+        return (gpu_column([*map(str, found)], 0) or NONE) if isinstance(found, list) else ""
+
+    @property
+    def driver(self) -> str:
+        found = self.part("machine").get("gpus")
+        return gpu_column([*map(str, found)], 1) if isinstance(found, list) else ""
+
+    @property
+    def trained_on(self) -> str:
+        """The GPU that a run was trained on, by name, or NONE; empty where that was not recorded."""
+        device = self.facts(names.TORCH_FILE).get("device", "")
+        return NONE if device in ("cpu", "mps") else str(device)
 
     @property
     def packages(self) -> dict[str, str]:
@@ -58,13 +82,22 @@ def compare_surroundings(
     was: ProvenanceFiles, now: ProvenanceFiles, config: Config, *, tags: Mapping[str, str], here: Mapping[str, str]
 ) -> list[Finding]:
     """`tags` are the run's, `here` those that it would get now."""
+    on_gpu = is_on_gpu(was, config)
     threads = f"{config.trainer.threads}, set by the run's own trainer.threads"
     return [
         *code(was, now, tags=tags, here=here),
-        *packages(was.packages, now.packages),
-        *machine(was, now, config),
+        *packages(was.packages, now.packages, on_gpu=on_gpu),
+        *machine(was, now, on_gpu=on_gpu),
+        *([] if config.trainer.accelerator == "cpu" else gpu(was, now, config, on_gpu=on_gpu)),
         Finding("threads", True, threads),
     ]
+
+
+def is_on_gpu(was: ProvenanceFiles, config: Config) -> bool:
+    """Whether the run was trained on an NVIDIA GPU."""
+    return config.trainer.accelerator == "gpu" or (
+        config.trainer.accelerator == "auto" and was.trained_on not in ("", NONE)
+    )
 
 
 def code(
@@ -106,12 +139,12 @@ def uncommitted(was: str, now: str) -> str:
     return f"uncommitted changes differ: {there}, {here} here"
 
 
-def packages(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding]:
+def packages(was: Mapping[str, str], now: Mapping[str, str], *, on_gpu: bool) -> Iterator[Finding]:
     if not was:
         yield Finding("packages", None, "not recorded")
         return
     differ = [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
-    deciding = [name for name in differ if name in PACKAGES or name.startswith("nvidia-")]
+    deciding = [name for name in differ if name in PACKAGES or (on_gpu and name.startswith("nvidia-"))]
     listed = [name for name in PACKAGES if name in was and name not in deciding]
     for name in sorted(deciding, key=lambda name: (name not in PACKAGES, name)):
         yield Finding(name, False, f"{was.get(name, 'absent')}, here {now.get(name, 'absent')}")
@@ -123,20 +156,30 @@ def packages(was: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Finding
         yield Finding("others", False, f"{shown}{more}", decides=False)
 
 
-def machine(was: ProvenanceFiles, now: ProvenanceFiles, config: Config) -> Iterator[Finding]:
+def machine(was: ProvenanceFiles, now: ProvenanceFiles, *, on_gpu: bool) -> Iterator[Finding]:
+    """Of a run on a GPU the processor draws the initial weights and the orders, whose digests are compared."""
     then, here = was.part("machine"), now.part("machine")
     yield compared("architecture", then.get("architecture"), here.get("architecture"))
-    yield compared("CPU", then.get("cpu"), here.get("cpu"))
-    yield cpu_flags(then.get("cpu_flags"), here.get("cpu_flags"))
-    if config.trainer.accelerator != "cpu":
-        found = [one.get("gpus") for one in (then, here)]
-        yield compared("GPU", *("; ".join(map(str, one)) if isinstance(one, list) else "" for one in found))
+    yield compared("CPU", then.get("cpu"), here.get("cpu"), decides=not on_gpu)
+    yield replace(cpu_flags(then.get("cpu_flags"), here.get("cpu_flags")), decides=not on_gpu)
     yield compared("python", was.part("python").get("version"), now.part("python").get("version"), decides=False)
     then, here = was.part("environment"), now.part("environment")
     for name in sorted({*then, *here}):
-        if then.get(name) != here.get(name):
-            values = f"{then.get(name, 'not set')}, here {here.get(name, 'not set')}"
-            yield Finding(printable(name, limit=200), False, printable(values, limit=200), decides=name in DECIDING)
+        before, after = (one.get(name, DECIDING_ON_GPU.get(name, "not set")) for one in (then, here))
+        if before != after:
+            decides = name in DECIDING or (on_gpu and name in DECIDING_ON_GPU)
+            yield Finding(printable(name, limit=200), False, printable(f"{before}, here {after}", limit=200), decides)
+
+
+def gpu(was: ProvenanceFiles, now: ProvenanceFiles, config: Config, *, on_gpu: bool) -> Iterator[Finding]:
+    """Where several kinds of GPU are, which one will train is not known before it does."""
+    yield compared("GPU", was.trained_on or (was.gpu if on_gpu else ""), now.gpu or NONE)
+    if on_gpu:
+        yield compared("driver", was.driver, now.driver or NONE)
+        allowed = was.facts(names.TORCH_FILE).get("tf32")
+        yield compared(
+            "TF32", ON_OFF.get(allowed, "") if isinstance(allowed, bool) else "", ON_OFF[config.trainer.tf32]
+        )
 
 
 def compared(what: str, was: Any, now: Any, *, decides: bool = True) -> Finding:
@@ -158,6 +201,18 @@ def cpu_flags(was: Any, now: Any) -> Finding:
 
 
 def bits_expected(findings: Sequence[Finding], config: Config) -> bool:
-    """Only on the same kind of CPU, in the same environment, with deterministic algorithms on."""
-    on_cpu = config.trainer.accelerator == "cpu" and config.trainer.deterministic
-    return on_cpu and all(finding.same for finding in findings if finding.decides)
+    """Only on the same kind of CPU, or one GPU of the same kind, in the same environment, with deterministic algorithms
+    on."""
+    return not unpromised(config) and all(finding.same for finding in findings if finding.decides)
+
+
+def unpromised(config: Config) -> str:
+    """Why equal bits are not promised wherever a run is repeated; empty where they are."""
+    trainer = config.trainer
+    if not trainer.deterministic:
+        return "trainer.deterministic=false"
+    if trainer.accelerator == "mps":
+        return "trainer.accelerator=mps was never tried"
+    if trainer.accelerator != "cpu" and trainer.devices > 1:
+        return "several GPUs were never tried"
+    return ""

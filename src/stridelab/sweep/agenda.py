@@ -116,7 +116,9 @@ def provenance_difference(spec: RunSpec) -> str:
     user = read_tag(spec.folder, names.USER_CODE)
     if user and user != spec.identity.tags.get(names.USER_CODE):
         parts.append(f"other code of {user.partition(' ')[0]}")
-    if other := platform_difference(stored_platform(spec.folder), platform_of(spec.provenance)):
+    accelerator = spec.config.trainer.accelerator
+    stored = stored_platform(spec.folder, accelerator=accelerator)
+    if other := platform_difference(stored, platform_of(spec.provenance, accelerator=accelerator)):
         parts.append(other)
     return "; ".join(parts)
 

@@ -25,8 +25,13 @@ ENVIRONMENT = re.compile(
     r"|PYTHONHASHSEED|PYTHONOPTIMIZE|MALLOC_ARENA_MAX|TZ|LANG|LC_ALL"
 )
 """Variables that can change a result or its speed. No other is ever stored: environments hold passwords."""
+CUBLAS, TF32_OVERRIDE = "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"
+DECIDING_ON_GPU = {CUBLAS: ":4096:8", TF32_OVERRIDE: "not set"}
+"""Those that choose a GPU's kernels, and what it means that they are not set."""
 DECIDING = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
 """Environment variables that choose other kernels."""
+WHEEL = re.compile(r"^(torch|nvidia-cu(?:dnn|blas)[\w-]*|nvidia-cuda-runtime[\w-]*)==(.+)$", re.MULTILINE)
+"""Packages whose version decides bits; the latter on a GPU."""
 SOURCE_SUFFIXES = (".py", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".lock", ".sh", ".md")
 VALUE = re.compile(r"""^([+\- ][\s-]*["']?[\w.-]+["']?[ \t]*[:=][ \t]*)(\S.*://.*)$""", re.MULTILINE)
 """A line of a diff with a key and an address."""
@@ -116,8 +121,15 @@ def gpus() -> list[str]:
     return text.splitlines() if text else []
 
 
-def torch_facts() -> dict[str, Any]:
-    """Of the torch that this process has loaded; empty when it has loaded none."""
+def gpu_column(lines: Sequence[str], number: int) -> str:
+    """Of what `gpus` found: all names (0) or drivers (1), each once."""
+    columns = (line.split(", ") for line in lines)
+    return "; ".join(sorted({cells[number] for cells in columns if len(cells) > number}))
+
+
+def torch_facts(device: str = "cpu") -> dict[str, Any]:
+    """Of the torch that this process has loaded, and the device that it trains on, by its own name; empty when it has
+    loaded none."""
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
@@ -127,9 +139,17 @@ def torch_facts() -> dict[str, Any]:
         "interop_threads": torch.get_num_interop_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "onednn": torch.backends.mkldnn.is_available(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32": tf32_of(torch),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
+
+
+def tf32_of(torch: Any) -> bool:
+    """Whether a GPU uses it throughout. Read through the newer of PyTorch's interfaces, which never raises."""
+    return {torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision} == {"tf32"}
 
 
 def git_state(package: Path = PACKAGE) -> dict[str, Any]:
@@ -212,26 +232,28 @@ def _output(command: Sequence[str]) -> str:
     return done.stdout.decode(errors="replace") if done.returncode in (0, 1) else ""
 
 
-def platform_of(files: Mapping[str, str]) -> dict[str, str]:
-    """What bits depend on beside the configuration, from the files of `provenance()`; empty when they are missing."""
+def platform_of(files: Mapping[str, str], *, accelerator: str) -> dict[str, str]:
+    """What the bits of a run with this `trainer.accelerator` depend on beside its configuration (which says whether
+    TF32 is used), from the files of `provenance()`; empty when they are missing. On a GPU the processor only draws
+    initial weights and orders, which have digests of their own."""
     if "provenance.json" not in files:
         return {}
     origin = json.loads(files["provenance.json"])
     machine, variables = origin["machine"], origin["environment"]
-    torch = re.search(r"^torch==(.+)$", files.get("requirements.txt", ""), re.M)
-    return {
-        "CPU": machine["cpu"],
-        "CPU flags": " ".join(machine["cpu_flags"]),
-        "GPU": "; ".join(machine["gpus"]),
-        "torch": torch.group(1) if torch else "",
-    } | {name: variables[name] for name in DECIDING if name in variables}
+    wheels = dict(WHEEL.findall(files.get("requirements.txt", "")))
+    found = {"torch": wheels.get("torch", "")} | {name: variables[name] for name in DECIDING if name in variables}
+    if accelerator not in ("gpu", "auto") or not machine["gpus"]:
+        return {"CPU": machine["cpu"], "CPU flags": " ".join(machine["cpu_flags"])} | found
+    cards = {"GPU": gpu_column(machine["gpus"], 0), "driver": gpu_column(machine["gpus"], 1)}
+    libraries = {name: version for name, version in sorted(wheels.items()) if name != "torch"}
+    return cards | found | libraries | {name: variables.get(name, unset) for name, unset in DECIDING_ON_GPU.items()}
 
 
-def stored_platform(folder: Path) -> dict[str, str]:
+def stored_platform(folder: Path, *, accelerator: str) -> dict[str, str]:
     """Of the run in a folder."""
     paths = [folder / name for name in ("provenance.json", "requirements.txt")]
     try:
-        return platform_of({path.name: path.read_text() for path in paths if path.exists()})
+        return platform_of({path.name: path.read_text() for path in paths if path.exists()}, accelerator=accelerator)
     except (OSError, ValueError, KeyError):
         return {}
 

@@ -21,7 +21,11 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def prepare_process(config: TrainerConfig) -> None:
+    """For everything that trains or measures."""
     torch.set_num_threads(config.threads)
+    allow_tf32(allowed=config.tf32)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as Lightning does; without it cuBLAS has no such form
+    torch.use_deterministic_algorithms(config.deterministic)
     keep_freed_memory()
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)  # its hints and advertisements are not for a run's log
@@ -30,6 +34,15 @@ def prepare_process(config: TrainerConfig) -> None:
     warnings.filterwarnings("ignore", ".*`srun` command is available")  # nor is a cluster's where a run is not its job
     # Filling fresh memory with NaN is for debugging; it costs a write of every buffer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def allow_tf32(*, allowed: bool) -> None:
+    """PyTorch's own default allows it in convolutions and not in matrix products: a 1x1 convolution and a linear layer
+    would differ. Set through the older of PyTorch's two interfaces: once `fp32_precision` of one kind of operation was
+    set, `torch.get_float32_matmul_precision`, which Lightning 2.6 calls on every such GPU, raises RuntimeError
+    (PyTorch 2.11 and 2.14)."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def device_of(config: TrainerConfig) -> torch.device:

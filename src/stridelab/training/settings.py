@@ -59,6 +59,9 @@ class TrainerConfig:
     """Mirror each training image, left to right, with probability 1/2."""
     precision: str = "32-true"
     """As in Lightning: 32-true, bf16-mixed, 16-mixed or 64-true."""
+    tf32: bool = True
+    """TF32 in convolutions and matrix products of 32 bits on an NVIDIA GPU (Ampere or later): factors are rounded to
+    10 bits of mantissa, sums keep 32 bits. false: full 32 bits, several times slower. Of no effect elsewhere."""
     accelerator: str = "cpu"
     """cpu, gpu, mps or auto."""
     devices: int = 1
@@ -73,6 +76,9 @@ class TrainerConfig:
     """NHWC memory layout: the same numbers, faster convolutions on CPU."""
     compile: bool = False
     """Compile the training step's forward and backward pass with torch.compile: seconds once, then kept on disk."""
+    cuda_graph: bool = True
+    """On an NVIDIA GPU, record the step of a whole batch as a CUDA graph and replay it: the same bits, without the
+    processor's work for each operation. What cannot be recorded trains as it is, and the run says why."""
     deterministic: bool = True
     """Refuse operations that have no deterministic form."""
     feature_map_images: int = 4
