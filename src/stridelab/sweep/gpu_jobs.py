@@ -27,6 +27,8 @@ MOST_A_CARD = 12
 LIVE_MAPS = 3
 """Maps of a pass without gradients that are alive at a time: input, output, and a branch around them."""
 LABEL_BYTES = 8
+PROCESS_KEYS = ("precision", "tf32", "deterministic", "threads", "cuda_graph")
+"""Of the trainer: what they set holds for the whole process."""
 GIB_MIB = 1024
 
 
@@ -47,20 +49,17 @@ def shared_process(config: Config) -> str:
     users = config.model.family in USER_FAMILIES or config.data.name in USER_DATASETS
     if trainer.accelerator != "gpu" or trainer.devices > 1 or trainer.compile or trainer.profiler or users:
         return ""
-    return f"{trainer.precision} deterministic={trainer.deterministic} threads={trainer.threads}"
+    return " ".join(f"{key}={getattr(trainer, key)}" for key in PROCESS_KEYS)
 
 
 def run_mib(config: Config, layers: Sequence[LayerGeometry]) -> float | None:
-    """Memory of a card that a run is predicted to need; None where a layer's is not known. The step counts twice: a
-    CUDA graph of it keeps its memory, beside what the steps of another batch size take. Half precision counts as
-    single: what it saves is not promised."""
+    """Memory of a card that a run is predicted to need; None where a layer's is not known. The peak of a step counts
+    twice: its CUDA graph keeps that memory, beside what steps of another batch size take, or evaluation."""
     memory = Figures(config, tuple(layers)).memory
-    if memory.total is None or memory.activations is None:
+    if memory.total is None:
         return None
-    wide = 2 if config.trainer.precision == "64-true" else 1
-    step, state = memory.activations, memory.total - memory.activations
-    tensors = wide * (state + step + max(step, evaluation_bytes(layers)))
-    return PROCESS_MIB + (tensors + data_bytes(config)) / MIB
+    step = memory.peak_at_least
+    return PROCESS_MIB + (step + max(step, evaluation_bytes(layers)) + data_bytes(config)) / MIB
 
 
 def evaluation_bytes(layers: Sequence[LayerGeometry]) -> int:
