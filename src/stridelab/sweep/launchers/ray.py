@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from stridelab.config import Config
 from stridelab.plan import Variant
+from stridelab.system.gpus import VISIBLE
 from stridelab.tracking.status import FAILED, KILLED, OUT_OF_MEMORY
 
 from ..task import SILENT, Listener, Outcome, Task, carried, carried_back
@@ -150,7 +151,8 @@ def carry(post: Any, index: int, task: Task, folder: str) -> Outcome:
         posted[:] = [post.put.remote(index, event)]
 
     listener = Listener(start=lambda _: tell(None), event=lambda _, event: tell(dict(event)))
-    with closing(LocalLauncher(1)) as launcher:
+    cards = [os.environ[VISIBLE]] if VISIBLE in os.environ else []  # of this task: the process's first may differ
+    with closing(LocalLauncher(1, cards=cards)) as launcher:
         (outcome,) = launcher.run([carried(task)], listener)
     ray.wait(posted, timeout=ANSWER_S)
     return carried_back(outcome)
