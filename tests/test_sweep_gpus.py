@@ -82,6 +82,12 @@ def test_what_is_asked_for_is_taken_and_warned_of_where_it_does_not_fit() -> Non
     assert not chosen_jobs(gpus=[H100], runs=1).said
 
 
+def test_seeds_that_train_together_are_one_process() -> None:
+    found = chosen_jobs("sweep.seeds_together=4", gpus=[H100], need=3100.0, runs=21)
+    assert (found.jobs, found.said.partition(" on ")[0]) == (6, "6 x 4 runs at once")
+    assert "8.9 GiB each predicted" in found.said, "four times what is beside the process itself"
+
+
 def test_where_nothing_is_known_one_runs_and_the_reason_is_said() -> None:
     for gpus, need, what in ((None, 1.0, "what is free on the GPU here"), ([H100], None, "the memory of a layer")):
         found = chosen_jobs(gpus=gpus, need=need)
@@ -389,6 +395,7 @@ def test_runs_that_make_their_process_alike_share_it_and_code_that_is_not_ours_h
     assert len({shares(*more) for more in ((), ("trainer.precision=bf16-mixed",), ("trainer.tf32=false",))}) == 3
     for words in ("accelerator=cpu", "devices=2", "compile=true", "profiler=simple"):
         assert not shares(f"trainer.{words}")
+    assert not shares("sweep.seeds_together=2")
 
 
 def test_a_process_begins_cuda_with_a_convolution_and_no_matrix_product(monkeypatch: pytest.MonkeyPatch) -> None:

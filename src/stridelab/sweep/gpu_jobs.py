@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from stridelab.config import Config
 from stridelab.data.catalog.user import USER_DATASETS
@@ -47,7 +48,8 @@ def shared_process(config: Config) -> str:
     needs one of its own: on a CPU, where that costs nothing, and where code that is not ours runs in it."""
     trainer = config.trainer
     users = config.model.family in USER_FAMILIES or config.data.name in USER_DATASETS
-    if trainer.accelerator != "gpu" or trainer.devices > 1 or trainer.compile or trainer.profiler or users:
+    together = config.sweep.seeds_together > 1
+    if trainer.accelerator != "gpu" or trainer.devices > 1 or trainer.compile or trainer.profiler or users or together:
         return ""
     return " ".join(f"{key}={getattr(trainer, key)}" for key in PROCESS_KEYS)
 
@@ -85,12 +87,15 @@ def largest_mib(variants: Iterable[Variant]) -> float | None:
 
 
 def choose(config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None, runs: int, cores: int) -> GpuJobs:
-    """`gpus`: what is visible here, None where that is not known; `need_mib`: of the largest run."""
-    wanted = config.sweep.jobs
+    """`gpus`: what is visible here, None where that is not known; `need_mib`: of the largest run. A job is a process,
+    of sweep.seeds_together runs."""
+    wanted, together = config.sweep.jobs, config.sweep.seeds_together
+    runs = ceil(runs / together)
     if not gpus or need_mib is None:
         unknown = "the memory of a layer" if gpus else "what is free on the GPU here"
         said = f"1 run at once: {unknown} is not known; sweep.jobs=N decides otherwise."
         return GpuJobs(min(wanted or 1, runs), "" if wanted or runs == 1 else said)
+    need_mib = PROCESS_MIB + together * (need_mib - PROCESS_MIB)
     groups = grouped(gpus, config.trainer.devices)
     fit = sum(int(SAFE_SHARE * free_mib(group) / need_mib) for group in groups)
     bounds = {
@@ -101,7 +106,8 @@ def choose(config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None
     }
     least = min(bounds, key=lambda bound: bounds[bound])
     jobs = max(1, min(wanted or bounds[least], runs))
-    at_once = f"{jobs} run{'s' * (jobs > 1)} at once{' (sweep.jobs)' * bool(wanted)}"
+    what = f"run{'s' * (jobs > 1)}" if together == 1 else f"x {together} runs"
+    at_once = f"{jobs} {what} at once{' (sweep.jobs)' * bool(wanted)}"
     said = f"{at_once} on {placed(groups)}: {need_mib / GIB_MIB:.1f} GiB each predicted"
     if jobs > fit:
         said += f", more than {SAFE_SHARE:.0%} of what is free: they may end out of memory; lower {or_else(wanted)}."
