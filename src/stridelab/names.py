@@ -58,6 +58,8 @@ BENCHMARK_SESSION = "stridelab.benchmark_session"
 """When, and an id: metrics of one session were measured in turns and can be compared."""
 PEAK_RSS = "stridelab.peak_rss"
 """What `memory/peak_rss_mib` is of: see training/memory.py."""
+STEP = "stridelab.step"
+"""How a GPU trained whole batches: `CUDA graph`, or `no CUDA graph: ` and why."""
 RUNS_AT_ONCE = "stridelab.runs_at_once"
 """Runs of the sweep that trained at the same time, at most, and shared the machine."""
 
@@ -96,7 +98,7 @@ FROM_OUTSIDE = frozenset(
         MIXED_PLATFORMS,
         *DIGESTS,
     }
-    | {BENCHMARK, BENCHMARK_SETUP, BENCHMARK_SESSION, PEAK_RSS, RUNS_AT_ONCE, FOREIGN}
+    | {BENCHMARK, BENCHMARK_SETUP, BENCHMARK_SESSION, PEAK_RSS, STEP, RUNS_AT_ONCE, FOREIGN}
     | {LOGGED_IMAGES, SOURCE_COMMIT}
 )
 """Tags that an imported run brings along, as claims of whoever made it. All others are made afresh, or left behind."""

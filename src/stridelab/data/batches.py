@@ -55,6 +55,7 @@ class Batches:
         self._mean = self._stored(torch.tensor(mean).view(1, -1, 1, 1).expand(shape)).to(device)
         deviation = [value or 1.0 for value in std]  # a constant channel becomes 0, not NaN
         self._std = self._stored(torch.tensor(deviation).view(1, -1, 1, 1).expand(shape)).to(device)
+        self._white = torch.tensor(255.0, device=device)  # by a number, CUDA multiplies with its rounded reciprocal
 
     def set_epoch(self, epoch: int) -> None:
         """Which epoch (from 0) the next pass is of; in time until its first batch is taken."""
@@ -116,7 +117,7 @@ class Batches:
         return (images.permute(0, 2, 3, 1) if self._channels_last else images).contiguous()
 
     def _floats(self, pixels: Tensor) -> Tensor:
-        images = pixels.to(torch.float32).div_(255).sub_(self._mean).div_(self._std)
+        images = pixels.to(torch.float32).div_(self._white).sub_(self._mean).div_(self._std)
         return images.permute(0, 3, 1, 2) if self._channels_last else images
 
 

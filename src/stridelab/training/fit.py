@@ -24,6 +24,7 @@ from stridelab.system.points import point
 from . import ranks
 from .batch_norm import synchronise_batch_norm
 from .checkpoints import EpochCheckpoints, Start, refuse_unfit_checkpoint, starting_point
+from .cuda_graph import RECORDED
 from .feature_maps import FeatureMaps
 from .lightning_trainer import trainer_of
 from .memory import PeakMemory, measured_saved_bytes
@@ -155,7 +156,7 @@ def trained(
     batches = batches_of(data, config, order, steps, task=TASKS[task])
     for stage, what in (("val", "validation batches"), ("test", "test batches")):
         refuse_less_than_one("limit_val_batches", config.limit_val_batches, count=len(batches[stage]), batches=what)
-    module = Classifier(network, share_of(config), steps=steps, task=task)
+    module = Classifier(network, share_of(config), steps=steps, task=task, tell=partial(tell_step, recorder, progress))
     throughput, epochs = Throughput(), EpochMetrics(recorder, TASKS[task])
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
@@ -205,6 +206,13 @@ def tell(start: Start, recorder: Recorder, progress: Progress) -> None:
     if start.path is not None:
         progress({"said": f"goes on after epoch {start.epoch}"})
         recorder.tags({names.CONTINUED_FROM: f"epoch {start.epoch} of {start.path.parent.parent.name}"})
+
+
+def tell_step(recorder: Recorder, progress: Progress, said: str) -> None:
+    """How whole batches are trained on a GPU; a person is told where it is the slower way."""
+    recorder.tags({names.STEP: said})
+    if said != RECORDED:
+        progress({"said": said})
 
 
 def begin(trainer: pl.Trainer, module: Classifier, batches: dict[str, Batches], start: Start) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, final
 
@@ -53,7 +55,16 @@ class Classifier(pl.LightningModule):
     tenths of a millisecond a batch (docs/speed.md), which counts where a step takes two or three.
     """
 
-    def __init__(self, network: nn.Module, config: TrainerConfig, *, steps: Steps, task: str = "classify") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainerConfig,
+        *,
+        steps: Steps,
+        task: str = "classify",
+        tell: Callable[[str], None] = lambda said: None,
+    ) -> None:
+        """`tell`: how the steps are done on a GPU."""
         super().__init__()
         self.automatic_optimization = False
         self.network = network
@@ -61,6 +72,8 @@ class Classifier(pl.LightningModule):
         self.steps = steps
         self.average = average_of(network, config)
         self.task = TASKS[task]
+        self.tell = tell
+        self.floats = cache(floats)  # sending numbers to a GPU waits for it; a fit knows two kinds of turns
         self.decided: list[tuple[Tensor, Tensor]] = []
         """Of each batch of the test pass: targets and decisions."""
         self.means = {stage: Mean(self.task) for stage in ("train", "val", "test")}
@@ -82,7 +95,7 @@ class Classifier(pl.LightningModule):
             made.append(self.step(images, targets))
             point("step")
         losses = torch.stack([loss for loss, _ in made]).float()
-        counts = torch.tensor([len(targets) for _, targets in parts], dtype=torch.float32).to(losses.device)
+        counts = self.floats(tuple(len(targets) for _, targets in parts), losses.device)
         outputs = torch.cat([outputs for _, outputs in made])
         self.means["train"].add(loss=losses.dot(counts), outputs=outputs, targets=batch[1])
         return {"losses": losses}
@@ -125,7 +138,16 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         self.step = TrainingStep(
-            self.network, self.config, num_steps=self.steps.in_all, loss=self.task.loss, average=self.average
+            self.network,
+            self.config,
+            num_steps=self.steps.in_all,
+            loss=self.task.loss,
+            average=self.average,
+            tell=self.tell,
         )
         self.step.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return [self.step.optimizer], [self.step.schedule]
+
+
+def floats(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)

@@ -74,6 +74,9 @@ class TrainerConfig:
     """NHWC memory layout: the same numbers, faster convolutions on CPU."""
     compile: bool = False
     """Compile the training step's forward and backward pass with torch.compile: seconds once, then kept on disk."""
+    cuda_graph: bool = True
+    """On an NVIDIA GPU, record the step of a whole batch as a CUDA graph and replay it: the same bits, without the
+    processor's work for each operation. What cannot be recorded trains as it is, and the run says why."""
     deterministic: bool = True
     """Refuse operations that have no deterministic form."""
     feature_map_images: int = 4

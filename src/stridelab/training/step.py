@@ -3,7 +3,8 @@ call it, so that the speed measured is the speed trained; an optimisation of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from . import ranks
 from .average import Average
+from .cuda_graph import StepGraph
 from .optimizers import OPTIMIZERS
 from .runtime import autocast, compiled
 from .settings import TrainerConfig
@@ -30,8 +32,9 @@ class TrainingStep:
         num_steps: int,
         loss: Callable[..., Tensor] = cross_entropy,
         average: Average | None = None,
+        tell: Callable[[str], None] = lambda said: None,
     ) -> None:
-        """`num_steps`: of the whole fit, which the schedule is spread over."""
+        """`num_steps`: of the whole fit, which the schedule is spread over. `tell`: how the steps are done on a GPU."""
         self.network, self.config, self.loss, self.average = network, config, loss, average
         self.optimizer = OPTIMIZERS[config.optimizer].make(groups_of(network, config), config.lr, config.momentum)
         self.schedule = schedule_of(self.optimizer, config, num_steps)
@@ -39,10 +42,43 @@ class TrainingStep:
         """For whole batches; the last of an epoch may be smaller, and is not worth a compilation."""
         self.scaler: torch.amp.GradScaler | None = None
         """Of the gradients of float16, whose small values would be zero."""
+        self.tell = tell
+        self.graphs: dict[torch.Size, StepGraph] = {}
+        """By the shape of a batch."""
+        self.rate = torch.zeros((), device=device_of_weights(network)) if is_on_gpu(network) else None
+        """The learning rate where a GPU reads it, whose steps are recorded: a number would be recorded with them."""
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The loss (a mean over all images, of all ranks) and this rank's outputs before the step. The gradient is of
         that mean, also where it is accumulated over several batches of which the last is smaller."""
+        if self.rate is not None:
+            self.rate.fill_(self.optimizer.param_groups[0]["lr"])
+        loss, outputs = self._way_of(images)(images, targets)
+        if self.average is not None:
+            self.average.update(self.network)
+        self.schedule.step()
+        return loss, outputs
+
+    def _way_of(self, images: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """On a GPU, a graph for whole batches; the last of an epoch may be smaller, and is not worth one."""
+        if self.rate is None or self.config.compile or not self.config.cuda_graph or ranks.size() > 1:
+            return self.work
+        if len(images) < self.config.images_a_step:
+            return self.work
+        if images.shape not in self.graphs:
+            parameters = list(self.network.parameters())
+            self.graphs[images.shape] = StepGraph(self.work, state=self.state, parameters=parameters, tell=self.tell)
+        return self.graphs[images.shape]
+
+    def state(self) -> list[Tensor]:
+        """All that `work` changes, but gradients."""
+        kept = [value for one in self.optimizer.state.values() for value in one.values()]
+        scaling = [getattr(self.scaler, name, None) for name in ("_scale", "_growth_tracker")]
+        tensors = [*self.network.parameters(), *self.network.buffers(), *kept, *scaling]
+        return [tensor for tensor in tensors if isinstance(tensor, Tensor)]
+
+    def work(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """All of a step that is the same from step to step."""
         self.optimizer.zero_grad()
         several = ranks.size() > 1
         weight = float(len(targets)) if several else 1.0  # sums, until all ranks' images are counted
@@ -54,7 +90,6 @@ class TrainingStep:
             if several:
                 loss = ranks.average_gradients(self.network, loss, len(targets))
             self._descend()
-        self.schedule.step()
         torch.clear_autocast_cache()  # else the next step's forward would use the weights of before this one
         return loss, outputs
 
@@ -74,13 +109,38 @@ class TrainingStep:
         return loss.detach(), outputs.detach()
 
     def _descend(self) -> None:
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        if self.average is not None:
-            self.average.update(self.network)
+        with rate_read_from(self.rate, self.optimizer):
+            if self.scaler is None:
+                self.optimizer.step()
+            else:
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+
+
+@contextmanager
+def rate_read_from(rate: Tensor | None, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Within, the optimizer takes its learning rate from `rate`; the schedule and checkpoints see a number."""
+    if rate is None:
+        yield
+        return
+    kept = [dict(group) for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if "capturable" in group:  # Adam's leave to be recorded; the fused one does the same with it
+            group["capturable"] = rate.is_cuda and torch.cuda.is_current_stream_capturing()
+    try:
+        yield
+    finally:
+        for group, before in zip(optimizer.param_groups, kept, strict=True):
+            group |= {name: before[name] for name in ("lr", "capturable") if name in before}
+
+
+def device_of_weights(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def is_on_gpu(network: nn.Module) -> bool:
+    return device_of_weights(network).type == "cuda"
 
 
 def groups_of(network: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]:

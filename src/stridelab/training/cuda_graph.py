@@ -1,0 +1,162 @@
+"""A training step recorded as a CUDA graph: replayed, it does the same to the same memory, and the processor hands over
+one thing instead of a hundred. Small networks wait for that hand more than they compute (docs/speed.md)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Work = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(images, targets) -> (loss, outputs), with all that a step does to weights and the optimizer's state."""
+WARM_UP_STEPS = 3
+"""Before a step is recorded: the optimizer makes its state, and cuDNN and cuBLAS what they keep."""
+SYNCHRONISES = "called a synchronizing CUDA operation"
+"""PyTorch's words for an operation that waits for the GPU, which cannot be recorded."""
+RECORDED = "CUDA graph"
+
+
+class StepGraph:
+    """Does `work` for batches of one shape: three times as it is, then as a graph. The first replay is held to the bit
+    against the step itself, from the same state; where it differs, or where nothing can be recorded, `work` goes on
+    as it is, and `tell` is given the reason."""
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        state: Callable[[], Sequence[Tensor]],
+        parameters: Sequence[Tensor],
+        tell: Callable[[str], None],
+    ) -> None:
+        """`state`: all that `work` changes but the gradients of `parameters`, which it makes anew."""
+        self.work, self.state, self.parameters, self.tell = work, state, parameters, tell
+        self.steps = 0
+        self.refused = ""
+        self.replayed: Replayed | None = None
+
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if self.replayed is not None:
+            return self.replayed(images, targets)
+        if self.refused:
+            return self.work(images, targets)
+        self.steps += 1
+        if self.steps < WARM_UP_STEPS:
+            return self.work(images, targets)
+        if self.steps == WARM_UP_STEPS:
+            return self._watched(images, targets)
+        return self._recorded(images, targets)
+
+    def _watched(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The last step before recording: a failed record would leave CUDA's random numbers unusable, so that what
+        waits for the GPU is looked for here."""
+        made, waits = watched(lambda: self.work(images, targets))
+        if waits:
+            self._refuse(f"the step waits for the GPU ({waits})")
+        return made
+
+    def _recorded(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            replayed = Replayed(self.work, images, targets, parameters=self.parameters)
+        except RuntimeError as error:  # CUDA's, out of memory too
+            self._refuse(f"it cannot be recorded: {first_cause(error)}")
+            return self.work(images, targets)
+        made, same = proven(replayed, self.work, images, targets, state=self.state)
+        if same:
+            self.replayed = replayed
+            self.tell(RECORDED)
+        else:
+            self._refuse("its replay is not equal to the step to the bit")
+        return made
+
+    def _refuse(self, reason: str) -> None:
+        self.refused = reason
+        self.tell(f"no {RECORDED}: {reason}")
+
+
+class Replayed:
+    """A graph with the memory that it reads and writes."""
+
+    def __init__(self, work: Work, images: Tensor, targets: Tensor, *, parameters: Sequence[Tensor]) -> None:
+        self.images, self.targets, self.parameters = torch.zeros_like(images), torch.zeros_like(targets), parameters
+        self.graph, made = recorded(lambda: work(self.images, self.targets))
+        self.loss, self.outputs = made
+        self.gradients = [parameter.grad for parameter in parameters]
+
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        self.images.copy_(images)
+        self.targets.copy_(targets)
+        self.graph.replay()
+        if self.parameters[0].grad is not self.gradients[0]:  # a smaller batch was in between, step by step
+            for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+                parameter.grad = gradient
+        return self.loss.clone(), self.outputs.clone()
+
+
+def recorded(work: Callable[[], tuple[Tensor, Tensor]]) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor]]:
+    """Nothing is computed until the graph is replayed."""
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use CUDA meanwhile
+            made = work()
+    finally:
+        torch.cuda.set_stream(stream)  # which PyTorch forgets where recording fails
+    return graph, made
+
+
+def watched(work: Callable[[], tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, Tensor], str]:
+    """What it makes, and where it waits for the GPU: file and line; empty: nowhere."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            made = work()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    waits = [f"{one.filename}:{one.lineno}" for one in said if SYNCHRONISES in str(one.message)]
+    return made, waits[0] if waits else ""
+
+
+def proven(
+    replayed: Work, work: Work, images: Tensor, targets: Tensor, *, state: Callable[[], Sequence[Tensor]]
+) -> tuple[tuple[Tensor, Tensor], bool]:
+    """One step of `work`, and whether `replayed` makes the same of the same state, to the bit. Copies lie in the
+    processor's memory: the GPU's peak stays that of a step."""
+    noise = torch.cuda.get_rng_state()
+    before = copied(state())
+    made = work(images, targets)
+    after = copied([*state(), *made])
+    next_noise = torch.cuda.get_rng_state()
+    restore(state(), before)
+    torch.cuda.set_rng_state(noise)
+    again = replayed(images, targets)
+    same = all(map(equal_bits, copied([*state(), *again]), after))
+    if not same:
+        restore(state(), after[: len(before)])
+        torch.cuda.set_rng_state(next_noise)
+    return made, same
+
+
+def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.detach().to("cpu", copy=True) for tensor in tensors]
+
+
+@torch.no_grad()
+def restore(tensors: Sequence[Tensor], copies: Sequence[Tensor]) -> None:
+    for tensor, copy in zip(tensors, copies, strict=True):
+        tensor.copy_(copy)
+
+
+def equal_bits(one: Tensor, other: Tensor) -> bool:
+    """Also where a value is no number."""
+    return torch.equal(*(values.contiguous().view(-1).view(torch.uint8) for values in (one, other)))
+
+
+def first_cause(error: BaseException) -> str:
+    """What ended a record is the context of what its end then says."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error).strip().partition("\n")[0]
