@@ -51,7 +51,7 @@ def seconds(config: Config, *, steps: int) -> float:
 def recorded(step: Callable[[], None]) -> Callable[[], None]:
     """As PyTorch's notes on CUDA graphs write it out: warm-up on a side stream, then one step into a graph, which
     reads one batch and writes gradients and weights where they lie."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_STEPS):
@@ -71,7 +71,7 @@ def warmed_up(config: Config) -> Callable[[], None]:
     if device.type != "cpu":
         prepare_process(trainer)
     torch.set_num_threads(trainer.threads)
-    network = build(plan).to(device, memory_format=layout_of(trainer))
+    network = build(plan).to(device).to(memory_format=layout_of(trainer))
     optimizer = OPTIMIZERS[trainer.optimizer].make(groups_of(network, trainer), trainer.lr, trainer.momentum)
     images = torch.randn(trainer.batch_size, plan.input_channels, *plan.input_size)
     images = images.to(device).contiguous(memory_format=layout_of(trainer))

@@ -49,8 +49,8 @@ CELLS = (
 )
 
 
-def rows(*, tiny: bool, device: str = "cuda") -> Iterator[Row]:
-    """With another device than cuda only tried: its bare loop is the eager one alone."""
+def rows(*, tiny: bool, device: str) -> Iterator[Row]:
+    """Elsewhere than on cuda it is only tried: there are no graphs, and both fits are one."""
     cells = [Cell("[4,8,8]", "2-2-2", 64)] if tiny else CELLS
     words = (*(GPU if device == "cuda" else ()), *(TINY if tiny else ()))
     with carrier(load([])) as carrying:
@@ -92,9 +92,10 @@ def rows_of(cell: Cell, config: Config, found: Mapping[str, list[float]]) -> Ite
     where = f"{torch.cuda.get_device_name()}, " if config.trainer.accelerator == "gpu" else ""
     for name, speeds in found.items():
         ratio = median(speeds) / median(found[GRAPH]) if GRAPH in found and name != GRAPH else None
+        of = "; ratio to the bare graph" if ratio else ""
         yield Row(
             section="training",
-            name=f"{NAMES[name]}; ratio to the bare graph, {where}{cell.precision} model.channels={cell.channels}",
+            name=f"{NAMES[name]}{of}, {where}{cell.precision} model.channels={cell.channels}",
             strides=spell_field(config.model, "strides"),
             batch=cell.batch,
             unit="images/s",

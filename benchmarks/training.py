@@ -27,18 +27,18 @@ CHANNELS = ("[16,32,64]", "[32,64,128]")
 ROUNDS, SPAN_S, FIT_S = 5, 1.0, 2.0
 """Turns, and the seconds that a bare loop and the training steps of a fit are to take in each."""
 PRECISIONS = {"default": (), "fast": ("trainer=fast",)}
-PARTS = ("all", *PRECISIONS, "usual")
+PARTS = ("all", *PRECISIONS, "usual", "gpu")
 
 
 def rows(*, tiny: bool, part: str = "all", device: str = "cpu") -> Iterator[Row]:
-    """`part`: default, fast, usual (see usual.py), or all of it; tiny, all of it is one fit. `device=cuda`: the rows of
-    gpu_training.py, which has no parts."""
+    """`part`: default, fast, usual (see usual.py), or all of these; tiny, all of it is one fit. gpu (see
+    gpu_training.py), which `device=cuda` has alone."""
     if part not in PARTS:
         raise ValueError(f"part={part} is not one of its choices; choose one of {', '.join(PARTS)}.")
-    if is_gpu(device):
-        if part != "all":
-            raise ValueError(f"part={part} is of device=cpu; device=cuda has no parts.")
-        yield from gpu_training.rows(tiny=tiny)
+    if is_gpu(device) and part not in ("all", "gpu"):
+        raise ValueError(f"part={part} is of device=cpu; with device=cuda choose part=gpu.")
+    if device == "cuda" or part == "gpu":
+        yield from gpu_training.rows(tiny=tiny, device=device)
         return
     cells = list(full_cells(part)) if not tiny else [] if part == "usual" else [("[4,8,8]", "2-2-2", 64, "default")]
     with carrier(load([])) as carrying, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as untouched:
