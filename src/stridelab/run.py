@@ -26,6 +26,7 @@ from stridelab.tracking.status import FINISHED, RESULT, read_result, set_aside_b
 if TYPE_CHECKING:
     from stridelab.data.splits import Data
     from stridelab.training import Result
+    from stridelab.training.joint_steps import Seat
     from stridelab.training.ranks import Rank
     from stridelab.training.recorder import Progress
 
@@ -62,9 +63,10 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
     return data.spec
 
 
-def run(spec: RunSpec, *, progress: Progress) -> Result:
-    """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
-    BlockingIOError while another process trains it; what that one leaves is taken as it is."""
+def run(spec: RunSpec, *, progress: Progress, seat: Seat | None = None) -> Result:
+    """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion. `seat`:
+    among the runs of other threads that it trains together with. BlockingIOError while another process trains it; what
+    that one leaves is taken as it is."""
     from stridelab.training import Result
     from stridelab.training.checkpoints import adopt
     from stridelab.training.fit import fit
@@ -97,6 +99,7 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
                 owner=spec.identity.signature,
                 task=config.task,
                 rank=rank,
+                seat=seat,
             )
         record.tags(
             {

@@ -18,7 +18,7 @@ from stridelab.config import Config
 from stridelab.data import DataConfig, DataSpec
 from stridelab.data.files import fetch
 from stridelab.models.settings import spell_field
-from stridelab.plan import Variant
+from stridelab.plan import Variant, layer_plan_of
 from stridelab.run import prepare
 from stridelab.system.processes import open_files
 from stridelab.training.checksummed import read_sealed
@@ -91,6 +91,25 @@ def refuse_no_device(config: Config) -> None:
     if config.trainer.devices > 1 and wanted == "gpu" and (count := torch.cuda.device_count()) < config.trainer.devices:
         raise ValueError(
             f"trainer.devices={config.trainer.devices}: PyTorch finds {count} GPUs here; give that, or less."
+        )
+
+
+def refuse_seeds_together(config: Config) -> None:
+    """ValueError where a step cannot be a branch of one CUDA graph."""
+    trainer, together = config.trainer, config.sweep.seeds_together
+    if together == 1:
+        return
+    needs = {
+        "trainer.accelerator=gpu": trainer.accelerator in ("gpu", "auto"),
+        "trainer.cuda_graph=true": trainer.cuda_graph,
+        "trainer.compile=false": not trainer.compile,
+        "trainer.devices=1": trainer.devices == 1,
+        "a network without dropout": all(layer.kind != "dropout" for layer in layer_plan_of(config).layers),
+    }
+    if missing := [what for what, given in needs.items() if not given]:
+        raise ValueError(
+            f"sweep.seeds_together={together}: seeds train together as branches of one CUDA graph, which needs "
+            f"{', '.join(missing)}; or give sweep.seeds_together=1."
         )
 
 

@@ -20,6 +20,7 @@ from stridelab.training.tasks import primary_metrics
 
 from .agenda import Agenda, is_finished
 from .external_runs import ExternalRuns
+from .joint_runs import groups_of, run_groups
 from .launchers import Launcher
 from .progress import Board
 from .task import Listener, Outcome, Task
@@ -34,7 +35,8 @@ def train(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) 
         record_refusal(spec, reason)
     for spec in agenda.specs:
         mirror.watch(spec.folder)
-    specs = [replace(spec, at_once=min(launcher.jobs, len(agenda.to_do))) for spec in agenda.to_do]
+    together = agenda.specs[0].config.sweep.seeds_together
+    specs = [replace(spec, at_once=min(launcher.jobs * together, len(agenda.to_do))) for spec in agenda.to_do]
     board = Board(
         [spec.identity.name for spec in specs],
         epochs=[spec.config.trainer.max_epochs for spec in specs],
@@ -56,6 +58,8 @@ def train(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) 
         stop=lambda outcome: agenda.specs[0].config.sweep.fail_fast and outcome.status != FINISHED,
     )
     with board:
+        if together > 1:
+            return run_groups(groups_of(specs, together), specs, launcher, listener)
         return launcher.run([task_of(spec) for spec in specs], listener)
 
 

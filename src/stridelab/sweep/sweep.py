@@ -34,6 +34,7 @@ from .preflight import (
     refuse_bad_checkpoint,
     refuse_no_compiler,
     refuse_no_device,
+    refuse_seeds_together,
     writable,
 )
 from .preload import load_ahead
@@ -140,6 +141,7 @@ def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> Non
     configs = [variant.config for variant in variants]
     for config in configs:
         refuse_bad_checkpoint(config)
+        refuse_seeds_together(config)
         if launcher.here:
             refuse_no_compiler(config)
             refuse_no_device(config)
