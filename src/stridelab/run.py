@@ -70,6 +70,7 @@ def run(spec: RunSpec, *, progress: Progress, seat: Seat | None = None) -> Resul
     from stridelab.training import Result
     from stridelab.training.checkpoints import adopt
     from stridelab.training.fit import fit
+    from stridelab.training.gpu_memory import shortage_told
     from stridelab.training.ranks import companions
 
     config = spec.config
@@ -87,7 +88,7 @@ def run(spec: RunSpec, *, progress: Progress, seat: Seat | None = None) -> Resul
         if spec.begun is not None:
             folders = spec.begun / "checkpoints", spec.folder / "checkpoints"
             adopt(*folders, owner=spec.identity.signature, max_epochs=config.trainer.max_epochs)
-        with companions(config.trainer.devices, take_part, spec) as rank:
+        with shortage_told(), companions(config.trainer.devices, take_part, spec) as rank:
             result = fit(
                 plan,
                 data,

@@ -42,7 +42,8 @@ class SweepConfig:
     name: str | None = None
     """What the sweep is called in the store and in results/reports/; made from its question when null."""
     jobs: int | None = None
-    """Runs at a time; null: as many as the processor's cores allow with trainer.threads each."""
+    """Runs at a time; null: as many as the processor's cores allow with trainer.threads each and, on a GPU, as the
+    memory that is free there."""
     report: bool = True
     """Write the comparison notebook, HTML, tables and figures when the sweep ends."""
     preview: bool = False

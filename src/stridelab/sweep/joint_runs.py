@@ -81,7 +81,7 @@ class JointListener:
 
     def event(self, group: int, event: Mapping[str, Any]) -> None:
         rest = dict(event)
-        self.listener.event(self.groups[group][rest.pop(MEMBER)], rest)
+        self.listener.event(self.groups[group][rest.pop(MEMBER, 0)], rest)
 
     def start(self, group: int) -> None:
         for index in self.groups[group]:

@@ -20,6 +20,7 @@ from stridelab.training.tasks import primary_metrics
 
 from .agenda import Agenda, is_finished
 from .external_runs import ExternalRuns
+from .gpu_jobs import shared_process
 from .joint_runs import groups_of, run_groups
 from .launchers import Launcher
 from .progress import Board
@@ -65,7 +66,8 @@ def train(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) 
 
 def task_of(spec: RunSpec) -> Task:
     minutes = spec.config.trainer.timeout_min
-    return Task(run, (spec,), log=spec.folder / "output.txt", timeout_s=minutes and minutes * 60)
+    shares = shared_process(spec.config)
+    return Task(run, (spec,), log=spec.folder / "output.txt", timeout_s=minutes and minutes * 60, shares=shares)
 
 
 def in_words(outcome: Outcome) -> str:

@@ -38,12 +38,10 @@ from .recorder import Progress, Recorder, Silent
 from .result import Result
 from .resume import Attempts
 from .runtime import device_of, dtype_of, layout_of, prepare_process
-from .settings import TrainerConfig
+from .settings import EVAL_BATCH_SIZE, TrainerConfig
 from .step_grouping import Steps, refuse_less_than_one, steps_of
 from .tasks import TASKS, LearningTask
 from .throughput import Throughput, batch1_latency_ms
-
-EVAL_BATCH_SIZE = 500
 
 
 def fit(
