@@ -74,6 +74,7 @@ def on_gpu(grid: Grid) -> Iterator[Row]:
     """A whole sweep as it is by default, and one run at a time: with CUDA graphs, and without."""
     one_at_a_time = "sweep.jobs=1"
     ways = {"sweep.jobs as it is chosen": (), one_at_a_time: (one_at_a_time,)}
+    ways |= {"sweep.seeds_together=8": ("sweep.seeds_together=8",)}
     ways[f"{one_at_a_time} trainer.cuda_graph=false"] = (one_at_a_time, "trainer.cuda_graph=false")
     chosen: float | None = None
     for name, keys in ways.items():

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fits import ACCELERATOR, REHEARSED
+from fits import ACCELERATOR, REHEARSED, needs_gpu
 from injection import attempt, complete, evidence, sweep, work_of
 
 from stridelab.benchmark.interleave import take_turns
@@ -58,6 +58,19 @@ def test_runs_at_once_have_the_bits_of_runs_alone(swept: Path, tmp_path: Path) -
         ours, theirs = evidence(folder), evidence(together[name])
         assert ours.digests == theirs.digests, name
         assert ours.maps == theirs.maps, name
+
+
+@needs_gpu
+def test_seeds_that_train_together_have_the_bits_of_runs_alone(swept: Path, tmp_path: Path) -> None:
+    """Four seeds in each of two processes, and their steps in one graph."""
+    assert sweep(tmp_path, *SWEEP, "sweep.seeds_together=4") == 0
+    apart, together = folders(swept), folders(tmp_path)
+    assert len(together) == 8
+    for name, folder in together.items():
+        ours, theirs = evidence(folder), evidence(apart[name])
+        assert ours.digests == theirs.digests, name
+        assert ours.maps == theirs.maps, name
+        assert read_tag(folder, "stridelab.step") == "CUDA graph", name
 
 
 def test_a_sweep_is_reported_and_says_what_it_ran_on(swept: Path) -> None:
