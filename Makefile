@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without bytecode, each of the many processes of a sweep and of the tests compiles its libraries anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup ray sweep test engines faults benchmarks check ui server data notebook plan reference findings lock clean clean-results
+.PHONY: help setup ray sweep test test-gpu engines faults benchmarks check ui server data notebook plan reference findings lock clean clean-results
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,7 +36,10 @@ plan: $(READY) ## geometry and cost of the same three plans, without training
 TESTERS ?= 3
 
 test: $(READY) ## the tests, in TESTERS processes
-	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --ignore tests/engines
+	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --ignore tests/engines --ignore tests/gpu
+
+test-gpu: $(READY) ## what only a GPU shows, on one card (six minutes at most; without one, all of it is skipped)
+	$(BIN)/python -m pytest --durations 15 tests/gpu tests/test_augmentation.py tests/test_data_batches.py
 
 engines: ray ## the same sweep on a real Ray and a real Slurm (Debian's slurm-wlm and munge, as root), whatever dies (about 10 minutes)
 	STRIDELAB_FAULTS=all $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder tests/engines

@@ -25,9 +25,12 @@ class Section:
         return import_module(f".{self.module}", __name__).rows(tiny=tiny, **given)  # type: ignore[no-any-return]
 
 
+DEVICE = {"device": "cpu"}
+
 SECTIONS: Mapping[str, Section] = {
     "data": Section("data", "a folder of 50,000 JPEG files: decoding once, later epochs, memory"),
     "explorer": Section("explorer", "frames a second of the explorer's page, and time of a change, in Chromium"),
+    "gpu": Section("gpu", "all that one GPU is to answer, in minutes: its tests, training and sweep", {"minutes": "9"}),
     "launchers": Section(
         "launchers",
         "what a launcher costs a run: local, Ray and Slurm, where they are installed",
@@ -45,9 +48,13 @@ SECTIONS: Mapping[str, Section] = {
     "store": Section(
         "store", "time to store, read and report 200 to 1,000 runs; runs=5000,10000: so many instead", {"runs": ""}
     ),
-    "sweep": Section("sweep", "whole sweeps through train.py -m against bare PyTorch loops"),
+    "sweep": Section(
+        "sweep", "whole sweeps through train.py -m against bare PyTorch loops; cuda: against one at a time", DEVICE
+    ),
     "training": Section(
-        "training", "images/s of the whole fit against bare PyTorch loops; part=default|fast|usual", {"part": "all"}
+        "training",
+        "images/s of the whole fit against bare PyTorch loops; part=default|fast|usual; device=cuda: CUDA graphs too",
+        {"part": "all"} | DEVICE,
     ),
     "writers": Section("writers", "runs a second into one store from 1, 2 and 8 processes: SQLite, PostgreSQL"),
 }

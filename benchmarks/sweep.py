@@ -19,6 +19,7 @@ from stridelab.tracking.status import RESULT
 
 from . import bare
 from .commands import Ended, call, train_command
+from .device import is_gpu
 from .rows import Row, middle_of
 
 SHORT_RUNS = ("trainer.max_epochs=3",)
@@ -45,8 +46,15 @@ class Grid:
         return [load([f"model.strides={strides}", *self.keys]) for strides, _ in product(self.strides, self.seeds)]
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
-    """Bare loops are timed before and after the sweep that they are compared with."""
+GPU_GRID = Grid(("1-2-2", "2-1-2", "2-2-1"), tuple(range(8)), ("trainer=gpu",))
+GPU_TINY = Grid(("1-2-2",), (0, 1), ("trainer=gpu", *TINY))
+
+
+def rows(*, tiny: bool, device: str = "cpu") -> Iterator[Row]:
+    """Bare loops are timed before and after the sweep that they are compared with; of `device=cuda`, see `on_gpu`."""
+    if is_gpu(device):
+        yield from on_gpu(GPU_TINY if tiny else GPU_GRID)
+        return
     tail = TINY if tiny else ()
     short = Grid(("2-2-2", "1-2-2", "2-2-1", "2-1-2")[: 2 if tiny else 4], (0,) if tiny else (0, 1), SHORT_RUNS + tail)
     yield from against_bare(short, f"{len(short.configs())} short runs", share=0.1)
@@ -60,6 +68,23 @@ def rows(*, tiny: bool) -> Iterator[Row]:
         print(f"left out: the work of lightning-hydra-template. {why}", file=sys.stderr)
         return
     yield from against_bare(template, "template's work", share=0.05, goal="; goal 32 s", nchw=True)
+
+
+def on_gpu(grid: Grid) -> Iterator[Row]:
+    """A whole sweep as it is by default, and one run at a time: with CUDA graphs, and without."""
+    one_at_a_time = "sweep.jobs=1"
+    ways = {"sweep.jobs as it is chosen": (), one_at_a_time: (one_at_a_time,)}
+    ways |= {"sweep.seeds_together=8": ("sweep.seeds_together=8",)}
+    ways[f"{one_at_a_time} trainer.cuda_graph=false"] = (one_at_a_time, "trainer.cuda_graph=false")
+    chosen: float | None = None
+    for name, keys in ways.items():
+        with TemporaryDirectory(prefix="stridelab-") as folder:
+            ended = sweep([*grid.arguments(), *keys], Path(folder))
+            fits = [result["metrics"]["time/fit_s"] for result in results_in(Path(folder))]
+        count = f"{len(grid.configs())} runs"
+        yield row(f"{count}, {name}; ratio to as chosen", [ended.wall_s], ratio=chosen and ended.wall_s / chosen)
+        yield row(f"{count}, {name}: fit of a run", fits)
+        chosen = chosen or ended.wall_s
 
 
 def against_bare(grid: Grid, name: str, *, share: float, goal: str = "", nchw: bool = False) -> Iterator[Row]:

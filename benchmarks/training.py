@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
 from statistics import median
-from time import perf_counter
-from typing import Any
-
-import pytorch_lightning as pl
 
 from stridelab.config import Config, load
 from stridelab.data.load import load as load_data
 from stridelab.models.settings import spell_field
-from stridelab.plan import layer_plan_of
 from stridelab.system.processes import usable_cores
-from stridelab.tracking.run import Run
-from stridelab.training.fit import fit
 
-from . import bare, usual
+from . import bare, gpu_training, usual
 from .carrying import Carrier, carrier
+from .device import is_gpu
+from .fitted import fitted
 from .rows import Row, middle_of
 
 STRIDES = ("1-2-2", "2-2-2")
@@ -32,15 +27,19 @@ CHANNELS = ("[16,32,64]", "[32,64,128]")
 ROUNDS, SPAN_S, FIT_S = 5, 1.0, 2.0
 """Turns, and the seconds that a bare loop and the training steps of a fit are to take in each."""
 PRECISIONS = {"default": (), "fast": ("trainer=fast",)}
-PARTS = ("all", *PRECISIONS, "usual")
-RECORDS = ("metrics", "image", "artifact", "tags")
-Figures = Mapping[str, float]
+PARTS = ("all", *PRECISIONS, "usual", "gpu")
 
 
-def rows(*, tiny: bool, part: str = "all") -> Iterator[Row]:
-    """`part`: default, fast, usual (see usual.py), or all of it; tiny, all of it is one fit."""
+def rows(*, tiny: bool, part: str = "all", device: str = "cpu") -> Iterator[Row]:
+    """`part`: default, fast, usual (see usual.py), or all of these; tiny, all of it is one fit. gpu (see
+    gpu_training.py), which `device=cuda` has alone."""
     if part not in PARTS:
         raise ValueError(f"part={part} is not one of its choices; choose one of {', '.join(PARTS)}.")
+    if is_gpu(device) and part not in ("all", "gpu"):
+        raise ValueError(f"part={part} is of device=cpu; with device=cuda choose part=gpu.")
+    if device == "cuda" or part == "gpu":
+        yield from gpu_training.rows(tiny=tiny, device=device)
+        return
     cells = list(full_cells(part)) if not tiny else [] if part == "usual" else [("[4,8,8]", "2-2-2", 64, "default")]
     with carrier(load([])) as carrying, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as untouched:
         for channels, strides, batch, precision in cells:
@@ -111,50 +110,3 @@ def rows_of(config: Config, where: str, found: Mapping[str, list[float]]) -> Ite
     yield row("fit, with validation, checkpoints and set-up; ratio to the bare loop", "whole", than="bare")
     yield row("tracking in fit", "tracking", unit="% of fit")
     yield row("fit, the whole of it without snapshots; ratio to with them", "without snapshots", than="whole")
-
-
-class EpochWatch(pl.Callback):
-    """Seconds from the start of each epoch to the end of its last step."""
-
-    seconds = began = 0.0
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.began = perf_counter()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx + 1 == trainer.num_training_batches:
-            self.seconds += perf_counter() - self.began
-
-
-class TimedRecorder:
-    """A run's record whose calls are timed."""
-
-    def __init__(self, run: Run) -> None:
-        self.folder, self.seconds = run.folder, 0.0
-        for name in RECORDS:
-            setattr(self, name, self.timed(getattr(run, name)))
-
-    def timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def calling(*args: Any, **options: Any) -> Any:
-            began = perf_counter()
-            try:
-                return call(*args, **options)
-            finally:
-                self.seconds += perf_counter() - began
-
-        return calling
-
-
-def fitted(config: Config, carrying: Carrier) -> Figures:
-    """A fit with a journal, which another process carries into a store."""
-    data, watch = load_data(config.data), EpochWatch()
-    with carrying.run() as run:
-        recorder: Any = TimedRecorder(run)
-        result = fit(layer_plan_of(config), data, config.trainer, seed=0, recorder=recorder, callbacks=[watch])
-    images, fit_s = config.trainer.max_epochs * len(data.train), result.metrics["time/fit_s"]
-    return {
-        "tracked": result.metrics["throughput/train_images_per_s"],
-        "steps": images / watch.seconds,
-        "whole": images / fit_s,
-        "tracking": 100 * recorder.seconds / fit_s,
-    }

@@ -44,7 +44,8 @@ SMALL = ["trainer.max_epochs=1", "data.train_size=300", "data.val_size=100", "mo
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of one run."""
     results = tmp_path_factory.mktemp("trained") / "results"
-    assert start([load([*SMALL, "seed=1", f"paths.results_dir={results}"])], multirun=False) == 0
+    words = [*SMALL, "seed=1", "probes=[shift_consistency]", f"paths.results_dir={results}"]
+    assert start([load(words)], multirun=False) == 0
     return results
 
 
@@ -116,7 +117,8 @@ def test_an_untouched_run_is_identical_and_the_new_one_is_linked(
     assert (results / "runs" / again.tags["stridelab.signature"] / "result.json").exists()
     verdict = json.loads(again.artifact("reproduction.json").read_text())
     assert verdict["verdict"] == "identical"
-    assert {row["metric"] for row in verdict["rows"]} >= {"train/loss", "val/acc", "test/acc", "cost/macs"}
+    compared = {row["metric"] for row in verdict["rows"]}
+    assert compared >= {"train/loss", "val/acc", "test/acc", "cost/macs", "probe/shift_consistency"}
     assert not any(row["metric"].startswith(("time/", "throughput/")) for row in verdict["rows"])
     # The original keeps its signature, and `latest` means the run that was repeated.
     assert record(results, original.tags["stridelab.signature"]).run_id == original.run_id
@@ -326,7 +328,16 @@ def test_a_value_that_is_missing_or_new_is_a_difference() -> None:
 
 def test_what_measures_time_is_not_compared() -> None:
     timed = {"time/fit_s": {1: 9.0}, "throughput/train_images_per_s": {1: 1.0}, "memory/peak_rss_mib": {1: 1.0}}
-    assert judged(CURVE | timed | {"latency/batch1_ms": {1: 3.0}}).verdict == IDENTICAL
+    later = {"latency/batch1_ms": {1: 3.0}, "benchmark/training_batch1_ms": {1: 2.0}}
+    assert judged(CURVE | timed | later).verdict == IDENTICAL
+
+
+def test_a_probe_is_compared_where_both_runs_were_probed() -> None:
+    was, now = CURVE | {"probe/a": {1: 0.5}, "probe/b": {1: 0.5}}, CURVE | {"probe/a": {1: 0.6}}
+    alone = compare(was, CURVE, tags=START, new_tags=START, tolerance=0.001)
+    both = compare(was, now, tags=START, new_tags=START, tolerance=0.001)
+    assert (alone.verdict, both.verdict) == (IDENTICAL, DIFFERENT)
+    assert both.first == "probe/a at step 1: 0.5, now 0.6"
 
 
 def test_not_a_number_equals_itself_only() -> None:

@@ -4,6 +4,7 @@ CUDA records and replays it is for tests/gpu."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,24 +19,26 @@ from stridelab.models.families import FAMILIES
 from stridelab.plan import layer_plan_of
 from stridelab.training import cuda_graph, step
 from stridelab.training.average import average_of
-from stridelab.training.cuda_graph import RECORDED, WARM_UP_STEPS, StepGraph, Work, first_cause
+from stridelab.training.cuda_graph import RECORDED, WARM_UP_STEPS, StepGraph, Tensors, Work, first_cause
+from stridelab.training.joint_steps import JointSteps, Seat, refuse_noise
 from stridelab.training.randomness import initialise
 from stridelab.training.step import TrainingStep
 from stridelab.training.tasks import TASKS, segmentation
 
 SIZE = 4
-Made = tuple[Tensor, Tensor]
 
 
 class SameMemory:
     """Stands for `torch.cuda.CUDAGraph`: replayed, it does the work again and leaves what it makes, gradients too,
     in the memory of before. As with CUDA, recording computes nothing that stays, and replaying changes no `.grad`."""
 
-    def __init__(self, work: Callable[[], Made], step: TrainingStep) -> None:
-        before, noise = [one.detach().clone() for one in step.state()], torch.get_rng_state()
-        self.work, self.made, self.parameters = work, work(), list(step.network.parameters())
+    def __init__(self, work: Callable[[], Tensors], steps: Sequence[TrainingStep]) -> None:
+        state = [tensor for one in steps for tensor in one.state()]
+        before, noise = [tensor.detach().clone() for tensor in state], torch.get_rng_state()
+        self.parameters = [parameter for one in steps for parameter in one.network.parameters()]
+        self.work, self.made = work, work()
         self.gradients = [parameter.grad for parameter in self.parameters]
-        cuda_graph.restore(step.state(), before)
+        cuda_graph.restore(state, before)
         torch.set_rng_state(noise)
 
     def replay(self) -> None:
@@ -55,8 +58,8 @@ def graphs_on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[TrainingStep]:
     """Steps do on the processor what they do on a GPU; those appended are asked for their state."""
     steps: list[TrainingStep] = []
 
-    def recorded(work: Callable[[], Made]) -> tuple[SameMemory, Made]:
-        graph = SameMemory(work, steps[-1])
+    def recorded(work: Callable[[], Tensors]) -> tuple[SameMemory, Tensors]:
+        graph = SameMemory(work, [one for one in steps if one.seat is not None] or steps[-1:])
         return graph, graph.made
 
     monkeypatch.setattr(step, "is_on_gpu", lambda network: True)
@@ -67,16 +70,18 @@ def graphs_on_cpu(monkeypatch: pytest.MonkeyPatch) -> list[TrainingStep]:
     return steps
 
 
-def trained(steps: list[TrainingStep], *words: str, batches: Sequence[int]) -> tuple[list[Tensor], list[str]]:
+def trained(
+    steps: list[TrainingStep], *words: str, batches: Sequence[int], seed: int = 0, seat: Seat | None = None
+) -> tuple[list[Tensor], list[str]]:
     """Losses, outputs and all state after steps on `batches` of so many images, and what was told."""
     config = load(["model.channels=[3,4]", "model.strides=1-2", f"trainer.batch_size={SIZE}", *words])
     plan, told = layer_plan_of(config), list[str]()
-    network = nn.Sequential(build(plan), nn.Dropout(0.2))
-    initialise(network, seed=0)
+    network = build(plan) if seat else nn.Sequential(build(plan), nn.Dropout(0.2))
+    initialise(network, seed=seed)
     average = average_of(network, config.trainer)
-    one = TrainingStep(network, config.trainer, num_steps=len(batches), average=average, tell=told.append)
+    one = TrainingStep(network, config.trainer, num_steps=10, average=average, tell=told.append, seat=seat)
     steps.append(one)
-    generator, found = torch.Generator().manual_seed(1), list[Tensor]()
+    generator, found = torch.Generator().manual_seed(seed), list[Tensor]()
     torch.manual_seed(2)
     for count in batches:
         images = torch.rand(count, plan.input_channels, *plan.input_size, generator=generator)
@@ -107,6 +112,50 @@ def test_a_batch_of_another_size_has_a_graph_of_its_own(graphs_on_cpu: list[Trai
     """The measurement of speed asks one step for batches of several sizes."""
     _, told = trained(graphs_on_cpu, batches=[SIZE, 2 * SIZE] * (WARM_UP_STEPS + 1))
     assert told == [RECORDED, RECORDED]
+
+
+def test_seeds_that_step_together_are_those_that_step_alone(graphs_on_cpu: list[TrainingStep]) -> None:
+    """To the bit; the third has fewer batches, and the others wait for it no more."""
+    lengths = {0: [SIZE] * 9 + [2], 1: [SIZE] * 9 + [2], 2: [SIZE] * (WARM_UP_STEPS + 2)}
+    joint = JointSteps(len(lengths))
+
+    def one(seed: int) -> tuple[list[Tensor], list[str]]:
+        seat = joint.seats[seed]
+        try:
+            return trained(graphs_on_cpu, batches=lengths[seed], seed=seed, seat=seat)
+        finally:
+            graphs_on_cpu[:] = [one for one in graphs_on_cpu if one.seat is not seat]
+            seat.leave()
+
+    with ThreadPoolExecutor(len(lengths)) as pool:
+        together = list(pool.map(one, lengths))
+    told = [[RECORDED, RECORDED], [RECORDED, RECORDED], [RECORDED]]  # anew, when the third had left
+    assert [said for _, said in together] == told
+    for seed, (found, _) in enumerate(together):
+        alone, _ = trained(
+            [], "trainer.cuda_graph=false", batches=lengths[seed], seed=seed, seat=JointSteps(1).seats[0]
+        )
+        assert len(found) == len(alone)
+        assert all(map(torch.equal, found, alone))
+
+
+def test_what_ends_the_step_of_all_ends_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    joint = JointSteps(2)
+    monkeypatch.setattr(joint, "_graph_of", lambda *given: 1 / 0)
+
+    def one(number: int) -> str:
+        with pytest.raises(ZeroDivisionError) as raised:
+            joint.seats[number].step(TrainingStep(nn.Linear(1, 1), load([]).trainer, num_steps=9), *torch.rand(2, 1, 1))
+        return str(raised.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(one, range(2))) == ["division by zero"] * 2
+
+
+def test_seeds_whose_layers_draw_noise_do_not_train_together() -> None:
+    refuse_noise(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()))
+    with pytest.raises(ValueError, match=r"draws noise \(Dropout2d\).*sweep.seeds_together=1"):
+        refuse_noise(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout2d()))
 
 
 def test_what_cannot_be_recorded_trains_as_it_is_and_says_why(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,27 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_created(
     wanted: str, there: str, choices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there == "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there == "mps")
-    config = load([f"trainer.accelerator={wanted}", f"paths.results_dir={tmp_path / 'results'}"])
+    config = load([f"trainer.accelerator={wanted}", f"paths.results_dir={tmp_path / 'results'}", "launcher=in_process"])
     with pytest.raises(
         ValueError, match=rf"trainer.accelerator={wanted}: .* no such device here; choose one of {choices}\."
     ):
         start([config], multirun=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_gpu_is_to_run_can_be_read_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its modules, and the network of each of its cases."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "gpu"))
+    modules = {name: import_module(name) for name in ("test_gpu_training", "test_gpu_sweep", "test_gpu_memory")}
+    configured = import_module("fits").configured
+    cases = modules["test_gpu_training"].CASES.values()
+    assert len(cases) > 20
+    for words in cases:
+        config = configured(*words)
+        assert config.trainer.accelerator == "gpu"
+        assert layer_plan_of(config).layers
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])

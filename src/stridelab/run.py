@@ -26,6 +26,7 @@ from stridelab.tracking.status import FINISHED, RESULT, read_result, set_aside_b
 if TYPE_CHECKING:
     from stridelab.data.splits import Data
     from stridelab.training import Result
+    from stridelab.training.joint_steps import Seat
     from stridelab.training.ranks import Rank
     from stridelab.training.recorder import Progress
 
@@ -62,12 +63,14 @@ def prepare(config: Config, *, progress: Progress) -> DataSpec:
     return data.spec
 
 
-def run(spec: RunSpec, *, progress: Progress) -> Result:
-    """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion.
-    BlockingIOError while another process trains it; what that one leaves is taken as it is."""
+def run(spec: RunSpec, *, progress: Progress, seat: Seat | None = None) -> Result:
+    """Train as `spec.config` says, record in `spec.folder`, and leave `result.json` as the mark of completion. `seat`:
+    among the runs of other threads that it trains together with. BlockingIOError while another process trains it; what
+    that one leaves is taken as it is."""
     from stridelab.training import Result
     from stridelab.training.checkpoints import adopt
     from stridelab.training.fit import fit
+    from stridelab.training.gpu_memory import shortage_told
     from stridelab.training.ranks import companions
 
     config = spec.config
@@ -85,7 +88,7 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
         if spec.begun is not None:
             folders = spec.begun / "checkpoints", spec.folder / "checkpoints"
             adopt(*folders, owner=spec.identity.signature, max_epochs=config.trainer.max_epochs)
-        with companions(config.trainer.devices, take_part, spec) as rank:
+        with shortage_told(), companions(config.trainer.devices, take_part, spec) as rank:
             result = fit(
                 plan,
                 data,
@@ -97,6 +100,7 @@ def run(spec: RunSpec, *, progress: Progress) -> Result:
                 owner=spec.identity.signature,
                 task=config.task,
                 rank=rank,
+                seat=seat,
             )
         record.tags(
             {

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from PIL import Image
 from stridelab.sweep.launchers.local import LocalLauncher, finish
 from stridelab.sweep.task import Outcome, Task, cause_of_death
 from stridelab.system import points
+from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.status import read_status, read_tag, status_of
 
 TRAIN = Path(__file__).parents[2] / "train.py"
@@ -102,6 +104,32 @@ def test_a_kill_for_want_of_memory_is_known_by_the_systems_count() -> None:
     """Fault 10: exit by SIGKILL while the system counted one more out-of-memory kill."""
     assert cause_of_death(-9, killed_for_memory=True).status == "out of memory"
     assert cause_of_death(-9).status == "killed"
+
+
+def test_runs_that_share_a_process_lose_nothing_by_it(tmp_path: Path, reference: dict[str, Evidence]) -> None:
+    """As on a GPU: the third is killed, and loses its process; before and after, others come second, to the same bits
+    as alone."""
+    works = agenda_of(tmp_path, TWO, "seed=0,1").specs
+    first, second, third, fourth = works[1], works[0], works[3], works[2]
+    tasks = [
+        task(first),
+        task(second),
+        task(third, fault="step:2:kill"),
+        task(replace(third, folder=tmp_path / "third")),
+    ]
+    launcher = LocalLauncher(1)
+    outcomes = launcher.run([replace(one, shares="alike") for one in [*tasks, task(fourth)]])
+    launcher.close()
+    assert [outcome.status for outcome in outcomes] == ["finished", "finished", "killed", "finished", "finished"]
+    assert outcomes[2].reason == "killed by SIGKILL (perhaps by the system, out of memory)"
+    pids = [pid_of(work.folder) for work in (first, second, third)]
+    assert pids[0] == pids[1] == pids[2] != pid_of(fourth.folder) == pid_of(tmp_path / "third")
+    assert evidence(second.folder) == reference["4-2-2"]
+    assert evidence(fourth.folder) == reference["2-2-4"]
+
+
+def pid_of(folder: Path) -> int:
+    return int(next(one.data["pid"] for one in read(folder / JOURNAL) if "pid" in one.data))
 
 
 @pytest.mark.faults

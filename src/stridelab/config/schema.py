@@ -20,6 +20,7 @@ from stridelab.training.tasks import TASKS
 MAX_NAME = 100
 MAX_JOBS = 4096
 MAX_RUNS_PER_JOB = 100_000
+MAX_SEEDS_TOGETHER = 64
 PLAIN_NAME = (
     f"must be letters, digits, '.', '_' or '-', starting with a letter or digit, {MAX_NAME} at most: "
     "a folder is named after it"
@@ -41,7 +42,8 @@ class SweepConfig:
     name: str | None = None
     """What the sweep is called in the store and in results/reports/; made from its question when null."""
     jobs: int | None = None
-    """Runs at a time; null: as many as the processor's cores allow with trainer.threads each."""
+    """Runs at a time; null: as many as the processor's cores allow with trainer.threads each and, on a GPU, as the
+    memory that is free there."""
     report: bool = True
     """Write the comparison notebook, HTML, tables and figures when the sweep ends."""
     preview: bool = False
@@ -63,6 +65,10 @@ class SweepConfig:
     gpus_per_run: float | None = None
     """launcher=ray: GPUs that a run holds; 0.25 lets four share one. null: one where the accelerator is a GPU, else
     none."""
+    seeds_together: int = 1
+    """Seeds of a variant that train together in one process on a GPU, the step of each a branch of one CUDA graph: the
+    same bits, more of the GPU busy where networks are small; sweep.jobs counts such processes. A crash takes all of
+    them; the same command goes on with each from its own checkpoint."""
     runs_per_job: int = 1
     """launcher=slurm: runs that one job of the array carries, as many at a time as its processors allow."""
 
@@ -70,6 +76,8 @@ class SweepConfig:
         for key in ("cpus_per_run", "gpus_per_run"):
             if (value := getattr(self, key)) is not None and not 0 <= value <= MAX_JOBS:
                 raise ValueError(f"sweep.{key}={value} must be from 0 to {MAX_JOBS:,}, or null.")
+        if not 1 <= self.seeds_together <= MAX_SEEDS_TOGETHER:
+            raise ValueError(f"sweep.seeds_together={self.seeds_together} must be from 1 to {MAX_SEEDS_TOGETHER}.")
         if not 1 <= self.runs_per_job <= MAX_RUNS_PER_JOB:
             raise ValueError(f"sweep.runs_per_job={self.runs_per_job} must be from 1 to {MAX_RUNS_PER_JOB:,}.")
         if self.jobs is not None and not 1 <= self.jobs <= MAX_JOBS:

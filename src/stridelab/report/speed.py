@@ -100,9 +100,10 @@ def sharing_text(comparison: Comparison) -> str:
 
 def memory_note(comparison: Comparison) -> str:
     """What the peak memory of the tables means."""
-    if "memory/peak_device_mib_mean" in comparison.variants:
-        return "Peak memory: what the accelerator's allocator handed out, at most, from the start of the run."
     said = tags(finished(comparison), names.PEAK_RSS)
+    if "memory/peak_device_mib_mean" in comparison.variants:
+        several = "".join(f" ({one})" for one in said if "runs together" in one)
+        return f"Peak memory: what the accelerator's allocator handed out, at most, from the start of the run{several}."
     return f"Peak memory: resident, {' or '.join(said)}." if said else ""
 
 

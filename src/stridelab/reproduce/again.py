@@ -19,6 +19,7 @@ from stridelab.run import RunSpec
 from stridelab.sweep.agenda import Agenda, make_run_specs
 from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.preflight import fetch_data, read_data_specs, writable
+from stridelab.sweep.probes import probe_runs
 from stridelab.sweep.runs import settle, train
 from stridelab.sweep.signals import exit_code, signals_as_exceptions
 from stridelab.sweep.task import Outcome
@@ -68,6 +69,7 @@ def reproduce(
             return exit_code(interruption)
         if outcome.status != FINISHED:
             raise ValueError(f"run {record.name} could not be run again: {outcome.status}: {outcome.reason}.")
+        probe_runs([spec], launcher, console)
         comparison = compare_runs(record, FolderReader(spec.folder, store), tolerance=tolerance)
         write_down(comparison, record, spec)
         complete = mirror.flush(FLUSH_S)

@@ -18,11 +18,14 @@ from stridelab.config import Config
 from stridelab.data import DataConfig, DataSpec
 from stridelab.data.files import fetch
 from stridelab.models.settings import spell_field
-from stridelab.plan import Variant
+from stridelab.plan import Variant, layer_plan_of
 from stridelab.run import prepare
 from stridelab.system.processes import open_files
 from stridelab.training.checksummed import read_sealed
+from stridelab.training.settings import TrainerConfig
 
+from .devices import Devices, devices
+from .gpu_jobs import shared_process
 from .launchers import Launcher
 from .progress import Decoding, screen
 from .task import Listener, Task
@@ -30,6 +33,8 @@ from .task import Listener, Task
 FILES, FILES_A_JOB = 128, 16
 """Open files that conducting takes (a store, a server's connections, libraries), and each run at a time."""
 WANTED_FILES = 4096
+ANSWER_S = 120.0
+"""For PyTorch to load and to say which devices there are; longer, and a driver hangs."""
 
 
 def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
@@ -72,25 +77,59 @@ def refuse_no_compiler(config: Config) -> None:
     raise ValueError(f"trainer.compile=true needs {missing}, or give trainer.compile=false.")
 
 
-def refuse_no_device(config: Config) -> None:
-    """ValueError when runs are to train on a device that PyTorch does not find here."""
-    wanted, half = config.trainer.accelerator, config.trainer.precision == "16-mixed"
-    if wanted not in ("gpu", "mps") and not half:
+def refuse_no_device(configs: Sequence[Config], launcher: Launcher, console: Console) -> None:
+    """ValueError when runs are to train on a device that PyTorch does not find here. It is asked in a child process of
+    the one that will have loaded it for the runs: once, and for so long at most."""
+    if not (asking := [config for config in configs if asks_for_device(config.trainer)]):
         return
-    import torch  # of some seconds, which only those who ask for a device wait
+    try:
+        with console.status("loading PyTorch, and asking it for devices ..."):
+            found = call(launcher, Task(devices, (), timeout_s=ANSWER_S), lambda event: None)
+    except ValueError as error:
+        wanted = asking[0].trainer.accelerator
+        raise ValueError(
+            f"trainer.accelerator={wanted}: PyTorch does not say which devices are here ({error}); does nvidia-smi?"
+        ) from None
+    for config in asking:
+        refuse_missing(config.trainer, found)
 
-    found = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if half and not any(found.values()):
+
+def asks_for_device(trainer: TrainerConfig) -> bool:
+    return trainer.accelerator in ("gpu", "mps") or trainer.precision == "16-mixed"
+
+
+def refuse_missing(trainer: TrainerConfig, found: Devices) -> None:
+    wanted, there = trainer.accelerator, {"gpu": found.gpus > 0, "mps": found.mps}
+    if trainer.precision == "16-mixed" and not any(there.values()):
         raise ValueError("trainer.precision=16-mixed needs a GPU, and PyTorch finds none here; choose bf16-mixed.")
-    if not found.get(wanted, True):
-        there = [name for name, is_there in found.items() if is_there]
+    if not there.get(wanted, True):
+        others = [name for name, is_there in there.items() if is_there]
         raise ValueError(
-            f"trainer.accelerator={wanted}: PyTorch {torch.__version__} finds no such device here; "
-            f"choose one of {', '.join(['cpu', 'auto', *there])}."
+            f"trainer.accelerator={wanted}: PyTorch {found.torch} finds no such device here; "
+            f"choose one of {', '.join(['cpu', 'auto', *others])}."
         )
-    if config.trainer.devices > 1 and wanted == "gpu" and (count := torch.cuda.device_count()) < config.trainer.devices:
+    if wanted == "gpu" and found.gpus < trainer.devices:
         raise ValueError(
-            f"trainer.devices={config.trainer.devices}: PyTorch finds {count} GPUs here; give that, or less."
+            f"trainer.devices={trainer.devices}: PyTorch finds {found.gpus} GPUs here; give that, or less."
+        )
+
+
+def refuse_seeds_together(config: Config) -> None:
+    """ValueError where a step cannot be a branch of one CUDA graph."""
+    trainer, together = config.trainer, config.sweep.seeds_together
+    if together == 1:
+        return
+    needs = {
+        "trainer.accelerator=gpu": trainer.accelerator in ("gpu", "auto"),
+        "trainer.cuda_graph=true": trainer.cuda_graph,
+        "trainer.compile=false": not trainer.compile,
+        "trainer.devices=1": trainer.devices == 1,
+        "a network without dropout": all(layer.kind != "dropout" for layer in layer_plan_of(config).layers),
+    }
+    if missing := [what for what, given in needs.items() if not given]:
+        raise ValueError(
+            f"sweep.seeds_together={together}: seeds train together as branches of one CUDA graph, which needs "
+            f"{', '.join(missing)}; or give sweep.seeds_together=1."
         )
 
 
@@ -129,7 +168,8 @@ def read_data_specs(
     with Decoding(console or screen()) as decoding:
         for config in configs:
             if config.data not in found or config.ckpt_path is not None:
-                found[config.data] = call(launcher, Task(prepare, (config,)), decoding.event)
+                reading = Task(prepare, (config,), shares=shared_process(config))
+                found[config.data] = call(launcher, reading, decoding.event)
     return found
 
 

@@ -11,6 +11,7 @@ from stridelab.probes.catalog import missing
 from stridelab.run import RunSpec, probe
 from stridelab.tracking.status import FINISHED, RESULT
 
+from .gpu_jobs import shared_process
 from .launchers import Launcher
 from .task import Task
 
@@ -25,7 +26,11 @@ def probe_runs(specs: Sequence[RunSpec], launcher: Launcher, console: Console) -
     if not wanted:
         return
     with console.status("probing the trained networks ..."):
-        outcomes = launcher.run([Task(probe, (spec,), log=spec.folder / "probes.txt") for spec in wanted])
+        outcomes = launcher.run([task_of(spec) for spec in wanted])
     for spec, outcome in zip(wanted, outcomes, strict=True):
         if outcome.status != FINISHED:
             console.print(f"[yellow]not probed[/]  {spec.identity.name}: {escape(outcome.told)}", highlight=False)
+
+
+def task_of(spec: RunSpec) -> Task:
+    return Task(probe, (spec,), log=spec.folder / "probes.txt", shares=shared_process(spec.config))

@@ -20,6 +20,8 @@ from stridelab.training.tasks import primary_metrics
 
 from .agenda import Agenda, is_finished
 from .external_runs import ExternalRuns
+from .gpu_jobs import shared_process
+from .joint_runs import groups_of, run_groups
 from .launchers import Launcher
 from .progress import Board
 from .task import Listener, Outcome, Task
@@ -34,7 +36,8 @@ def train(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) 
         record_refusal(spec, reason)
     for spec in agenda.specs:
         mirror.watch(spec.folder)
-    specs = [replace(spec, at_once=min(launcher.jobs, len(agenda.to_do))) for spec in agenda.to_do]
+    together = agenda.specs[0].config.sweep.seeds_together
+    specs = [replace(spec, at_once=min(launcher.jobs * together, len(agenda.to_do))) for spec in agenda.to_do]
     board = Board(
         [spec.identity.name for spec in specs],
         epochs=[spec.config.trainer.max_epochs for spec in specs],
@@ -56,12 +59,15 @@ def train(agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console) 
         stop=lambda outcome: agenda.specs[0].config.sweep.fail_fast and outcome.status != FINISHED,
     )
     with board:
+        if together > 1:
+            return run_groups(groups_of(specs, together), specs, launcher, listener)
         return launcher.run([task_of(spec) for spec in specs], listener)
 
 
 def task_of(spec: RunSpec) -> Task:
     minutes = spec.config.trainer.timeout_min
-    return Task(run, (spec,), log=spec.folder / "output.txt", timeout_s=minutes and minutes * 60)
+    shares = shared_process(spec.config)
+    return Task(run, (spec,), log=spec.folder / "output.txt", timeout_s=minutes and minutes * 60, shares=shares)
 
 
 def in_words(outcome: Outcome) -> str:

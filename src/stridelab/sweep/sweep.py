@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import sleep
@@ -34,6 +34,7 @@ from .preflight import (
     refuse_bad_checkpoint,
     refuse_no_compiler,
     refuse_no_device,
+    refuse_seeds_together,
     writable,
 )
 from .preload import load_ahead
@@ -72,7 +73,8 @@ def run_sweep(
     console = screen()
     with signals_as_exceptions():
         try:
-            return carry_out(configs, launcher, console, multirun=multirun, resend=resend, series=series)
+            with closing(launcher):
+                return carry_out(configs, launcher, console, multirun=multirun, resend=resend, series=series)
         except KeyboardInterrupt as interruption:
             console.print("\nInterrupted. The same command continues: what is finished is not done again.")
             console.print(f"  {escape(command())}", highlight=False, soft_wrap=True)
@@ -97,11 +99,17 @@ def carry_out(
     configs = [variant.config for variant in variants]
     reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)
     check(variants, launcher, stop=not multirun or first.on_invalid == "stop")
+    if not first.sweep.preview:
+        reader.warm_up()
+        launcher.warm_up()
+    if launcher.here:
+        refuse_no_device(configs, reader, console)
+    at_once = launcher.choose_jobs(variants)
+    enough_files(launcher.jobs if launcher.here else 0)
+    fetch_data((config.data for config in configs), download=not first.sweep.preview)
     results = Path(first.paths.results_dir)
     if not first.sweep.preview:
         writable(results)
-        reader.warm_up()
-        launcher.warm_up()
     store = resolve_store(first.tracking, results_dir=results)
     recall = Recall(store)
     for said in [] if first.sweep.preview else put_aside_damaged(results):
@@ -111,7 +119,11 @@ def carry_out(
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
+    if at_once:
+        console.print(escape(at_once), highlight=False, soft_wrap=True)
     data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
+    if reader is not launcher:
+        reader.close()
     agenda = make_agenda(variants, data_specs=data_specs, name=name)
     stored = ask_store(agenda, recall, console)
     if first.sweep.preview:
@@ -140,11 +152,9 @@ def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> Non
     configs = [variant.config for variant in variants]
     for config in configs:
         refuse_bad_checkpoint(config)
+        refuse_seeds_together(config)
         if launcher.here:
             refuse_no_compiler(config)
-            refuse_no_device(config)
-    enough_files(launcher.jobs if launcher.here else 0)
-    fetch_data((config.data for config in configs), download=not configs[0].sweep.preview)
 
 
 Grown = Callable[[Agenda], Agenda | None]
@@ -161,6 +171,7 @@ def train_all(
             return train_sweep(agenda, launcher, mirror, console, series=series, grown=grown)
         outcomes = train(agenda, launcher, mirror, console)
         probe_runs(agenda.specs, launcher, console)
+        launcher.close()
         return summarize(agenda, outcomes, None, mirror, console)
     except KeyboardInterrupt:
         patience_s = INTERRUPTED_S
@@ -204,6 +215,7 @@ def train_sweep(
             parent.tags({names.STATUS: FINISHED})
             return 0
         probe_runs(agenda.specs, launcher, console)
+        launcher.close()
         list_members(parent, agenda)
         code = summarize(agenda, outcomes, parent, mirror, console)
         parent.tags({names.STATUS: FAILED if code else FINISHED})

@@ -29,6 +29,8 @@ class Task:
     arguments: tuple[Any, ...]
     log: Path | None = None
     timeout_s: float | None = None
+    shares: str = ""
+    """Tasks with the same word may have one process, one after the other; empty: a process of its own."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def carried_back(outcome: Outcome) -> Outcome:
 
 def is_readable(error: BaseException) -> bool:
     """Whether its message is written for users."""
-    return isinstance(error, ValueError | FileNotFoundError) or status_of(error) == DIVERGED
+    return isinstance(error, ValueError | FileNotFoundError | MemoryError) or status_of(error) == DIVERGED
 
 
 def describe(error: BaseException) -> str:

@@ -26,15 +26,19 @@ STATUSES = (FINISHED, FAILED, REFUSED, DIVERGED, OUT_OF_MEMORY, TIMED_OUT, KILLE
 """How a run ended, in the tag `stridelab.status`. busy: another process is at it."""
 
 
+ALLOCATION_FAILED = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+"""What PyTorch says on a CPU, of a GPU, and of cuBLAS and cuDNN there."""
+
+
 def status_of(error: BaseException) -> str:
-    """Which of the words fits an exception. PyTorch's allocator for the CPU raises a plain RuntimeError."""
+    """Which of the words fits an exception. PyTorch's allocators raise RuntimeErrors."""
     text = str(error)
     match error:
         case FloatingPointError() if text.startswith("diverged"):
             return DIVERGED
         case MemoryError():
             return OUT_OF_MEMORY
-        case RuntimeError() if "can't allocate memory" in text or "out of memory" in text:
+        case RuntimeError() if any(words in text for words in ALLOCATION_FAILED):
             return OUT_OF_MEMORY
         case BlockingIOError():
             return BUSY

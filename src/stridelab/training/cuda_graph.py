@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-Work = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(images, targets) -> (loss, outputs), with all that a step does to weights and the optimizer's state."""
+Tensors = tuple[Tensor, ...]
+Work = Callable[..., Tensors]
+"""(images, targets) -> (loss, outputs), with all that a step does to weights and the optimizer's state; of several
+networks, those of one behind those of the other."""
 WARM_UP_STEPS = 3
 """Before a step is recorded: the optimizer makes its state, and cuDNN and cuBLAS what they keep."""
 SYNCHRONISES = "called a synchronizing CUDA operation"
@@ -37,33 +39,33 @@ class StepGraph:
         self.refused = ""
         self.replayed: Replayed | None = None
 
-    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, *batch: Tensor) -> Tensors:
         if self.replayed is not None:
-            return self.replayed(images, targets)
+            return self.replayed(*batch)
         if self.refused:
-            return self.work(images, targets)
+            return self.work(*batch)
         self.steps += 1
         if self.steps < WARM_UP_STEPS:
-            return self.work(images, targets)
+            return self.work(*batch)
         if self.steps == WARM_UP_STEPS:
-            return self._watched(images, targets)
-        return self._recorded(images, targets)
+            return self._watched(*batch)
+        return self._recorded(*batch)
 
-    def _watched(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _watched(self, *batch: Tensor) -> Tensors:
         """The last step before recording: a failed record would leave CUDA's random numbers unusable, so that what
         waits for the GPU is looked for here."""
-        made, waits = watched(lambda: self.work(images, targets))
+        made, waits = watched(lambda: self.work(*batch))
         if waits:
             self._refuse(f"the step waits for the GPU ({waits})")
         return made
 
-    def _recorded(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _recorded(self, *batch: Tensor) -> Tensors:
         try:
-            replayed = Replayed(self.work, images, targets, parameters=self.parameters)
+            replayed = Replayed(self.work, batch, parameters=self.parameters)
         except RuntimeError as error:  # CUDA's, out of memory too
             self._refuse(f"it cannot be recorded: {first_cause(error)}")
-            return self.work(images, targets)
-        made, same = proven(replayed, self.work, images, targets, state=self.state)
+            return self.work(*batch)
+        made, same = proven(replayed, self.work, batch, state=self.state)
         if same:
             self.replayed = replayed
             self.tell(RECORDED)
@@ -79,23 +81,22 @@ class StepGraph:
 class Replayed:
     """A graph with the memory that it reads and writes."""
 
-    def __init__(self, work: Work, images: Tensor, targets: Tensor, *, parameters: Sequence[Tensor]) -> None:
-        self.images, self.targets, self.parameters = torch.zeros_like(images), torch.zeros_like(targets), parameters
-        self.graph, made = recorded(lambda: work(self.images, self.targets))
-        self.loss, self.outputs = made
+    def __init__(self, work: Work, batch: Tensors, *, parameters: Sequence[Tensor]) -> None:
+        self.batch, self.parameters = [torch.zeros_like(part) for part in batch], parameters
+        self.graph, self.made = recorded(lambda: work(*self.batch))
         self.gradients = [parameter.grad for parameter in parameters]
 
-    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        self.images.copy_(images)
-        self.targets.copy_(targets)
+    def __call__(self, *batch: Tensor) -> Tensors:
+        for kept, part in zip(self.batch, batch, strict=True):
+            kept.copy_(part)
         self.graph.replay()
         if self.parameters[0].grad is not self.gradients[0]:  # a smaller batch was in between, step by step
             for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
                 parameter.grad = gradient
-        return self.loss.clone(), self.outputs.clone()
+        return tuple(one.clone() for one in self.made)
 
 
-def recorded(work: Callable[[], tuple[Tensor, Tensor]]) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor]]:
+def recorded(work: Callable[[], Tensors]) -> tuple[torch.cuda.CUDAGraph, Tensors]:
     """Nothing is computed until the graph is replayed."""
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
@@ -106,7 +107,7 @@ def recorded(work: Callable[[], tuple[Tensor, Tensor]]) -> tuple[torch.cuda.CUDA
     return graph, made
 
 
-def watched(work: Callable[[], tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, Tensor], str]:
+def watched(work: Callable[[], Tensors]) -> tuple[Tensors, str]:
     """What it makes, and where it waits for the GPU: file and line; empty: nowhere."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as said:
@@ -121,18 +122,18 @@ def watched(work: Callable[[], tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, Te
 
 
 def proven(
-    replayed: Work, work: Work, images: Tensor, targets: Tensor, *, state: Callable[[], Sequence[Tensor]]
-) -> tuple[tuple[Tensor, Tensor], bool]:
+    replayed: Work, work: Work, batch: Tensors, *, state: Callable[[], Sequence[Tensor]]
+) -> tuple[Tensors, bool]:
     """One step of `work`, and whether `replayed` makes the same of the same state, to the bit. Copies lie in the
     processor's memory: the GPU's peak stays that of a step."""
     noise = torch.cuda.get_rng_state()
     before = copied(state())
-    made = work(images, targets)
+    made = work(*batch)
     after = copied([*state(), *made])
     next_noise = torch.cuda.get_rng_state()
     restore(state(), before)
     torch.cuda.set_rng_state(noise)
-    again = replayed(images, targets)
+    again = replayed(*batch)
     same = all(map(equal_bits, copied([*state(), *again]), after))
     if not same:
         restore(state(), after[: len(before)])

@@ -26,6 +26,7 @@ from .batch_norm import synchronise_batch_norm
 from .checkpoints import EpochCheckpoints, Start, refuse_unfit_checkpoint, starting_point
 from .cuda_graph import RECORDED
 from .feature_maps import FeatureMaps
+from .joint_steps import Seat, refuse_noise
 from .lightning_trainer import trainer_of
 from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
@@ -37,12 +38,10 @@ from .recorder import Progress, Recorder, Silent
 from .result import Result
 from .resume import Attempts
 from .runtime import device_of, dtype_of, layout_of, prepare_process
-from .settings import TrainerConfig
+from .settings import EVAL_BATCH_SIZE, TrainerConfig
 from .step_grouping import Steps, refuse_less_than_one, steps_of
 from .tasks import TASKS, LearningTask
 from .throughput import Throughput, batch1_latency_ms
-
-EVAL_BATCH_SIZE = 500
 
 
 def fit(
@@ -58,21 +57,23 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
     task: str = "classify",
     rank: Rank = ALONE,
+    seat: Seat | None = None,
 ) -> Result:
     """Train, evaluate once on the test split, and record everything on the way. Goes on from the newest sound
     checkpoint that `owner` (the run's signature) left in the recorder's folder; without one, from `ckpt_path`.
-    `callbacks` of the caller come before ours. `rank`: 0 of `trainer.devices`, whose others `take_part` meanwhile."""
+    `callbacks` of the caller come before ours. `rank`: 0 of `trainer.devices`, whose others `take_part` meanwhile.
+    `seat`: among the fits of other threads whose steps are done together."""
     began = perf_counter()
     prepare_process(config)
     checkpoints = recorder.folder / "checkpoints"
     start = starting_point(checkpoints, owner=owner, given=ckpt_path)
     if ckpt_path is not None and not start.own:
         refuse_unfit_checkpoint(Path(ckpt_path), config, count=len(data.train))
-    tell(start, recorder, progress)
+    tell_start(start, recorder, progress)
     with together(rank, device_of(config)):
         made = trained(
             plan, data, config, seed=seed, recorder=recorder, progress=progress, start=gather(start)[0],
-            owner=owner, callbacks=callbacks, task=task, rank=rank,
+            owner=owner, callbacks=callbacks, task=task, rank=rank, seat=seat,
         )  # fmt: skip
     module, order, epochs = made.module, made.order, made.epochs
     point("fit.ended")
@@ -140,11 +141,14 @@ def trained(
     callbacks: Sequence[pl.Callback],
     task: str,
     rank: Rank,
+    seat: Seat | None = None,
 ) -> Fitted:
     """All epochs, of all ranks at the same time: each does everything, and only rank 0 is heard."""
-    peak = PeakMemory.start(device_of(config))
+    peak = PeakMemory.start(device_of(config), runs=1 if seat is None else seat.members)
     recorder.tags({names.PEAK_RSS: peak.meaning})
     network = untrained(plan, seed=seed, progress=progress)
+    if seat is not None:
+        refuse_noise(network)
     init_digest = weights_digest(network)
     network = network.to(dtype_of(config))  # Lightning would do so only after it has loaded a checkpoint, rounded
     if config.channels_last:
@@ -156,7 +160,8 @@ def trained(
     batches = batches_of(data, config, order, steps, task=TASKS[task])
     for stage, what in (("val", "validation batches"), ("test", "test batches")):
         refuse_less_than_one("limit_val_batches", config.limit_val_batches, count=len(batches[stage]), batches=what)
-    module = Classifier(network, share_of(config), steps=steps, task=task, tell=partial(tell_step, recorder, progress))
+    tell = partial(tell_step, recorder, progress)
+    module = Classifier(network, share_of(config), steps=steps, task=task, tell=tell, seat=seat)
     throughput, epochs = Throughput(), EpochMetrics(recorder, TASKS[task])
     maps = feature_maps(data, config, batches["test"], recorder)
     attempts = Attempts(order, throughput, peak)
@@ -166,6 +171,8 @@ def trained(
     ours = [LayerNoise(seed), Divergence(), epochs, *stopping, events, throughput, *maps, weights, attempts]
     trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours, checkpoints], rank=rank)
     begin(trainer, module, batches, start)
+    if seat is not None:
+        seat.leave()
     fit_s = attempts.seconds()
     if start.own:
         epochs.record_again()
@@ -200,7 +207,7 @@ def attach(recorder: Recorder, module: Classifier, maps: Sequence[FeatureMaps]) 
         recorder.artifact(snapshots.save(recorder.folder), to="feature_maps")
 
 
-def tell(start: Start, recorder: Recorder, progress: Progress) -> None:
+def tell_start(start: Start, recorder: Recorder, progress: Progress) -> None:
     for sentence in start.said:
         progress({"said": sentence})
     if start.path is not None:

@@ -36,6 +36,7 @@ def measured_saved_bytes(module: nn.Module, batch_shape: Sequence[int], *, preci
 
 OF_THE_RUN = "of the run: above the level before it"
 BOUND = "a bound: the peak of the whole process since it started"
+TOGETHER = "a bound: the peak of a process that trained {} runs together"
 """What `memory/peak_rss_mib` is, in the tag `stridelab.peak_rss`."""
 
 
@@ -46,15 +47,17 @@ class PeakMemory:
     rss_before_mib: float
     reset: bool
     device: torch.device
+    runs: int = 1
+    """That train in this process at the same time."""
 
     @classmethod
-    def start(cls, device: torch.device) -> PeakMemory:
+    def start(cls, device: torch.device, *, runs: int = 1) -> PeakMemory:
         forget_former_runs()
         if device.type == "cuda":
             torch.cuda.init()  # type: ignore[no-untyped-call]  # before it, there are no statistics to reset
             torch.cuda.reset_peak_memory_stats(device)
         reset = reset_peak()
-        return cls(rss_before_mib=status_mib("VmRSS") if reset else 0.0, reset=reset, device=device)
+        return cls(rss_before_mib=status_mib("VmRSS") if reset else 0.0, reset=reset, device=device, runs=runs)
 
     def metrics(self) -> dict[str, float]:
         """`memory/peak_rss_mib` is what `meaning` says; `memory/peak_device_mib` is the allocator's, on a GPU."""
@@ -66,6 +69,8 @@ class PeakMemory:
 
     @property
     def meaning(self) -> str:
+        if self.runs > 1:
+            return TOGETHER.format(self.runs)
         return OF_THE_RUN if self.reset else BOUND
 
 

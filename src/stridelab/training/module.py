@@ -17,6 +17,7 @@ from stridelab.system.points import point
 
 from . import ranks
 from .average import average_of
+from .joint_steps import Seat
 from .settings import TrainerConfig
 from .step import Batch, TrainingStep
 from .step_grouping import Steps
@@ -63,8 +64,9 @@ class Classifier(pl.LightningModule):
         steps: Steps,
         task: str = "classify",
         tell: Callable[[str], None] = lambda said: None,
+        seat: Seat | None = None,
     ) -> None:
-        """`tell`: how the steps are done on a GPU."""
+        """`tell` and `seat`: see TrainingStep."""
         super().__init__()
         self.automatic_optimization = False
         self.network = network
@@ -72,7 +74,7 @@ class Classifier(pl.LightningModule):
         self.steps = steps
         self.average = average_of(network, config)
         self.task = TASKS[task]
-        self.tell = tell
+        self.tell, self.seat = tell, seat
         self.floats = cache(floats)  # sending numbers to a GPU waits for it; a fit knows two kinds of turns
         self.decided: list[tuple[Tensor, Tensor]] = []
         """Of each batch of the test pass: targets and decisions."""
@@ -144,6 +146,7 @@ class Classifier(pl.LightningModule):
             loss=self.task.loss,
             average=self.average,
             tell=self.tell,
+            seat=self.seat,
         )
         self.step.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return [self.step.optimizer], [self.step.schedule]

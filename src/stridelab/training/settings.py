@@ -14,6 +14,8 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 ACCELERATORS = ("cpu", "gpu", "mps", "auto")
 PROFILERS = ("simple", "advanced")
+EVAL_BATCH_SIZE = 500
+"""Images of a pass over the validation and test splits."""
 MOST = {"threads": 1024, "devices": 64, "feature_map_images": 4096}
 """The largest value of some counts; of all others, that of 32 bits."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from . import ranks
 from .average import Average
 from .cuda_graph import StepGraph
+from .joint_steps import Seat
 from .optimizers import OPTIMIZERS
 from .runtime import autocast, compiled
 from .settings import TrainerConfig
@@ -33,8 +35,10 @@ class TrainingStep:
         loss: Callable[..., Tensor] = cross_entropy,
         average: Average | None = None,
         tell: Callable[[str], None] = lambda said: None,
+        seat: Seat | None = None,
     ) -> None:
-        """`num_steps`: of the whole fit, which the schedule is spread over. `tell`: how the steps are done on a GPU."""
+        """`num_steps`: of the whole fit, which the schedule is spread over. `tell`: how the steps are done on a GPU.
+        `seat`: among the networks that step together."""
         self.network, self.config, self.loss, self.average = network, config, loss, average
         self.optimizer = OPTIMIZERS[config.optimizer].make(groups_of(network, config), config.lr, config.momentum)
         self.schedule = schedule_of(self.optimizer, config, num_steps)
@@ -42,7 +46,7 @@ class TrainingStep:
         """For whole batches; the last of an epoch may be smaller, and is not worth a compilation."""
         self.scaler: torch.amp.GradScaler | None = None
         """Of the gradients of float16, whose small values would be zero."""
-        self.tell = tell
+        self.tell, self.seat = tell, seat
         self.graphs: dict[torch.Size, StepGraph] = {}
         """By the shape of a batch."""
         self.rate = torch.zeros((), device=device_of_weights(network)) if is_on_gpu(network) else None
@@ -59,12 +63,14 @@ class TrainingStep:
         self.schedule.step()
         return loss, outputs
 
-    def _way_of(self, images: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _way_of(self, images: Tensor) -> Callable[..., tuple[Tensor, ...]]:
         """On a GPU, a graph for whole batches; the last of an epoch may be smaller, and is not worth one."""
         if self.rate is None or self.config.compile or not self.config.cuda_graph or ranks.size() > 1:
             return self.work
         if len(images) < self.config.images_a_step:
             return self.work
+        if self.seat is not None:
+            return partial(self.seat.step, self)
         if images.shape not in self.graphs:
             parameters = list(self.network.parameters())
             self.graphs[images.shape] = StepGraph(self.work, state=self.state, parameters=parameters, tell=self.tell)

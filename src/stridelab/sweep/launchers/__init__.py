@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from stridelab.config import Config
+from stridelab.plan import Variant
 
 from ..task import SILENT, Listener, Outcome, Task
 from .in_process import in_process
@@ -33,11 +34,17 @@ class Launcher(Protocol):
     here: bool
     """Whether this machine must have what runs need: devices, a compiler, open files; else another one may."""
 
+    def choose_jobs(self, variants: Sequence[Variant]) -> str:
+        """Set `jobs` anew where what runs need and what is free decides; a sentence for the screen, or nothing."""
+
     def warm_up(self) -> None:
         """Begin, in the background, whatever the first task would wait for."""
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
         """Run all of them, asking `Listener.look` before each start; the outcomes in the order of `tasks`."""
+
+    def close(self) -> None:
+        """End what waits for tasks."""
 
 
 LAUNCHERS: dict[str, Callable[[Config, int], Launcher]] = {

@@ -8,6 +8,7 @@ from importlib import import_module
 from time import sleep
 
 from stridelab.config import Config
+from stridelab.plan import Variant
 from stridelab.tracking.status import BUSY
 
 from ..task import NOT_STARTED, SILENT, Listener, Outcome, Task, attempt
@@ -23,6 +24,12 @@ def in_process(config: Config, num_runs: int) -> InProcessLauncher:
 class InProcessLauncher:
     jobs = 1
     here = True
+
+    def choose_jobs(self, variants: Sequence[Variant]) -> str:
+        return ""
+
+    def close(self) -> None:
+        """Nothing waits."""
 
     def warm_up(self) -> None:
         """Load now all that trains: a debugging session is long, and files are edited in it."""

@@ -1,22 +1,31 @@
-"""Runs in child processes of one warm, preloaded process of this machine, `sweep.jobs` at a time."""
+"""Runs in child processes of one warm, preloaded process of this machine, `sweep.jobs` at a time.
+
+A task has a process of its own, or, where it says with which others it may share one (runs on a GPU, where a process
+takes a second to begin), one that has done such a task before and did it well."""
 
 from __future__ import annotations
 
 import atexit
 import gc
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from time import monotonic, sleep
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
+from time import sleep
+from typing import cast
 
 from stridelab.config import Config
-from stridelab.system.processes import oom_kills, process_context, usable_cores, warm_up
+from stridelab.plan import Variant
+from stridelab.system.gpus import Gpu, visible_gpus
+from stridelab.system.processes import process_context, usable_cores, warm_up
 from stridelab.tracking.status import TIMED_OUT
 
-from ..task import SILENT, Event, Listener, Outcome, Task, cause_of_death
+from ..devices import gpus_of_torch
+from ..gpu_jobs import choose, largest_mib
+from ..task import SILENT, Listener, Outcome, Task
 from ..task_queue import TaskQueue
-from ..worker import run_task
+from ..worker import work
+from .child import Child, end_all, finish
 
 PRELOAD = (
     *("stridelab.tracking.loaded_code", "stridelab.run", "stridelab.training.fit", "stridelab.sweep.worker"),
@@ -25,6 +34,7 @@ PRELOAD = (
 """All of ours that a child will need: what it loaded by itself could have been edited since the sweep began."""
 LISTEN_S = 0.2
 START_TRIES = 10
+ANSWER_S = 60.0
 
 # Here and in the warm process: Python's last look for garbage among torch's or MLflow's objects takes a second.
 atexit.register(gc.freeze)
@@ -41,41 +51,80 @@ def jobs_at_once(config: Config, *, runs: int, cores: int) -> int:
     return max(1, min(wanted, runs))
 
 
-@dataclass
-class Child:
-    process: BaseProcess
-    pipe: Connection
-    timeout_s: float | None = None
-    began: float = field(default_factory=monotonic)
-    oom_kills: int = 0
-    """Of the whole system, when the child began."""
-    outcome: Outcome | None = None
-
-    @property
-    def is_overdue(self) -> bool:
-        return self.timeout_s is not None and monotonic() - self.began > self.timeout_s
-
-
 class LocalLauncher:
-    """At most `jobs` tasks at once. The warm process starts loading at `warm_up`."""
+    """At most `jobs` tasks at once. The warm process starts loading at `warm_up`. `cards`: values of
+    CUDA_VISIBLE_DEVICES, over which the children are spread; none: as it is here."""
 
     here = True
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: int, *, cards: Sequence[str] = ()) -> None:
+        self.jobs, self.cards = jobs, cards
         self.context = process_context(PRELOAD)
+        self.children: list[Child] = []
+        self.at_rest: list[Child] = []
+        self.others_begun = False
+        self.need_mib = -1.0
+        """Of a card, what the largest run was predicted to need when `jobs` was chosen."""
+
+    def choose_jobs(self, variants: Sequence[Variant]) -> str:
+        """Of runs on GPUs: by predicted and free memory, cores and runs."""
+        on_gpus = [variant for variant in variants if variant.config.trainer.accelerator in ("gpu", "auto")]
+        need_mib = largest_mib(on_gpus)
+        if not on_gpus or (need_mib or 0.0) <= self.need_mib:
+            return ""
+        self.close()
+        self.need_mib = need_mib or 0.0
+        config, gpus = on_gpus[0].config, self.gpus(asks=not variants[0].config.sweep.preview)
+        if gpus == [] and config.trainer.accelerator == "auto":
+            config = replace(config, trainer=replace(config.trainer, accelerator="cpu"))
+            self.jobs = jobs_at_once(config, runs=len(variants), cores=usable_cores())
+            return ""
+        chosen = choose(config, gpus, need_mib=need_mib, runs=len(variants), cores=usable_cores())
+        self.jobs, self.cards = chosen.jobs, chosen.cards
+        return chosen.said
+
+    def gpus(self, *, asks: bool) -> list[Gpu] | None:
+        """None where nobody says; `asks`: PyTorch too, in a child process, where nvidia-smi does not."""
+        if (found := visible_gpus()) is not None or not asks:
+            return found
+        (outcome,) = self.run([Task(gpus_of_torch, (), timeout_s=ANSWER_S)])
+        return cast(list[Gpu] | None, outcome.value)
 
     def warm_up(self) -> None:
         """Start the warm process now, in the background."""
         warm_up(self.context)
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
-        return TaskQueue(Children(self, listener), tasks, listener, at_once=self.jobs).run()
+        return TaskQueue(Children(self, listener), tasks, listener, at_once=self.jobs, again=True).run()
+
+    def close(self) -> None:
+        """End the children that wait for tasks."""
+        at_rest, self.at_rest = self.at_rest, []
+        end_all(at_rest)
 
     def start(self, task: Task) -> Child:
-        receive, send = self.context.Pipe(duplex=False)
+        """In a child at rest that is fit for it, one that is ready if there is one; else in a new one."""
+        fit = sorted((child for child in self.at_rest if child.is_fit(task)), key=lambda child: not child.is_ready)
+        if not fit:
+            self.close()  # they would be more than `jobs`, with the new one
+            return self.begun(task, task.shares)
+        self.at_rest.remove(fit[0])
+        fit[0].give(task)
+        return fit[0]
+
+    def start_others(self, shares: str) -> None:
+        """Once, while a first task runs: children for those that will run beside others like it, so that these need
+        not wait for their processes to begin."""
+        if shares and not self.others_begun:
+            self.others_begun = True
+            self.at_rest += [self.begun(None, shares) for _ in range(self.jobs - 1 - len(self.at_rest))]
+
+    def begun(self, task: Task | None, shares: str) -> Child:
+        here, there = self.context.Pipe()
+        self.children = [child for child in self.children if child.process.is_alive()]
+        card = self.idlest_card()
         for tries_left in reversed(range(START_TRIES)):
-            process = self.context.Process(target=run_task, args=(send, task), daemon=True)
+            process = self.context.Process(target=work, args=(there, task, card), daemon=True)
             try:
                 process.start()
                 break
@@ -83,8 +132,14 @@ class LocalLauncher:
                 if not tries_left:
                     raise
                 sleep(LISTEN_S)
-        send.close()
-        return Child(process, receive, task.timeout_s, oom_kills=oom_kills())
+        there.close()
+        timeout_s = None if task is None else task.timeout_s
+        self.children.append(Child(process, here, shares, card, timeout_s=timeout_s))
+        return self.children[-1]
+
+    def idlest_card(self) -> str:
+        busy = Counter(child.card for child in self.children)
+        return min(self.cards, key=lambda card: busy[card], default="")
 
 
 class Children:
@@ -97,48 +152,33 @@ class Children:
     def start(self, index: int, task: Task) -> None:
         self.running[index] = self.launcher.start(task)
         self.listener.start(index)
+        self.launcher.start_others(task.shares)
 
     def ended(self) -> Iterator[tuple[int, Outcome]]:
         ready = wait([child.pipe for child in self.running.values()], timeout=LISTEN_S)
         for index, child in list(self.running.items()):
-            is_ready = index in self.running and child.pipe in ready
-            if is_ready and not drain(index, child, self.listener.event):
-                yield index, finish(self.running.pop(index))
+            if child.pipe in ready and self.running.get(index) is child and (outcome := self.heard(index, child)):
+                yield index, outcome
         for index in [index for index, child in self.running.items() if child.is_overdue]:
             timeout_s = self.running[index].timeout_s or 0
             self.end([index])
             yield index, Outcome(reason=f"timed out after {timeout_s / 60:.3g} min", died=True, status=TIMED_OUT)
 
+    def heard(self, index: int, child: Child) -> Outcome | None:
+        """What became of its task, if that is known by now."""
+        speaks = child.hear(lambda event: self.listener.event(index, event))
+        if child.goes_on:
+            outcome = child.rest()
+            self.launcher.at_rest.append(self.running.pop(index))
+            return outcome
+        if speaks:
+            return None
+        if child.task is None:
+            return finish(self.running.pop(index))
+        self.end([index])  # it wanted no more before it took it
+        self.running[index] = self.launcher.start(child.task)
+        return None
+
     def end(self, indices: Collection[int]) -> None:
         # An interruption may come between the queue's note of a start or an end and ours.
         end_all([self.running.pop(index) for index in list(indices) if index in self.running])
-
-
-def drain(index: int, child: Child, on_event: Event) -> bool:
-    """Whether the child can still speak."""
-    try:
-        while child.pipe.poll():
-            kind, content = child.pipe.recv()
-            if kind == "event":
-                on_event(index, content)
-            else:
-                child.outcome = content
-    except (EOFError, OSError):  # the pipe of a child that was killed may be reset instead of closed
-        return False
-    return True
-
-
-def finish(child: Child) -> Outcome:
-    child.process.join()
-    child.pipe.close()
-    return child.outcome or cause_of_death(child.process.exitcode, killed_for_memory=oom_kills() > child.oom_kills)
-
-
-def end_all(children: Iterable[Child]) -> None:
-    """At once: whatever a run is doing, its folder outlives that, and a kind word could wait for a long batch."""
-    children = list(children)
-    for child in children:
-        child.process.kill()
-    for child in children:
-        child.process.join()
-        child.pipe.close()

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import sleep
 from typing import Any, cast
 
 from stridelab.config import Config
+from stridelab.plan import Variant
+from stridelab.system.gpus import VISIBLE
 from stridelab.tracking.status import FAILED, KILLED, OUT_OF_MEMORY
 
 from ..task import SILENT, Listener, Outcome, Task, carried, carried_back
@@ -61,6 +63,13 @@ class RayLauncher:
 
     def __init__(self, jobs: int, *, cpus: float, gpus: float) -> None:
         self.jobs, self.cpus, self.gpus = jobs, cpus, gpus
+
+    def choose_jobs(self, variants: Sequence[Variant]) -> str:
+        """Nothing: sweep.gpus_per_run says how many share a GPU."""
+        return ""
+
+    def close(self) -> None:
+        """Nothing waits."""
 
     def warm_up(self) -> None:
         """Start Ray on this machine, unless a cluster is joined. In this thread: Ray goes when that ends."""
@@ -142,7 +151,9 @@ def carry(post: Any, index: int, task: Task, folder: str) -> Outcome:
         posted[:] = [post.put.remote(index, event)]
 
     listener = Listener(start=lambda _: tell(None), event=lambda _, event: tell(dict(event)))
-    (outcome,) = LocalLauncher(1).run([carried(task)], listener)
+    cards = [os.environ[VISIBLE]] if VISIBLE in os.environ else []  # of this task: the process's first may differ
+    with closing(LocalLauncher(1, cards=cards)) as launcher:
+        (outcome,) = launcher.run([carried(task)], listener)
     ray.wait(posted, timeout=ANSWER_S)
     return carried_back(outcome)
 

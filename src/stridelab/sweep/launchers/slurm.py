@@ -18,7 +18,9 @@ from time import monotonic, sleep
 from uuid import uuid4
 
 from stridelab.config import Config
+from stridelab.plan import Variant
 
+from ..gpu_jobs import largest_mib
 from ..task import SILENT, WAIT, Listener, Outcome, Task
 from ..task_queue import TaskQueue
 from .slurm_cluster import (
@@ -84,6 +86,17 @@ class SlurmLauncher:
     leaves: bool
     """Whether jobs go on when this process is ended."""
     here: bool = False
+    need_mib: float = 0.0
+    """Of a card, predicted for the largest run; 0: it is not known, or none is asked for."""
+
+    def choose_jobs(self, variants: Sequence[Variant]) -> str:
+        """Each job chooses on its node how many of its runs train at once."""
+        on_gpus = [variant for variant in variants if variant.config.trainer.accelerator == "gpu"]
+        self.need_mib = largest_mib(on_gpus) or 0.0
+        return ""
+
+    def close(self) -> None:
+        """Nothing waits."""
 
     def warm_up(self) -> None:
         """Nothing: the nodes do that."""
@@ -147,10 +160,11 @@ class SlurmJobs:
         with (folder / TASKS).open("wb") as file:
             pickle.dump([{index: self.new[index] for index in chunk} for chunk in chunks], file)
         program = shlex.join([sys.executable, "-c", PROGRAM, str(folder)])
+        asked = f"{self.launcher.threads} {self.launcher.need_mib}"
         array = submit(
             *("--requeue", "--open-mode=append", f"--signal=B:USR2@{SIGNAL_S}", *self.launcher.options),
             *(f"--array=0-{len(chunks) - 1}%{self.launcher.jobs}", f"--output={folder}/output.%a.txt"),
-            script=f"{checks(folder / TASKS)}\nexec {program} $SLURM_ARRAY_TASK_ID {self.launcher.threads}\n",
+            script=f"{checks(folder / TASKS)}\nexec {program} $SLURM_ARRAY_TASK_ID {asked}\n",
         )
         self.jobs += [Job(f"{array}_{at}", said_by(folder, at), set(chunk)) for at, chunk in enumerate(chunks)]
         self.new = {}

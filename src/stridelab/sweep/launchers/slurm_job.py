@@ -9,15 +9,19 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import sleep
 from types import FrameType
 from typing import Any
 
+from stridelab.run import RunSpec
+from stridelab.system.gpus import visible_gpus
 from stridelab.system.processes import usable_cores
 from stridelab.tracking.status import KILLED, TIMED_OUT
 
+from ..gpu_jobs import choose
 from ..task import Listener, Outcome, Task, carried, carried_back
 from .local import LocalLauncher
 
@@ -58,11 +62,12 @@ class Ending(BaseException):
 
 
 def main() -> None:
-    """Arguments: the folder, the job's index in its array, the threads of a run."""
-    sys.exit(work(Path(sys.argv[1]), int(sys.argv[2]), threads=int(sys.argv[3])))
+    """Arguments: the folder, the job's index in its array, the threads of a run, the memory of a card that it needs."""
+    folder, job, threads, need_mib = sys.argv[1:5]
+    sys.exit(work(Path(folder), int(job), threads=int(threads), need_mib=float(need_mib)))
 
 
-def work(folder: Path, job: int, *, threads: int) -> int:
+def work(folder: Path, job: int, *, threads: int, need_mib: float = 0.0) -> int:
     path = said_by(folder, job)
     with (folder / TASKS).open("rb") as file:
         tasks: dict[int, Task] = pickle.load(file)[job]
@@ -74,12 +79,23 @@ def work(folder: Path, job: int, *, threads: int) -> int:
     try:
         cores = int(os.environ.get("SLURM_CPUS_PER_TASK") or usable_cores())
         listener = Listener(start=notes.start, event=notes.event, end=notes.end)
-        LocalLauncher(max(1, cores // threads)).run([carried(tasks[index]) for index in indices], listener)
+        launcher = launcher_here(list(tasks.values()), cores=cores, threads=threads, need_mib=need_mib)
+        launcher.run([carried(tasks[index]) for index in indices], listener)
     except Ending as ending:
         for number in (TOLD_TO_END, STOPPED):
             signal.signal(number, signal.SIG_IGN)
         return notes.ended_by(ending.args[0])
     return 0
+
+
+def launcher_here(tasks: Sequence[Task], *, cores: int, threads: int, need_mib: float) -> LocalLauncher:
+    """As many runs at once as the job's processors allow; on a GPU, as its memory allows, too."""
+    spec = next((one for task in tasks for one in task.arguments if isinstance(one, RunSpec)), None)
+    if spec is None or spec.config.trainer.accelerator != "gpu":
+        return LocalLauncher(max(1, cores // threads))
+    config = replace(spec.config, sweep=replace(spec.config.sweep, jobs=None))
+    chosen = choose(config, visible_gpus(), need_mib=need_mib or None, runs=len(tasks), cores=cores)
+    return LocalLauncher(chosen.jobs, cards=chosen.cards)
 
 
 def end(number: int, frame: FrameType | None) -> None:

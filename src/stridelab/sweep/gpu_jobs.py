@@ -1,0 +1,146 @@
+"""How many runs train at once on the GPUs of this machine: as many as their memory, its cores and the runs allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from stridelab.config import Config
+from stridelab.data.catalog.user import USER_DATASETS
+from stridelab.data.contents import contents_of
+from stridelab.geometry import LayerGeometry
+from stridelab.geometry.saved_tensors import FLOAT_BYTES
+from stridelab.models.user_family import USER_FAMILIES
+from stridelab.plan import Variant
+from stridelab.plan.variant_row import Figures
+from stridelab.system.gpus import Gpu
+from stridelab.system.memory import MIB
+from stridelab.training.settings import EVAL_BATCH_SIZE
+
+PROCESS_MIB = 1100
+"""Of a run, beside its own tensors: the CUDA context, the libraries' code, cuBLAS's workspaces (one H100)."""
+SAFE_SHARE = 0.8
+"""Of the free memory that is planned with."""
+MOST_A_CARD = 12
+"""Runs at once: so many have been measured, on an H100 (4.9 x the images/s of one; 6 at once: 3.7 x)."""
+LIVE_MAPS = 3
+"""Maps of a pass without gradients that are alive at a time: input, output, and a branch around them."""
+LABEL_BYTES = 8
+PROCESS_KEYS = ("precision", "tf32", "deterministic", "threads", "cuda_graph")
+"""Of the trainer: what they set holds for the whole process."""
+GIB_MIB = 1024
+
+
+@dataclass(frozen=True)
+class GpuJobs:
+    jobs: int
+    said: str
+    """One sentence for the screen; empty when there is nothing to say."""
+    cards: tuple[str, ...] = ()
+    """Values of CUDA_VISIBLE_DEVICES to spread the runs over; none: as it is."""
+    fits: bool = True
+
+
+def shared_process(config: Config) -> str:
+    """What makes runs alike that may have one process, one after the other, and so begin CUDA once; empty where a run
+    needs one of its own: on a CPU, where that costs nothing, and where code that is not ours runs in it."""
+    trainer = config.trainer
+    users = config.model.family in USER_FAMILIES or config.data.name in USER_DATASETS
+    together = config.sweep.seeds_together > 1
+    if trainer.accelerator != "gpu" or trainer.devices > 1 or trainer.compile or trainer.profiler or users or together:
+        return ""
+    return " ".join(f"{key}={getattr(trainer, key)}" for key in PROCESS_KEYS)
+
+
+def run_mib(config: Config, layers: Sequence[LayerGeometry]) -> float | None:
+    """Memory of a card that a run is predicted to need; None where a layer's is not known. The peak of a step counts
+    twice: its CUDA graph keeps that memory, beside what steps of another batch size take, or evaluation."""
+    memory = Figures(config, tuple(layers)).memory
+    if memory.total is None:
+        return None
+    step = memory.peak_at_least
+    return PROCESS_MIB + (step + max(step, evaluation_bytes(layers)) + data_bytes(config)) / MIB
+
+
+def evaluation_bytes(layers: Sequence[LayerGeometry]) -> int:
+    return EVAL_BATCH_SIZE * LIVE_MAPS * max(layer.output_elements for layer in layers) * FLOAT_BYTES
+
+
+def data_bytes(config: Config) -> int:
+    """Of all images as they lie on the card: uint8, and a label each."""
+    contents = contents_of(config.data)
+    height, width = contents.facts.input_size
+    image = contents.facts.input_channels * height * width + LABEL_BYTES
+    return image * (contents.num_train + contents.num_val + contents.facts.num_test)
+
+
+def largest_mib(variants: Iterable[Variant]) -> float | None:
+    """Of those that can be trained; None where one is not known."""
+    needs = {
+        (variant.name, variant.config.data): run_mib(variant.config, variant.layers)
+        for variant in variants
+        if variant.layers is not None
+    }
+    return None if None in needs.values() else max((need for need in needs.values() if need), default=None)
+
+
+def choose(config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None, runs: int, cores: int) -> GpuJobs:
+    """`gpus`: what is visible here, None where that is not known; `need_mib`: of the largest run. A job is a process,
+    of sweep.seeds_together runs."""
+    wanted, together = config.sweep.jobs, config.sweep.seeds_together
+    runs = ceil(runs / together)
+    if not gpus or need_mib is None:
+        unknown = "the memory of a layer" if gpus else "what is free on the GPU here"
+        said = f"1 run at once: {unknown} is not known; sweep.jobs=N decides otherwise."
+        return GpuJobs(min(wanted or 1, runs), "" if wanted or runs == 1 else said)
+    need_mib = PROCESS_MIB + together * (need_mib - PROCESS_MIB)
+    groups = grouped(gpus, config.trainer.devices)
+    fit = sum(int(SAFE_SHARE * free_mib(group) / need_mib) for group in groups)
+    bounds = {
+        "the number of runs": runs,
+        "that memory": fit,
+        f"the {cores} cores": cores // (config.trainer.threads * config.trainer.devices),
+        f"what was tried, {MOST_A_CARD} on a card": MOST_A_CARD * len(groups),
+    }
+    least = min(bounds, key=lambda bound: bounds[bound])
+    jobs = max(1, min(wanted or bounds[least], runs))
+    what = f"run{'s' * (jobs > 1)}" if together == 1 else f"x {together} runs"
+    at_once = f"{jobs} {what} at once{' (sweep.jobs)' * bool(wanted)}"
+    said = f"{at_once} on {placed(groups)}: {need_mib / GIB_MIB:.1f} GiB each predicted"
+    if jobs > fit:
+        said += f", more than {SAFE_SHARE:.0%} of what is free: they may end out of memory; lower {or_else(wanted)}."
+    elif wanted:
+        said += "."
+    else:
+        said += f", {SAFE_SHARE:.0%} of what is free planned with, limited by {least}; sweep.jobs=N decides otherwise."
+    pinned = len(groups) > 1 or len(groups[0]) < len(gpus)
+    cards = tuple(",".join(gpu.card for gpu in group) for group in groups) if pinned else ()
+    return GpuJobs(jobs, said if runs > 1 or jobs > fit else "", cards, fits=jobs <= fit)
+
+
+def or_else(jobs: int | None) -> str:
+    return "sweep.jobs or trainer.batch_size" if jobs and jobs > 1 else "trainer.batch_size"
+
+
+def grouped(gpus: Sequence[Gpu], devices: int) -> list[Sequence[Gpu]]:
+    """As many as a run trains on, each; all as one where they are unlike, since runs on unlike cards differ by more
+    than what is compared."""
+    alike = len({gpu.name for gpu in gpus}) == 1
+    whole = range(0, len(gpus) - devices + 1, devices) if alike else ()
+    return [gpus[at : at + devices] for at in whole] or [gpus]
+
+
+def free_mib(group: Sequence[Gpu]) -> int:
+    return min(gpu.free_mib for gpu in group)
+
+
+def placed(groups: Sequence[Sequence[Gpu]]) -> str:
+    """`2 x NVIDIA L4 (21.9 GiB free, at least)`"""
+    free = f"{min(map(free_mib, groups)) / GIB_MIB:.1f} GiB free"
+    names = Counter(gpu.name for group in groups for gpu in group)
+    if len(names) > 1:
+        return f"one of {', '.join(names)}, unlike cards that runs are not spread over ({free}, at least)"
+    ((name, count),) = names.items()
+    return f"{name} ({free})" if count == 1 else f"{count} x {name} ({free}, at least)"

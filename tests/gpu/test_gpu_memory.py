@@ -1,0 +1,76 @@
+"""Memory of one GPU: the allocator's peak against the prediction, and a card that is too small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from fits import ACCELERATOR, EAGER, configured, needs_gpu
+from injection import attempt, work_of
+
+from stridelab.geometry import measure, training_memory
+from stridelab.models.build import build
+from stridelab.plan import layer_plan_of
+from stridelab.sweep.launchers.local import LocalLauncher
+from stridelab.training.runtime import device_of, layout_of, prepare_process
+from stridelab.training.step import TrainingStep
+
+pytestmark = needs_gpu
+MIB = 2**20
+STEPS = 4
+
+
+def step_peak(*words: str) -> tuple[int, int]:
+    """(predicted, measured) bytes of the peak of a step, the network's own memory and its images included."""
+    config = configured(EAGER, *words)
+    plan, trainer, device = layer_plan_of(config), config.trainer, device_of(config.trainer)
+    prepare_process(trainer)
+    torch.cuda.empty_cache()
+    warm = torch.ones(64, 64, device=device, requires_grad=True)
+    (warm @ warm).sum().backward()  # cuBLAS keeps its workspaces from here on
+    before = torch.cuda.memory_allocated(device)
+    network = build(plan).to(device).to(memory_format=layout_of(trainer))
+    step = TrainingStep(network, trainer, num_steps=STEPS)
+    shape = (trainer.batch_size, plan.input_channels, *plan.input_size)
+    images = torch.rand(shape, device=device).contiguous(memory_format=layout_of(trainer))
+    targets = torch.zeros(trainer.batch_size, dtype=torch.int64, device=device)
+    for number in range(STEPS):
+        if number == STEPS - 1:
+            torch.cuda.reset_peak_memory_stats(device)
+        step(images, targets)
+    measured = torch.cuda.max_memory_allocated(device) - before
+    predicted = training_memory(
+        measure(plan), batch_size=trainer.batch_size, precision=trainer.precision, device="cuda"
+    ).peak
+    assert predicted is not None
+    return predicted, measured
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model.channels=[16,32,64]", "trainer.batch_size=256"),
+        ("model.channels=[16,32,64]", "trainer.batch_size=64"),
+        ("model.channels=[16,32,64]", "model.strides=2-2-2", "trainer.batch_size=256"),
+        ("model.channels=[32,64,128]", "trainer.batch_size=256"),
+        ("model.channels=[16,32,64]", "model.padding_mode=reflect", "trainer.batch_size=256"),
+        ("model=resnet", "trainer.batch_size=128"),
+        ("model=vgg", "trainer.batch_size=128"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_the_peak_of_a_step_is_predicted_within_five_percent(words: tuple[str, ...]) -> None:
+    predicted, measured = step_peak(*words)
+    assert predicted == pytest.approx(measured, rel=0.05), f"{predicted / MIB:.1f}, and was {measured / MIB:.1f} MiB"
+
+
+def small_card() -> None:
+    torch.cuda.set_per_process_memory_fraction(40 * MIB / torch.cuda.get_device_properties(0).total_memory)
+
+
+def test_a_card_that_is_too_small_is_said_to_be(pool: LocalLauncher, tmp_path: Path) -> None:
+    words = ("model.channels=[64,64,64]", "model.strides=1-1-1", "trainer.batch_size=300", "data.train_size=600")
+    outcome = attempt(pool, work_of(tmp_path, *words, ACCELERATOR), setup=small_card)
+    assert outcome.status == "out of memory"
+    assert "CUDA out of memory" in outcome.reason
