@@ -5,15 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.peak import evaluation, measured, plan_of
 from stridelab.config.grid import grid_of
 from stridelab.geometry import IMAGE, LayerGeometry, LayerPlan, layer, measure, training_memory
+from stridelab.geometry.step_tensors import StepTensors
 from stridelab.models import CnnConfig, layer_plan
+from stridelab.models.build import build
+from stridelab.models.tracing.costs import SavedTensors
 from stridelab.plan.formats import FORMATS
 from stridelab.plan.variant_row import all_rows
 from stridelab.text import human_bytes
@@ -132,6 +138,57 @@ def test_the_peak_of_an_evaluation_is_predicted(family: str, settings: dict[str,
     found = measured(plan, TrainerConfig(batch_size=32), run=evaluation)
     memory = training_memory(measure(plan), batch_size=1, evaluated=32)
     assert memory.evaluation.size == pytest.approx(found, rel=0.02)
+
+
+@contextmanager
+def mixed_precision_of_a_gpu() -> Iterator[None]:
+    """torch.autocast would switch itself off where there is none."""
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.autocast_increment_nesting()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.autocast_decrement_nesting()  # type: ignore[no-untyped-call]
+        torch.clear_autocast_cache()  # type: ignore[no-untyped-call]
+        torch.set_autocast_enabled("cuda", False)
+
+
+def kept_on_a_gpu(plan: LayerPlan, *, precision: str) -> int:
+    """Bytes that autograd keeps of 4 images, on tensors of a GPU that have a shape but no numbers."""
+    with FakeTensorMode(), torch.device("cuda"):
+        network = build(plan)
+        saved = SavedTensors([*network.parameters(), *network.buffers()])
+        with saved.watch(), nullcontext() if precision == "32-true" else mixed_precision_of_a_gpu():
+            network(torch.zeros(4, plan.input_channels, *plan.input_size))
+        return saved.total_bytes
+
+
+DROPOUT = LayerPlan(
+    1,
+    (28, 28),
+    (
+        layer("conv", "conv", out_channels=8, kernel_size=3, padding="half"),
+        layer("dropout", "dropout"),
+        layer("activation", "silu", function="silu"),
+        layer("global_avg_pool", "pool"),
+        layer("linear", "classifier", out_channels=3),
+    ),
+)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_what_the_kernels_of_a_gpu_keep(precision: str) -> None:
+    """A dropout a mask of bytes; in mixed precision smaller numbers and weights, and float32 where a norm over the
+    channels or a weight of each channel wants them. Biases are cast, but not kept."""
+    for plan in (DROPOUT, *(plan_of(*one) for one in FAMILIES[:15])):
+        tensors = StepTensors(measure(plan), batch_size=4, precision=precision, device="cuda")
+        assert all(map(tensors.follows, tensors.layers))
+        images_kept = IMAGE in {name for one in tensors.layers for name in tensors.kept_maps(one)}
+        kept = sum(tensors.kept.values()) + images_kept * tensors.map_bytes(IMAGE)
+        kept += sum(map(tensors.cast_weights_bytes, tensors.layers))
+        found = kept_on_a_gpu(plan, precision=precision)
+        assert kept == (found if precision == "32-true" else pytest.approx(found, rel=0.005))
 
 
 def conv_plan() -> tuple[LayerGeometry, ...]:
