@@ -31,6 +31,7 @@ class StepTensors:
     batch_size: int
     precision: str
     device: str
+    channels_last: bool = True
     evaluated: bool = False
     """A pass without gradients, in which dropout does nothing."""
 
