@@ -21,8 +21,8 @@ def slower_in_bf16(variants: Sequence[Variant], cpu_flags: Sequence[str]) -> str
         return ""
     named = ", ".join(dict.fromkeys(variant.name for variant in small[:3])) + (" ..." if len(small) > 3 else "")
     return (
-        f"trainer.precision=bf16-mixed, of networks of fewer than {FEWEST_MACS:,} MACs an image, on a processor without "
-        f"AMX: 0.6 times the speed of trainer=cpu was measured (docs/speed.md). Here: {named}."
+        f"trainer.precision=bf16-mixed, of networks of fewer than {FEWEST_MACS:,} MACs an image, on a processor "
+        f"without AMX: 0.6 times the speed of trainer=cpu was measured (docs/speed.md). Here: {named}."
     )
 
 
