@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.config.variants import varying_keys
 from stridelab.plan import Variant, examine
@@ -142,6 +143,23 @@ def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_come
     found[0] = None
     unknown = LocalLauncher(1).choose_jobs(variants_of("sweep.preview=true", "seed=0,1"))
     assert unknown.startswith("1 run at once: what is free on the GPU here is not known"), "a preview starts no process"
+
+
+def test_a_preview_says_how_many_would_train_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "visible_gpus", lambda: [H100])
+    monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "usable_cores", lambda: 3)
+    words = ["sweep.preview=true", f"paths.results_dir={tmp_path / 'results'}", "seed=0,1,2,3,4", "data.train_size=100"]
+    assert start([variant.config for variant in variants_of(*words)], multirun=True) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 runs at once on NVIDIA H100 (79.1 GiB free): 1.2 GiB each predicted, 80% of what is free planned" in said
+    assert "limited by the 3 cores; sweep.jobs=N decides otherwise." in said
+    assert "5 to train, about" in said
+    assert "with 3 at a time" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_job_of_slurms_chooses_on_its_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
