@@ -23,7 +23,8 @@ from stridelab.config import expand, load
 from stridelab.config.variants import varying_keys
 from stridelab.plan import Variant, examine
 from stridelab.run import RunSpec
-from stridelab.sweep import process_state
+from stridelab.sweep import devices, process_state
+from stridelab.sweep.devices import Devices, found_devices
 from stridelab.sweep.gpu_jobs import PROCESS_MIB, choose, data_bytes, largest_mib, shared_process
 from stridelab.sweep.launchers import slurm_job
 from stridelab.sweep.launchers.child import Child
@@ -148,8 +149,7 @@ def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_come
 def test_a_preview_says_how_many_would_train_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("stridelab.sweep.preflight.found_devices", lambda: Devices("2.11", gpus=1, mps=False))
     monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "visible_gpus", lambda: [H100])
     monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "usable_cores", lambda: 3)
     words = ["sweep.preview=true", f"paths.results_dir={tmp_path / 'results'}", "seed=0,1,2,3,4", "data.train_size=100"]
@@ -173,6 +173,21 @@ def test_a_job_of_slurms_chooses_on_its_node(monkeypatch: pytest.MonkeyPatch, tm
 
 def double(number: int, *, progress: Any) -> int:
     return 2 * number
+
+
+def test_pytorch_is_asked_for_devices_in_another_process_for_so_long_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_devices() == Devices(
+        str(torch.__version__), gpus=torch.cuda.device_count(), mps=torch.backends.mps.is_available()
+    )
+    for program, said in (
+        ("import time; time.sleep(60)", "no answer in 0 s"),
+        ("import os; os.abort()", "exit code -6"),
+        ("raise OSError('libcudart.so.13: cannot open shared object file')", "OSError: libcudart.so.13: cannot open"),
+    ):
+        monkeypatch.setattr(devices, "PROGRAM", program)
+        monkeypatch.setattr(devices, "ANSWER_S", 0.2 if "sleep" in program else 60.0)
+        with pytest.raises(ValueError, match=said):
+            found_devices()
 
 
 def test_nvidia_smi_is_read_and_what_it_cannot_say_of_cuda_is_not_guessed(

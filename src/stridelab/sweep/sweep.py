@@ -102,9 +102,9 @@ def carry_out(
     if not first.sweep.preview:
         reader.warm_up()
         launcher.warm_up()
-    at_once = launcher.choose_jobs(variants)  # by nvidia-smi, while the warm process loads PyTorch
     if launcher.here:
-        refuse_no_device(configs, reader, console)
+        refuse_no_device(configs, console)  # while the warm process loads PyTorch
+    at_once = launcher.choose_jobs(variants)
     enough_files(launcher.jobs if launcher.here else 0)
     fetch_data((config.data for config in configs), download=not first.sweep.preview)
     results = Path(first.paths.results_dir)
