@@ -1,11 +1,10 @@
-"""Predicted training memory against what autograd keeps and what the allocator hands out."""
+"""Predicted training memory against what autograd keeps, and what the allocator hands out and has out at most."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -13,10 +12,15 @@ from torch.profiler import ProfilerActivity, profile
 from stridelab.config import Config, load
 from stridelab.geometry import measure, training_memory
 from stridelab.models.build import build
+from stridelab.models.families import FAMILIES
 from stridelab.models.settings import spell_field
 from stridelab.plan import layer_plan_of
 from stridelab.training.memory import measured_saved_bytes
+from stridelab.training.predicted_memory import predicted_memory
+from stridelab.training.settings import TrainerConfig
 
+from . import peak
+from .native_messages import native_messages_dropped
 from .rows import Row
 
 MIB = 2**20
@@ -25,11 +29,36 @@ PADDINGS = ("half", "same", "valid")
 
 
 def rows(*, tiny: bool) -> Iterator[Row]:
-    """One forward pass in training mode at 32 bits; ratio: predicted to measured, the goal being 0.95 to 1.05."""
+    """At 32 bits, on a GPU where there is one: a forward pass in training mode, and the peak of a training step; ratio:
+    predicted to measured, the goal being 0.95 to 1.05."""
     grid = [("[1,2,2]", "same")] if tiny else list(product(STRIDES, PADDINGS))
     for strides, padding in grid:
         config = load([f"model.strides={strides}", f"model.padding={padding}", "trainer.batch_size=64"])
         yield from compared(config, padding)
+    yield from peaks(peak.SETTINGS[:1] if tiny else peak.SETTINGS)
+
+
+def peaks(plans: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[Row]:
+    """On a GPU with the workspaces of cuDNN, which are not predicted."""
+    accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    for family, settings in plans:
+        batch = 8 if FAMILIES[family].module else 64
+        trainer = TrainerConfig(batch_size=batch, accelerator=accelerator, cuda_graph=False)
+        plan = peak.plan_of(family, settings)
+        guess, found = predicted_memory(measure(plan), trainer).peak, peak.measured(plan, trainer)
+        assert guess is not None
+        yield Row(
+            section="memory",
+            name=" ".join(
+                ["peak of a step,", family, *(str(value) for name, value in settings.items() if name != "strides")]
+            ),
+            strides=settings.get("strides"),
+            batch=batch,
+            value=found / MIB,
+            unit="MiB",
+            ratio=guess / found,
+            n=1,
+        )
 
 
 def compared(config: Config, padding: str) -> Iterator[Row]:
@@ -68,16 +97,3 @@ def allocated_bytes(network: torch.nn.Module, shape: tuple[int, ...]) -> int:
             output = network(torch.zeros(shape))
         held = sum(event.self_cpu_memory_usage for event in record.key_averages())
     return int(held - output.numel() * output.element_size())
-
-
-@contextmanager
-def native_messages_dropped() -> Iterator[None]:
-    """The profiler writes a line to standard error whenever it starts and stops, from C++."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

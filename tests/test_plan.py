@@ -89,7 +89,8 @@ def test_json_is_what_geometry_measures() -> None:
         assert totals["params"] == sum(one["params"] for one in exact)
         assert totals["macs"] == sum(one["macs"] for one in exact)
         memory = training_memory(layers, batch_size=config.trainer.batch_size)
-        assert totals["memory"]["total"] == memory.total == sum(v for k, v in totals["memory"].items() if k != "total")
+        parts = ("parameters", "gradients", "optimizer_state", "activations")
+        assert totals["memory"]["total"] == memory.total == sum(totals["memory"][part] for part in parts)
         (last,) = [one for one in exact if one["name"] == totals["last_map"]]
         assert totals["receptive_field"] == last["receptive_field"]
         assert totals["effective_stride"] == last["effective_stride"]
@@ -151,7 +152,7 @@ def test_the_table_says_what_json_says_in_fewer_digits() -> None:
     assert " ".join(lines[0].split()) == "strides padding map effective receptive params MACs training warnings"
     for line, entry in zip(lines[2:], json.loads(written("json", *GRID)), strict=False):
         totals = entry["totals"]
-        for part in (human(totals["params"]), human(totals["macs"]), human_bytes(totals["memory"]["total"])):
+        for part in (human(totals["params"]), human(totals["macs"]), human_bytes(totals["memory"]["peak"])):
             assert f"  {part}" in line
         assert all(name in line for name in totals["warnings"])
     assert lines[2].split()[:7] == ["1-1-1", "same", "32>32>32>32", "1", "7", "of", "32"]
@@ -162,7 +163,7 @@ def test_one_variant_gets_a_table_of_its_layers() -> None:
     rows = {line.split()[0]: line.split() for line in lines[1:] if line}
     assert rows["conv2"][1:8] == ["3", "2", "1", "half", "32x7x7", "4", "7"]
     assert rows["total"][1:3] == ["24.1", "k"]
-    assert "Training memory = parameters 94.0 KiB + gradients 94.0 KiB + momentum 94.0 KiB" in "\n".join(lines)
+    assert "Kept memory = parameters 94.0 KiB + gradients 94.0 KiB + momentum 94.0 KiB" in "\n".join(lines)
 
 
 def test_markdown_rows_have_as_many_cells_as_the_heading() -> None:

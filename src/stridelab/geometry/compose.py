@@ -80,6 +80,7 @@ def _measure_layer(layer: Layer, sources: Sequence[_Map], saved: set[str]) -> tu
         whole=effect.whole or all(source.whole for source in sources),
     )
     kept = kept_bytes(layer, effect, sources, saved) if here.needs_grad else 0
+    seen = _told(layer.activation_bytes, kept)
     geometry = LayerGeometry(
         name=layer.name,
         kind=layer.kind,
@@ -95,10 +96,12 @@ def _measure_layer(layer: Layer, sources: Sequence[_Map], saved: set[str]) -> tu
         params=params,
         macs=None if layer.uncounted else _told(layer.macs, effect.macs),
         output_elements=grid.elements,
-        activation_bytes=_told(layer.activation_bytes, kept),
+        activation_bytes=seen,
         batch_bytes=effect.batch_bytes if layer.batch_bytes is None else layer.batch_bytes,
         function=layer.function or DEFAULT_FUNCTIONS.get(layer.kind, ""),
         saves=effect.saves,
+        other_bytes=(seen or 0) - (kept or 0) + (effect.image_bytes if kept else 0),
+        groups=layer.groups,
         **figures,
     )
     return geometry, here

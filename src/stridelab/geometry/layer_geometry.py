@@ -95,6 +95,10 @@ class LayerGeometry:
     """Which activation or norm, or how it interpolates."""
     saves: tuple[str, ...] | None = None
     """Which maps autograd keeps for it, by the rule of its kind: input, output or both."""
+    other_bytes: int = 0
+    """Of `activation_bytes`, what is not numbers of a map: indices, noise, statistics."""
+    groups: int = 1
+    """Of a convolution's channels."""
 
     def region_of(self, unit: Pair) -> tuple[Pair, Pair] | None:
         """As `region`, for the unit at (row, column)."""

@@ -15,213 +15,226 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from stridelab.geometry.effect import INPUT
+from stridelab.geometry.kernel_memory import (
+    BLOCKS,
+    backward_bytes,
+    forward_bytes,
+    pad_backward_bytes,
+    update_bytes,
+    workspace_bytes,
+)
 from stridelab.geometry.layer_geometry import LayerGeometry
 from stridelab.geometry.layer_plan import IMAGE
-from stridelab.geometry.padding import PADDING_MODES
-from stridelab.geometry.saved_tensors import pads_explicitly
+from stridelab.geometry.step_tensors import VIEWS, StepTensors
 
-FORWARD, BACKWARD, STEP = "forward", "backward", "step"
-LABEL_BYTES = 8
-VIEWS = frozenset({"flatten", "identity"})
-"""Kinds whose map, and whose gradient, is that of the layer before."""
+START, FORWARD, BACKWARD, STEP = "start", "forward", "backward", "step"
 SHARING = VIEWS | {"add", "concat"}
 """Kinds whose inputs have the gradient of the output, or a piece of it, without a copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """`size` bytes are held in `phase` (forward, backward or step) of `layer`."""
+    """`size` bytes are held in the `phase` of `layer`: start, forward, backward or step, the optimizer's; the first and
+    the last are of no layer."""
 
     size: int
     layer: str
     phase: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
-    """What the size of a tensor depends on beside its layer."""
-
-    batch_size: int
-    number_bytes: int = 4
-    device: str = "cpu"
-    parameter_copies: int = 0
-    """Tensors kept for each parameter, beside it and its gradient, from step to step."""
-    images_held: int = 0
-    """Images that are held as numbers during the step: those of all batches that were made at once."""
-    accumulate: int = 1
-    """Batches a step."""
-
-
 @dataclass(slots=True)
 class Blocks:
     """What an allocator has handed out, and the most that it ever had."""
 
-    rounded: Callable[[int], int]
+    counted: Callable[[int], int]
     held: dict[object, int] = field(default_factory=dict)
     size: int = 0
-    peak: Moment = Moment(0, "", FORWARD)
+    peak: Moment = Moment(0, "", START)
 
     def take(self, key: object, size: int) -> None:
         assert key not in self.held, key
-        self.held[key] = self.rounded(size)
+        self.held[key] = self.counted(size)
         self.size += self.held[key]
 
-    def free(self, key: object) -> None:
-        self.size -= self.held.pop(key, 0)
+    def free(self, *keys: object) -> None:
+        for key in keys:
+            self.size -= self.held.pop(key, 0)
 
     def note(self, layer: str, phase: str) -> None:
         if self.size > self.peak.size:
             self.peak = Moment(self.size, layer, phase)
 
 
-def peak_moment(layers: Sequence[LayerGeometry], conditions: Conditions) -> Moment:
-    """When a training step, not the first, holds most; what is unknown of a layer counts as nothing."""
-    step = _Step(layers, conditions)
-    step.run()
-    return step.blocks.peak
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What is done in a training step, and what lies beside it."""
+
+    state: int
+    """Tensors that the optimizer keeps for each parameter."""
+    averaged: bool = False
+    """A second network has the mean weights."""
+    batches: int = 1
+    """Whose gradients are accumulated."""
+    at_once: int = 1
+    """Steps whose images are made, and whose outputs are kept, together."""
+    recorded: bool = False
+    """As a CUDA graph, which has its own images, outputs and gradients."""
 
 
-class _Step:
-    def __init__(self, layers: Sequence[LayerGeometry], conditions: Conditions) -> None:
-        self.layers, self.conditions = [layer for layer in layers if layer.kind != "unused"], conditions
-        self.blocks = Blocks(ROUNDING[conditions.device])
-        self.number = conditions.number_bytes
-        self.parameters = {layer.name: self.number * (layer.params or 0) for layer in layers}
-        self.storages = storages_of(self.layers)
-        self.trained = trained_of(self.layers)
-        self.elements = {layer.name: layer.output_elements for layer in self.layers}
-        self.elements[IMAGE] = image_elements(self.layers)
-        self.owners: Counter[object] = Counter()
-        """How many hold a gradient's memory."""
-        self.pieces: set[object] = set()
-        """Gradients of which a map's is a part, with gaps in it: nothing can be added in place."""
+def peak_moment(tensors: StepTensors, step: Step, *, until: str = STEP, workspaces: bool = False) -> Moment:
+    """When a training step, not the first of a fit, holds most. `until`: what is known of it, START, FORWARD or all;
+    the moment is then a lower bound. `workspaces`: with what single operations take to work in, as far as is known.
+    """
+    if not tensors.layers:
+        return Moment(0, "", START)
+    walk = Walk(tensors, workspaces=workspaces)
+    walk.hold(step)
+    if until != START:
+        walk.forward()
+    if until == STEP:
+        walk.backward()
+        if step.batches > 1:  # a third is like the second
+            walk.forward()
+            walk.backward()
+        walk.update()
+    return walk.blocks.peak
+
+
+class Walk:
+    """Through the steps of one batch after another."""
+
+    def __init__(self, tensors: StepTensors, *, workspaces: bool) -> None:
+        self.tensors, self.layers, self.workspaces = tensors, tensors.layers, workspaces
+        self.blocks = Blocks(BLOCKS[tensors.device])
         self.gradients: dict[str, object] = {}
         """Map -> the block that its gradient lies in."""
+        self.owners: Counter[object] = Counter()
+        """Such a block -> how many maps' gradients lie in it."""
+        self.shared_out: set[object] = set()
+        """Blocks of which each map has a piece, with gaps in it: nothing is added to those in place."""
 
-    def run(self) -> None:
-        if not self.layers:
-            return
-        for name, size in self.parameters.items():
-            self.blocks.take(("parameter", name), (1 + self.conditions.parameter_copies) * size)
+    def hold(self, step: Step) -> None:
+        """What is there from step to step, the images with their labels, and the outputs of batches before."""
+        networks = 1 + step.averaged
         for layer in self.layers:
-            self.blocks.take(("buffer", layer.name), buffer_bytes(layer, self.number))
-        images = max(self.conditions.images_held, self.conditions.batch_size * self.conditions.accumulate)
-        self.blocks.take("images", images * (self.number * self.elements[IMAGE] + LABEL_BYTES))
-        for _ in range(min(2, self.conditions.accumulate)):  # the third is like the second
-            self.forward()
-            self.backward()
-        self.blocks.take("update", max(self.parameters.values()) if self.conditions.device == "cpu" else 0)
-        self.blocks.note("", STEP)
+            for number in range(step.state + networks + step.recorded):
+                self.blocks.take(("parameter", layer.name, number), self.tensors.parameter_bytes(layer))
+            for number in range(networks):
+                self.blocks.take(("buffer", layer.name, number), self.tensors.buffer_bytes(layer))
+        batches = step.batches * (step.at_once + step.recorded)
+        images = batches * self.tensors.batch_size
+        self.blocks.take("images", images * self.tensors.number_bytes * self.tensors.elements[IMAGE])
+        self.blocks.take("labels", images * self.tensors.label_bytes)
+        self.blocks.take("outputs of before", (batches - 1) * self.tensors.map_bytes(self.layers[-1].name))
+        self.blocks.take("loss and its gradient", 2 * self.tensors.number_bytes)
+        self.blocks.note("", START)
 
     def forward(self) -> None:
-        readers = {self.storages[source]: layer.name for layer in self.layers for source in layer.inputs}
+        storages = self.tensors.storages
+        last_readers = {storages[source]: layer.name for layer in self.layers for source in layer.inputs}
         for layer in self.layers:
             self.forward_of(layer)
-            for storage, last in readers.items():
-                if last == layer.name:
-                    self.blocks.free(("map", storage))
+            read = {storages[source] for source in layer.inputs}
+            self.blocks.free(*(("map", storage) for storage in read if last_readers[storage] == layer.name))
         outputs = self.layers[-1].name
-        self.blocks.free(("map", self.storages[outputs]))
-        self.blocks.free("outputs")
+        self.blocks.free(("map", storages[outputs]), "outputs")
         for what in ("outputs", "log_softmax"):
-            self.blocks.take(what, self.map_bytes(outputs))
+            self.blocks.take(what, self.tensors.map_bytes(outputs))
+        self.blocks.take("targets", self.tensors.target_bytes)
         self.blocks.note(outputs, FORWARD)
 
     def forward_of(self, layer: LayerGeometry) -> None:
-        storage = self.storages[layer.name]
+        storage = self.tensors.storages[layer.name]
         if storage == layer.name:
-            self.blocks.take(("map", storage), self.map_bytes(layer.name))
-        for kept in kept_of(layer, self.trained):  # from here on with what this layer keeps, or one before it
-            self.blocks.free(("map", self.storages[kept]))
-        self.blocks.take(("kept", layer.name), self.kept_bytes(layer))
+            self.blocks.take(("map", storage), self.tensors.map_bytes(storage))
+        for name in self.tensors.kept_maps(layer):  # from here on it counts as kept, for this layer or one before
+            self.blocks.free(("map", self.tensors.storages[name]))
+        self.blocks.take(("kept", layer.name), self.tensors.kept[layer.name])
+        if ("cast", layer.name) not in self.blocks.held:  # once a step
+            self.blocks.take(("cast", layer.name), self.tensors.cast_weights_bytes(layer))
+        self.blocks.take("working", forward_bytes(self.tensors, layer))
         self.blocks.note(layer.name, FORWARD)
-
-    def kept_bytes(self, layer: LayerGeometry) -> int:
-        """Without the images, which are held in any case."""
-        if layer.activation_bytes is None or not self.trained[layer.name]:
-            return 0
-        size = self.conditions.batch_size * layer.activation_bytes + layer.batch_bytes
-        return size * self.number // 4 - self.kept_images(layer)
-
-    def kept_images(self, layer: LayerGeometry) -> int:
-        keepers = (one.name for one in self.layers if IMAGE in map(self.storages.get, kept_of(one, self.trained)))
-        return self.map_bytes(IMAGE) if layer.name == next(keepers, None) else 0
-
-    def map_bytes(self, name: str) -> int:
-        return self.conditions.batch_size * self.number * self.elements[name]
+        self.blocks.free("working")
 
     def backward(self) -> None:
-        last = self.layers[-1]
-        for what in ("nll", "logits"):
-            self.blocks.take(("gradient", what), self.map_bytes(last.name))
-        self.blocks.note(last.name, BACKWARD)
-        self.blocks.free(("gradient", "nll"))
-        self.blocks.free("log_softmax")
-        self.hand_on(("gradient", "logits"), last.name)
+        outputs = self.layers[-1].name
+        self.blocks.take("gradient of log_softmax", self.tensors.map_bytes(outputs))
+        self.blocks.note(outputs, BACKWARD)
+        self.blocks.free("targets")
+        self.blocks.take("gradient of outputs", self.tensors.map_bytes(outputs))
+        self.blocks.note(outputs, BACKWARD)
+        self.blocks.free("log_softmax", "gradient of log_softmax")
+        self.hand_on("gradient of outputs", outputs)
         for layer in reversed(self.layers):
             if layer.name in self.gradients:
                 self.backward_of(layer)
 
     def backward_of(self, layer: LayerGeometry) -> None:
         above = self.gradients.pop(layer.name)
-        sources = [source for source in layer.inputs if self.trained[source]]
+        sources = [source for source in layer.inputs if self.tensors.trained[source]]
         if layer.kind in SHARING:
-            if layer.kind == "concat":
-                self.pieces.add(above)
+            self.shared_out |= {above} if layer.kind == "concat" else set()
             for source in sources:
                 self.hand_on(above, source)
+            self.let_go(above)
         else:
             self.differentiate(layer, above, sources)
-        self.let_go(above)
-        self.blocks.note(layer.name, BACKWARD)
 
     def differentiate(self, layer: LayerGeometry, above: object, sources: Sequence[str]) -> None:
-        first = ("gradient of parameters", layer.name) not in self.blocks.held
-        weights = ("gradient of parameters" if first else "second gradient of parameters", layer.name)
-        self.blocks.take(weights, self.parameters[layer.name])
-        made = [(("gradient", source, layer.name, at), source) for at, source in enumerate(sources)]
-        padded = self.padded_bytes(layer) if sources else 0
-        if padded:  # of the padded copy first, then of the map itself
-            self.blocks.take("padded", padded)
+        """The gradients that `layer` makes of `above`, that of its output."""
+        cast = self.tensors.cast_weights_bytes(layer)
+        self.blocks.take("gradient of weights", cast or self.tensors.parameter_bytes(layer))
+        self.blocks.take("working", backward_bytes(self.tensors, layer))
+        self.blocks.take("workspace", workspace_bytes(self.tensors, layer) if self.workspaces else 0)
+        copied = self.tensors.copied_bytes(layer) if sources else 0
+        if copied:  # its gradient first; from that, in a node behind, the map's own
+            self.blocks.take("copy", copied)
+            self.end(layer, above)
+            self.blocks.take("working", pad_backward_bytes(self.tensors, layer))
+        made = {("gradient", source, layer.name, at): source for at, source in enumerate(sources)}
+        for block, source in made.items():
+            self.blocks.take(block, self.tensors.map_bytes(source))
+        self.end(layer, None if copied else above)
+        self.blocks.free("copy")
+        self.accumulate(layer, cast=cast > 0)
+        for block, source in made.items():
+            self.hand_on(block, source)
+
+    def accumulate(self, layer: LayerGeometry, *, cast: bool) -> None:
+        """The gradient of the parameters, which is made, becomes that of the step: as it is, unless it was of `cast`
+        weights or is added to that of a batch before."""
+        lasting = ("gradient of parameters", layer.name)
+        if cast:
+            self.blocks.take("gradient of whole weights", self.tensors.parameter_bytes(layer))
             self.blocks.note(layer.name, BACKWARD)
-            self.blocks.free(("kept", layer.name))
-        for key, source in made:
-            self.blocks.take(key, self.map_bytes(source))
-        self.blocks.take("working", self.broadcast_bytes(layer) + WORKING[self.conditions.device](self, layer))
+        self.blocks.free("gradient of weights", "gradient of whole weights")
+        if lasting not in self.blocks.held:
+            self.blocks.take(lasting, self.tensors.parameter_bytes(layer))
+
+    def end(self, layer: LayerGeometry, above: object) -> None:
+        """Of a node that has run."""
         self.blocks.note(layer.name, BACKWARD)
-        for done in ("working", "padded", ("kept", layer.name), *(() if first else (weights,))):
-            self.blocks.free(done)
-        for key, source in made:
-            self.hand_on(key, source)
+        self.blocks.free("working", "workspace", ("kept", layer.name))
+        if above is not None:
+            self.let_go(above)
 
-    def broadcast_bytes(self, layer: LayerGeometry) -> int:
-        """Gradients of what is smaller than the product: as large as it is, until they are summed up."""
-        if layer.kind != "multiply":
-            return 0
-        smaller = sum(self.elements[source] < layer.output_elements for source in layer.inputs)
-        return (smaller + bool(layer.params)) * self.map_bytes(layer.name)
-
-    def padded_bytes(self, layer: LayerGeometry) -> int:
-        if layer.saves != (INPUT,) or not pads_explicitly(layer.pad, layer.padding_mode):
-            return 0
-        (top, bottom), (left, right) = layer.pad
-        area = (layer.input_size[0] + top + bottom) * (layer.input_size[1] + left + right)
-        return self.conditions.batch_size * self.number * layer.in_channels * area
+    def update(self) -> None:
+        self.blocks.take("update", update_bytes(self.tensors))
+        self.blocks.note("", STEP)
 
     def hand_on(self, block: object, source: str) -> None:
         """`block` is a gradient of the map of `source`: the first, or one to be added to what is there."""
         if source not in self.gradients:
-            self.owners[block] += 1
             self.gradients[source] = block
+            self.owners[block] += 1
             return
         there = self.gradients[source]
-        if self.owners[there] > 1 or there in self.pieces:
+        if self.owners[there] > 1 or there in self.shared_out:
             total = ("sum of gradients", source, block)
-            self.blocks.take(total, self.map_bytes(source))
-            self.owners[total] += 1
-            self.gradients[source] = total
+            self.blocks.take(total, self.tensors.map_bytes(source))
             self.blocks.note(source, BACKWARD)
+            self.gradients[source] = total
+            self.owners[total] += 1
             self.let_go(there)
         if not self.owners[block]:
             self.blocks.free(block)
@@ -230,66 +243,3 @@ class _Step:
         self.owners[block] -= 1
         if not self.owners[block]:
             self.blocks.free(block)
-
-
-def storages_of(layers: Sequence[LayerGeometry]) -> dict[str, str]:
-    """Map -> the map whose memory it lies in."""
-    readers = Counter(source for layer in layers for source in layer.inputs)
-    found = {IMAGE: IMAGE}
-    for layer in layers:
-        overwrites = layer.function == "relu" and readers[layer.inputs[0]] == 1
-        found[layer.name] = found[layer.inputs[0]] if layer.kind in VIEWS or overwrites else layer.name
-    return found
-
-
-def trained_of(layers: Sequence[LayerGeometry]) -> dict[str, bool]:
-    """Map -> whether a gradient flows back into it."""
-    found = {IMAGE: False}
-    for layer in layers:
-        found[layer.name] = layer.params != 0 or any(found[source] for source in layer.inputs)
-    return found
-
-
-def kept_of(layer: LayerGeometry, trained: dict[str, bool]) -> tuple[str, ...]:
-    """The maps that the backward pass of `layer` needs."""
-    if not trained[layer.name] or layer.saves is None:
-        return ()
-    copied = INPUT in layer.saves and pads_explicitly(layer.pad, layer.padding_mode)
-    inputs = layer.inputs if INPUT in layer.saves else ()
-    if copied and not (PADDING_MODES[layer.padding_mode].keeps_input and trained[layer.inputs[0]]):
-        inputs = ()
-    return inputs + ((layer.name,) if "output" in layer.saves else ())
-
-
-def image_elements(layers: Sequence[LayerGeometry]) -> int:
-    first = next(layer for layer in layers if IMAGE in layer.inputs)
-    return first.in_channels * first.input_size[0] * first.input_size[1]
-
-
-def buffer_bytes(layer: LayerGeometry, number_bytes: int) -> int:
-    """Running mean and variance, and a count of batches."""
-    batch = layer.function == "batch"
-    return 2 * number_bytes * layer.out_channels + 8 if batch else 0
-
-
-def cpu_working(step: _Step, layer: LayerGeometry) -> int:
-    """Copies that PyTorch's CPU kernels make: batch norm a second gradient of its map, a convolution its filters'
-    gradient in oneDNN's layout."""
-    if layer.function == "batch":
-        return step.map_bytes(layer.name)
-    return 2 * step.parameters[layer.name] if layer.kind == "conv" else 0
-
-
-WORKING: dict[str, Callable[[_Step, LayerGeometry], int]] = {"cpu": cpu_working, "cuda": lambda step, layer: 0}
-
-
-def cuda_block(size: int) -> int:
-    """What PyTorch's caching allocator counts: multiples of 512 bytes; of more than 10 MiB, which have a segment of
-    whole 2 MiB of their own, a rest of at most 1 MiB is not split off."""
-    size = -(-size // 512) * 512
-    mib = 2**20
-    segment = -(-size // (2 * mib)) * 2 * mib
-    return segment if size >= 10 * mib and segment - size <= mib else size
-
-
-ROUNDING: dict[str, Callable[[int], int]] = {"cpu": lambda size: size, "cuda": cuda_block}

@@ -1,13 +1,15 @@
-"""Predicted training memory: parameters + gradients + optimizer state + batch * saved activations."""
+"""Predicted training memory: what layers keep, and the peak of a step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stridelab.geometry.kernel_memory import BLOCKS
 from stridelab.geometry.layer_geometry import LayerGeometry
-from stridelab.geometry.liveness import Conditions, Moment, peak_moment
+from stridelab.geometry.liveness import FORWARD, START, STEP, Moment, Step, peak_moment
 from stridelab.geometry.saved_tensors import FLOAT_BYTES
+from stridelab.geometry.step_tensors import NUMBER_BYTES, StepTensors
 from stridelab.geometry.totals import add_up
 
 OPTIMIZERS: dict[str, int] = {"adam": 2, "sgd": 0, "sgd_momentum": 1}
@@ -32,22 +34,24 @@ class LayerMemory:
 
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
-    """Bytes of a training step: the parts that each layer stands for at 32 bits, and `peak`, the most that is held at
-    once."""
+    """Bytes of a training step: what each layer keeps at 32 bits, and `peak`, the most that is held at once."""
 
     batch_size: int
     layers: tuple[LayerMemory, ...]
     moment: Moment
-    """Of the peak, with what is known: the layer and the pass (forward, backward or step) in which it comes."""
+    """Of the peak, with what is known: its layer and its phase (start, forward, backward or step)."""
+    with_workspaces: Moment
+    """The same with the workspaces of cuDNN, as far as a rule is known: see `geometry.kernel_memory.workspace_bytes`.
+    What to take where memory must suffice."""
     unknown: str = ""
     """Why there is no peak, only a lower bound of it."""
 
     @property
     def peak(self) -> int | None:
-        """The most bytes that PyTorch's allocator has handed out at any moment of a step, not of the first: parameters
-        and their gradients, the optimizer's state, buffers, the images, what the backward pass needs, gradients of
-        maps, the loss. Without the workspaces of single operations, the libraries and the data set. None where it
-        cannot be known: then `peak_at_least` holds."""
+        """The most bytes that PyTorch's allocator has handed out at any moment of a step, not the first of a fit:
+        parameters and their gradients, the optimizer's state, buffers, the images, what the backward pass needs,
+        gradients of maps, the loss. Without the workspaces of single operations, the libraries and the data set. None
+        where it cannot be known: then `peak_at_least` holds."""
         return None if self.unknown else self.moment.size
 
     @property
@@ -89,45 +93,56 @@ def training_memory(
     averaged: bool = False,
     precision: str = "32-true",
     accumulate: int = 1,
-    images_held: int = 0,
+    steps_at_once: int = 1,
     device: str = "cpu",
+    recorded: bool = False,
+    compiled: bool = False,
 ) -> TrainingMemory:
     """Predicted training memory of measured layers: `.peak` bytes of one step (an int, or None with the reason in
-    `.unknown` and `.peak_at_least` as a lower bound), and its parts by layer and in total.
+    `.unknown` and `.peak_at_least` as a lower bound), and what each layer keeps, by layer and in total.
 
     `averaged`: with a moving average of the weights, which counts as state of the optimizer. `accumulate`: batches a
-    step. `images_held`: images that are numbers while a step runs, if more than the step's. `device`: cpu or cuda,
-    whose kernels and allocators differ a little. `precision` concerns the peak alone.
+    step. `steps_at_once`: whose images are made, and whose outputs are kept, together. `device`: cpu or cuda, whose
+    kernels and allocators differ a little. `recorded`: as a CUDA graph. `compiled`: by torch.compile, which has no peak
+    here. From `precision` on, all concerns the peak alone.
 
     What counts as a saved activation, and which layer it is counted for, is told in
     `stridelab.geometry.saved_tensors`; what lives when, in `stridelab.geometry.liveness`.
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer={optimizer!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
+    if precision not in NUMBER_BYTES:
+        raise ValueError(f"precision={precision!r} is not known; choose one of {', '.join(NUMBER_BYTES)}")
+    if device not in BLOCKS:
+        raise ValueError(f"device={device!r} is not known; choose one of {', '.join(BLOCKS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} is not allowed; it must be an integer of 1 or more")
-    copies = OPTIMIZERS[optimizer] + averaged
-    conditions = Conditions(
-        batch_size=batch_size,
-        number_bytes=8 if precision == "64-true" else 4,
-        device=device,
-        parameter_copies=copies,
-        images_held=images_held,
-        accumulate=accumulate,
+    used = tuple(layer for layer in layers if layer.kind != "unused")
+    tensors = StepTensors(used, batch_size=batch_size, precision=precision, device=device)
+    step = Step(
+        state=OPTIMIZERS[optimizer],
+        averaged=averaged,
+        batches=accumulate,
+        at_once=steps_at_once,
+        recorded=recorded,
     )
+    unknown = "a compiled step holds what its compiler chooses" if compiled else _unknown(tensors)
+    until = START if compiled else FORWARD if unknown else STEP
+    copies = OPTIMIZERS[optimizer] + averaged
+    moment = peak_moment(tensors, step, until=until)
     return TrainingMemory(
         batch_size,
         tuple(_layer_memory(layer, batch_size, copies) for layer in layers),
-        peak_moment(layers, conditions),
-        _unknown(layers, precision),
+        moment,
+        moment if device == "cpu" else peak_moment(tensors, step, until=until, workspaces=True),
+        unknown,
     )
 
 
-def _unknown(layers: Sequence[LayerGeometry], precision: str) -> str:
-    if precision not in ("32-true", "64-true"):
-        return f"the peak is not predicted at {precision}"
-    unknown = [layer.name for layer in layers if layer.params is None or layer.activation_bytes is None]
-    return f"it is not known what {', '.join(unknown[:3])} keeps" if unknown else ""
+def _unknown(tensors: StepTensors) -> str:
+    names = [layer.name for layer in tensors.layers if not tensors.follows(layer)]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"what the backward pass of {', '.join(names[:3])}{more} holds is not known" if names else ""
 
 
 def _layer_memory(layer: LayerGeometry, batch_size: int, copies: int) -> LayerMemory:

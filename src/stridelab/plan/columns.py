@@ -31,7 +31,7 @@ LAYER_COLUMNS: Mapping[str, Callable[[Figures, LayerGeometry, LayerMemory], str]
     "field px": lambda figures, layer, memory: side(layer.receptive_field) if is_windowed(layer) else "",
     "params": lambda figures, layer, memory: human(layer.params),
     "MACs": lambda figures, layer, memory: human(layer.macs),
-    "training memory": lambda figures, layer, memory: human_bytes(memory.total),
+    "kept memory": lambda figures, layer, memory: human_bytes(memory.total),
     "warnings": lambda figures, layer, memory: ", ".join(
         name for name, layers in figures.warnings.items() if layer.name in layers
     ),
@@ -71,7 +71,8 @@ def sums(figures: Figures) -> dict[str, str]:
     return {
         "params": at_least(whole.params, whole.params_at_least, human),
         "MACs": at_least(whole.macs, whole.macs_at_least, human),
-        "training memory": at_least(memory.total, memory.total_at_least, human_bytes),
+        "kept memory": at_least(memory.total, memory.total_at_least, human_bytes),
+        "training memory": at_least(memory.peak, memory.peak_at_least, human_bytes),
     }
 
 
@@ -86,7 +87,18 @@ def field_words(figures: Figures) -> list[str]:
     ]
 
 
-def memory_words(figures: Figures) -> str:
+def memory_words(figures: Figures) -> list[str]:
+    """The peak of a step and when it comes, and what layers keep, a sentence each."""
+    memory, moment = figures.memory, figures.memory.moment
+    when = f"in the {moment.phase} pass of {moment.layer}" if moment.layer else "in the optimizer's step"
+    reason = when if memory.peak else f"as {memory.unknown}"
+    words = [f"Training memory: {sums(figures)['training memory']}, {reason}."]
+    if memory.with_workspaces.size > memory.moment.size:
+        words.append(f"With the workspaces of cuDNN, up to {human_bytes(memory.with_workspaces.size)}.")
+    return [*words, f"Kept memory = {kept_words(figures)}"]
+
+
+def kept_words(figures: Figures) -> str:
     memory, trainer = figures.memory, figures.config.trainer
     state = "momentum" if trainer.optimizer == "sgd" and not trainer.ema else "optimizer state"
     parts = {

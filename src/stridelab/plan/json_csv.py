@@ -70,7 +70,8 @@ def as_object(row: VariantRow) -> dict[str, Any]:
 
 
 def totals_of(figures: Figures) -> dict[str, Any]:
-    """Sums; the figures of the last map; `memory` in bytes at `batch_size`; `warnings`: name -> layers."""
+    """Sums; the figures of the last map; `memory` in bytes at `batch_size`: what layers keep, its `total`, and the
+    `peak` of a step; `warnings`: name -> layers."""
     last, memory = figures.last_map, figures.memory
     return {
         "params": figures.totals.params,
@@ -91,6 +92,10 @@ def totals_of(figures: Figures) -> dict[str, Any]:
             "optimizer_state": memory.optimizer_state,
             "activations": memory.activations,
             "total": memory.total,
+            "peak": memory.peak,
+            "peak_at_least": memory.peak_at_least,
+            "peak_layer": memory.moment.layer,
+            "peak_pass": memory.moment.phase,
         },
         "warnings": figures.warnings,
     }
@@ -118,6 +123,7 @@ CSV_COLUMNS: Mapping[str, Callable[[Figures], object]] = {
     "activation_bytes": lambda figures: figures.totals.activation_bytes,
     "batch_size": lambda figures: figures.batch_size,
     "memory_bytes": lambda figures: figures.memory.total,
+    "peak_memory_bytes": lambda figures: figures.memory.peak,
     "warnings": lambda figures: " ".join(figures.warnings),
 }
 """After variant, ok and error; an impossible variant leaves them empty."""

@@ -47,7 +47,7 @@ def layer_lines(row: VariantRow) -> Iterator[str]:
     yield from map(line, layers)
     yield "| " + " | ".join(f"**{markdown_text(cell)}**" if cell else "" for cell in sums) + " |"
     yield from ("\n" + sentence for sentence in field_words(row.figures))
-    yield f"\nTraining memory = {memory_words(row.figures)}"
+    yield from ("\n" + sentence for sentence in memory_words(row.figures))
 
 
 def head(headings: Sequence[str], *, left: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from .variant_row import Figures, VariantRow, all_rows
 FIGURES: Mapping[str, Callable[[Figures], float | None]] = {
     "macs": lambda plan: plan.totals.macs,
     "params": lambda plan: plan.totals.params,
-    "memory": lambda plan: None if plan.memory.total is None else plan.memory.total / 2**20,
+    "memory": lambda plan: None if plan.memory.peak is None else plan.memory.peak / 2**20,
     "field": lambda plan: None if plan.receptive_field is None else max(plan.receptive_field),
     "effective_stride": lambda plan: None if plan.effective_stride is None else float(max(plan.effective_stride)),
     "map": lambda plan: None if plan.last_map is None else min(plan.last_map.output_size),

@@ -80,8 +80,8 @@ class Seen:
         if self.batch_sizes:
             batch = str(*self.batch_sizes) if len(self.batch_sizes) == 1 else "trainer.batch_size"
             found["training memory"] = (
-                f"predicted at {batch} images a step: parameters, gradients, momentum and what the backward "
-                "pass needs; without the data set, the libraries and the workspace of single operations"
+                f"predicted at {batch} images a pass: the most that tensors hold at once during a training step; "
+                "without the data set, the libraries and what single operations take to work in"
             )
         return found
 
@@ -141,4 +141,4 @@ def layer_lines(row: VariantRow, *, width: int | None) -> Iterator[Line]:
 def summary_lines(figures: Figures, *, width: int | None) -> Iterator[Line]:
     """What a column has no room for."""
     yield from ((hanging("", sentence, width), "") for sentence in field_words(figures))
-    yield hanging("Training memory = ", memory_words(figures), width), ""
+    yield from ((hanging("", sentence, width), "") for sentence in memory_words(figures))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 
 from stridelab.config import Config
 from stridelab.config.variants import variant_name
@@ -12,6 +11,7 @@ from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import FAMILIES, layer_plan
 from stridelab.models.module_plan import ModuleConfig, ModulePlan
+from stridelab.training.step_grouping import Steps, steps_of
 from stridelab.training.tasks import TASKS
 
 
@@ -41,9 +41,16 @@ def layers_of(config: Config) -> tuple[LayerGeometry, ...]:
     layers = measure(layer_plan_of(config))
     refuse_lonely_image(config, layers)
     refuse_wide_crop(config)
-    trainer = config.trainer
-    trainer.warmup_steps(ceil(contents_of(config.data).num_train / trainer.images_a_step) * trainer.max_epochs)
+    config.trainer.warmup_steps(grouped_steps(config, layers).in_all)
     return layers
+
+
+def grouped_steps(config: Config, layers: Sequence[LayerGeometry]) -> Steps:
+    """The steps of a fit. ValueError where a limit leaves none."""
+    contents = contents_of(config.data)
+    shape = (contents.facts.input_channels, *contents.facts.input_size)
+    outputs = next(layer.output_elements for layer in reversed(layers) if layer.kind != "unused")
+    return steps_of(config.trainer, count=contents.num_train, image_shape=shape, outputs=outputs)
 
 
 def refuse_lonely_image(config: Config, layers: Sequence[LayerGeometry]) -> None:

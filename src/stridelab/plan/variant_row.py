@@ -10,13 +10,13 @@ from stridelab.config import Config
 from stridelab.config.grid import Grid
 from stridelab.config.variants import named_by, short, spelled
 from stridelab.data.contents import contents_of
-from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals, training_memory
+from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals
 from stridelab.geometry.axis import Step
 from stridelab.geometry.drawing.maps import MANY_MAPS
 from stridelab.geometry.totals import windowed
-from stridelab.training.optimizers import OPTIMIZERS
+from stridelab.training.predicted_memory import predicted_memory
 
-from .variant import Variant, layers_of
+from .variant import Variant, grouped_steps, layers_of
 from .warnings import LayerNames, warnings_of
 
 Labels = tuple[tuple[str, str], ...]
@@ -56,11 +56,8 @@ class Figures:
 
     @cached_property
     def memory(self) -> TrainingMemory:
-        trainer = self.config.trainer
-        optimizer = OPTIMIZERS[trainer.optimizer].memory
-        if optimizer == "sgd_momentum" and not trainer.momentum:
-            optimizer = "sgd"
-        return training_memory(self.layers, batch_size=self.batch_size, optimizer=optimizer, averaged=trainer.ema > 0)
+        steps = grouped_steps(self.config, self.layers)
+        return predicted_memory(self.layers, self.config.trainer, steps_at_once=steps.at_once)
 
     @cached_property
     def warnings(self) -> dict[str, LayerNames]:

@@ -80,7 +80,8 @@ WARNINGS: Mapping[str, PlanWarning] = {
     ),
     "not-32-bit": PlanWarning(
         not_32_bit,
-        "memory is predicted for 32-bit numbers, whatever trainer.precision says",
+        "what layers keep is told in 32-bit numbers, whatever trainer.precision says; the peak of training memory is "
+        "that of trainer.precision",
     ),
 }
 """Its short name -> how it is found, and what it means."""

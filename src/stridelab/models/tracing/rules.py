@@ -103,7 +103,7 @@ def linear(call: Call) -> Made:
     dims = call.dims[0]
     bias = call.get(2, "bias") is not None
     if dims[-1] == "c" and {"h", "w", "hw"} & set(dims):
-        return Made("conv", dims, {"bias": bias})
+        return Made("conv", dims, {"bias": bias, "function": "linear"})
     if dims in (("n", "c"), ("n", "1")):
         return Made("linear", ("n", "c"), {"bias": bias})
     raise Unfollowed(f"mixes along {dims[-1]!r} of {'-'.join(dims)}")

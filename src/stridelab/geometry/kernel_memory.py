@@ -1,0 +1,111 @@
+"""What PyTorch's own kernels hold beside a layer's tensors while they run, and how its allocators count.
+
+Read off with torch.profiler (PyTorch 2.14, oneDNN 3, channels_last, one core with AVX-512).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from stridelab.geometry.layer_geometry import LayerGeometry
+from stridelab.geometry.step_tensors import HALF_BYTES, StepTensors
+
+LANES = 16
+"""Channels of a block in oneDNN's layout of filters, which each group is padded to."""
+
+
+FEW_IMAGES = 16
+
+
+def forward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """In the forward pass of `layer`."""
+    relaid = step.copied_bytes(layer) if layer.kind == "conv" and layer.padding_mode == "circular" else 0
+    if step.device != "cpu":
+        return relaid
+    if layer.kind == "global_avg_pool" and step.widths[layer.inputs[0]] == HALF_BYTES:
+        return 2 * step.map_bytes(layer.inputs[0])  # summed up as float32
+    return relaid + columns_bytes(step, layer)
+
+
+def backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """In the backward pass of `layer`, beside the gradients that it reads and makes."""
+    shared = forward_bytes(step, layer) if layer.kind == "conv" else broadcast_bytes(step, layer)
+    return shared + (cpu_copies(step, layer) if step.device == "cpu" else 0)
+
+
+def pad_backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """A circular pad is written into its copy piece by piece, and each piece copies the gradient of the whole."""
+    return step.copied_bytes(layer) if layer.padding_mode == "circular" else 0
+
+
+def cpu_copies(step: StepTensors, layer: LayerGeometry) -> int:
+    """Batch norm makes the gradient of its map twice; oneDNN that of filters in a layout of its own, then in
+    PyTorch's."""
+    if layer.function == "batch":
+        return step.map_bytes(layer.inputs[0])
+    if layer.kind not in ("conv", "readout") or layer.function == "linear" or not by_onednn(step, layer):
+        return 0
+    width = HALF_BYTES if step.mixed else step.number_bytes
+    filters = layer.params or 0
+    return width * (filters + (filters if layer.groups == 1 else blocked_filters(layer)))
+
+
+def by_onednn(step: StepTensors, layer: LayerGeometry) -> bool:
+    """Where PyTorch has another kernel: of float64, and of 1x1 filters and few images in a single thread
+    (aten/src/ATen/native/Convolution.cpp, use_mkldnn)."""
+    few = layer.kernel_size == layer.stride == (1, 1) and step.batch_size < FEW_IMAGES and not step.mixed
+    return step.number_bytes != 8 and not few
+
+
+def blocked_filters(layer: LayerGeometry) -> int:
+    outs, ins = (LANES * -(-count // layer.groups // LANES) for count in (layer.out_channels, layer.in_channels))
+    return layer.groups * outs * ins * prod(layer.kernel_size)
+
+
+def workspace_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """That cuDNN takes for the backward pass of a convolution, at most: its map and the gradient of its output once
+    more, in the layout of the kernel. A rule that was fitted to one of three peaks measured on an H100 (PyTorch 2.11,
+    channels_last, TF32, deterministic) and holds for the other two; cuBLAS's, of once a process, are not in it."""
+    if step.device != "cuda" or layer.kind not in ("blur_pool", "conv", "conv_transpose", "readout"):
+        return 0
+    return step.map_bytes(layer.inputs[0]) + step.map_bytes(layer.name)
+
+
+def columns_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """Float64 convolutions on a CPU are products with a matrix of all windows (im2col)."""
+    if step.number_bytes != 8 or layer.kind not in ("conv", "blur_pool") or layer.kernel_size == (1, 1):
+        return 0
+    groups = layer.in_channels if layer.kind == "blur_pool" else layer.groups
+    images = step.batch_size if layer.dilation == (1, 1) else 1
+    return 8 * images * (layer.in_channels // groups) * prod(layer.kernel_size) * prod(layer.output_size)
+
+
+def broadcast_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """Gradients of factors that are smaller than the product: as large as it is, until they are summed up."""
+    if layer.kind != "multiply":
+        return 0
+    smaller = sum(step.elements[source] < layer.output_elements for source in layer.inputs)
+    return (smaller + bool(layer.params)) * step.map_bytes(layer.name)
+
+
+def update_bytes(step: StepTensors) -> int:
+    """A CPU's fused optimizers copy the gradient of one convolution's filters at a time."""
+    filters = (
+        step.parameter_bytes(layer)
+        for layer in step.layers
+        if layer.kind in ("conv", "readout") and layer.function != "linear"
+    )
+    return max(filters, default=0) if step.device == "cpu" else 0
+
+
+def cuda_block(size: int) -> int:
+    """What PyTorch's caching allocator counts: multiples of 512 bytes; of 10 MiB and more, which get a segment of whole
+    2 MiB of their own, a rest of at most 1 MiB is not split off (c10/cuda/CUDACachingAllocator)."""
+    size, mib = -(-size // 512) * 512, 2**20
+    segment = -(-size // (2 * mib)) * 2 * mib
+    return segment if size >= 10 * mib and segment - size <= mib else size
+
+
+BLOCKS: dict[str, Callable[[int], int]] = {"cpu": lambda size: -(-size // 4) * 4, "cuda": cuda_block}
+"""Device -> bytes asked for -> bytes that its allocator counts."""

@@ -1,0 +1,246 @@
+"""The peak of a training step that geometry predicts, held against what PyTorch's allocator hands out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.peak import measured, plan_of
+from stridelab.config.grid import grid_of
+from stridelab.geometry import IMAGE, LayerGeometry, LayerPlan, layer, measure, training_memory
+from stridelab.models import CnnConfig, layer_plan
+from stridelab.plan.formats import FORMATS
+from stridelab.plan.variant_row import all_rows
+from stridelab.text import human_bytes
+from stridelab.training.predicted_memory import predicted_memory
+from stridelab.training.settings import TrainerConfig
+from stridelab.training.tasks import TASKS
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
+
+MIB = 2**20
+
+
+def error(plan: LayerPlan, *, task: str = "classify", **trainer: Any) -> float:
+    """Of the prediction, as a share of what was handed out."""
+    settings = TrainerConfig(**trainer)
+    peak = predicted_memory(measure(plan), settings).peak
+    assert peak is not None
+    return peak / measured(plan, settings, task=task) - 1
+
+
+FAMILIES: list[tuple[str, dict[str, Any]]] = [
+    ("cnn", {"strides": "1-2-2"}),
+    ("cnn", {"strides": "2-2-1"}),
+    ("cnn", {"strides": "1-2-2", "padding": "same", "padding_mode": "reflect"}),
+    ("cnn", {"strides": "2-1-2", "padding_mode": "circular"}),
+    ("cnn", {"strides": "2-2-1", "downsample": "blur_pool-max_pool-none"}),
+    ("cnn", {"strides": "2-2-1", "downsample": "space_to_depth-avg_pool-none"}),
+    ("resnet", {"width": 8, "strides": "1-2-2"}),
+    ("resnet", {"width": 8, "strides": "2-2-2"}),
+    ("resnet", {"depth": 50, "width": 4, "stem_kernel": 7, "stem_stride": 2, "stem_pool": "max_pool"}),
+    ("vgg", {"width": 8}),
+    ("vgg", {"width": 8, "strides": "1-2-1-2-1"}),
+    ("allconv", {"width": 8, "reduction": "pool"}),
+    ("allconv", {"width": 8, "reduction": "conv", "strides": "1-2"}),
+    ("convnext", {"width": 8}),
+    ("convnext", {"width": 8, "strides": "1-2"}),
+    ("torchvision", {"name": "resnet18"}),
+    ("torchvision", {"name": "googlenet", "set": {"conv1.conv.stride": 1}}),
+]
+
+
+@pytest.mark.parametrize(("family", "settings"), FAMILIES, ids=lambda value: str(value)[:50])
+def test_the_peak_of_a_step_is_predicted(family: str, settings: dict[str, Any]) -> None:
+    """Asked for are five percent. What is left are copies where the gradient of a mean or a pool has not the layout of
+    its map."""
+    batch_size = 4 if family == "torchvision" else 16
+    assert error(plan_of(family, settings), batch_size=batch_size) == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        {"batch_size": 48},
+        {"accumulate": 3},
+        {"ema": 0.99},
+        {"optimizer": "adamw"},
+        {"momentum": 0.0},
+        {"precision": "bf16-mixed"},
+        {"precision": "64-true"},
+        {"label_smoothing": 0.1},
+    ],
+    ids=str,
+)
+def test_the_peak_follows_the_trainer(trainer: dict[str, Any]) -> None:
+    assert error(plan_of("cnn", {"strides": "1-2-2"}), **({"batch_size": 16} | trainer)) == pytest.approx(0, abs=0.002)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("family", ["resnet", "allconv"])
+def test_branches_and_pools_in_other_precisions(family: str, precision: str) -> None:
+    assert error(plan_of(family, {"width": 8}), batch_size=16, precision=precision) == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_where_parameters_are_most_of_it(optimizer: str) -> None:
+    plan = plan_of("cnn", {"strides": "2-2-2", "channels": (64, 128, 256)})
+    memory = predicted_memory(measure(plan), TrainerConfig(batch_size=2, optimizer=optimizer))
+    assert memory.parameters
+    assert memory.activations
+    assert memory.parameters > 3 * memory.activations
+    assert error(plan, batch_size=2, optimizer=optimizer) == pytest.approx(0, abs=0.005)
+
+
+@pytest.mark.parametrize("task", ["segment", "locate"])
+def test_the_loss_of_maps_counts(task: str) -> None:
+    plan = TASKS[task].head(plan_of("cnn", {"strides": "2-2-2"}), 10)
+    assert error(plan, task=task, batch_size=16) == pytest.approx(0, abs=0.02)
+
+
+def test_gradients_that_meet_at_branches() -> None:
+    """One map is read by three layers; a sum hands its gradient on as it is, a concatenation in pieces."""
+    plan = LayerPlan(
+        3,
+        (24, 24),
+        (
+            layer("conv", "conv1", out_channels=16, kernel_size=3, padding="half", bias=True),
+            layer("activation", "relu1"),
+            layer("conv", "left", out_channels=16, kernel_size=3, padding="half"),
+            layer("max_pool", "right", inputs=("relu1",), kernel_size=3, stride=1, padding=1),
+            layer("add", "add", inputs=("left", "right", "relu1")),
+            layer("conv", "narrow", inputs=("add",), out_channels=8, kernel_size=3, padding="half"),
+            layer("concat", "concat", inputs=("narrow", "add", "relu1")),
+            layer("norm", "norm"),
+            layer("activation", "gelu", function="gelu"),
+            layer("global_avg_pool", "pool"),
+            layer("linear", "classifier", out_channels=3, bias=True),
+        ),
+    )
+    for batch_size in (4, 16):
+        assert error(plan, batch_size=batch_size) == pytest.approx(0, abs=0.02)
+
+
+def conv_plan() -> tuple[LayerGeometry, ...]:
+    """A convolution of 1 to 8 maps of 10x10, a ReLU, and a mean."""
+    layers = (
+        layer("conv", "conv", inputs=(IMAGE,), out_channels=8, kernel_size=3, padding="half"),
+        layer("activation", "relu"),
+        layer("global_avg_pool", "pool"),
+        layer("linear", "linear", out_channels=2),
+    )
+    return measure(LayerPlan(1, (10, 10), layers))
+
+
+def test_the_peak_by_hand() -> None:
+    """On a GPU, whose blocks are of 512 bytes: with 100 images, in the backward pass of the ReLU, whose result is kept
+    (in the memory of the convolution's), with the gradients of its result and of what it reads."""
+    memory = training_memory(conv_plan(), batch_size=100, device="cuda")
+    assert (memory.moment.layer, memory.moment.phase) == ("relu", "backward")
+    images, maps, labels, outputs, pooled = 100 * 100 * 4, 100 * 8 * 100 * 4, 100 * 8, 100 * 2 * 4, 100 * 8 * 4
+    weights, classifier = 8 * 9 * 4, 2 * 8 * 4
+    blocks = [images, *3 * [maps], labels, outputs, *2 * [weights], *3 * [classifier], 8]  # 8: the loss
+    assert memory.peak == sum(-(-block // 512) * 512 for block in blocks)
+    assert pooled < maps  # which linear has kept, and its backward pass has freed
+
+
+def test_each_part_of_the_peak_is_as_large_as_it_should_be() -> None:
+    """By differences: a second state, a mean network, further images."""
+    layers = conv_plan()
+    first = training_memory(layers, batch_size=64, optimizer="sgd").peak
+    assert first is not None
+    for more, size in (
+        ({"optimizer": "adam"}, 2 * 4 * (72 + 16)),
+        ({"optimizer": "sgd", "averaged": True}, 4 * (72 + 16)),
+        ({"optimizer": "sgd", "steps_at_once": 3}, 2 * 64 * (4 * 100 + 8 + 4 * 2)),
+    ):
+        peak = training_memory(layers, batch_size=64, **more).peak  # type: ignore[arg-type]
+        assert peak == first + size, more
+
+
+def test_what_is_not_known_has_a_lower_bound_and_a_reason() -> None:
+    unseen = layer("opaque", "mystery", output_size=(5, 6), out_channels=7)
+    plan = LayerPlan(3, (12, 12), (layer("conv", "conv", out_channels=4, kernel_size=3), unseen))
+    memory = training_memory(measure(plan), batch_size=8)
+    assert memory.peak is None
+    assert memory.unknown == "what the backward pass of mystery holds is not known"
+    assert memory.peak_at_least >= 8 * 4 * (3 * 12 * 12 + 4 * 10 * 10)
+    layers = measure(plan_of("convnext", {"width": 8}))
+    assert training_memory(layers, batch_size=8, precision="bf16-mixed").peak is None
+    whole = training_memory(layers, batch_size=8)
+    compiled = training_memory(layers, batch_size=8, compiled=True)
+    assert compiled.peak is None
+    assert whole.peak is not None
+    assert whole.parameters is not None
+    assert 2 * whole.parameters < compiled.peak_at_least < whole.peak
+
+
+def test_a_lower_bound_is_one() -> None:
+    plan = plan_of("convnext", {"width": 8})
+    trainer = TrainerConfig(batch_size=16, precision="bf16-mixed")
+    assert predicted_memory(measure(plan), trainer).peak_at_least < measured(plan, trainer)
+
+
+@pytest.mark.parametrize(
+    ("strides", "tensors", "handed_out"), [("1-1-1", 274.5, 274.5), ("1-2-2", 50.1, 62.9), ("2-2-1", 22.4, 22.5)]
+)
+def test_what_an_h100_was_seen_to_hand_out(strides: str, tensors: float, handed_out: float) -> None:
+    """Measured once, with PyTorch 2.11, at 256 images; what cuDNN takes is told apart, and was fitted to the second."""
+    plan = layer_plan(CnnConfig(strides=strides), input_channels=1, input_size=(28, 28), num_classes=10)
+    memory = training_memory(measure(plan), batch_size=256, device="cuda")
+    assert memory.moment.size / MIB == pytest.approx(tensors, abs=0.1)
+    assert memory.with_workspaces.size / MIB == pytest.approx(handed_out, rel=0.01)
+
+
+def test_a_recorded_step_has_images_and_gradients_of_its_own() -> None:
+    layers = conv_plan()
+    eager, recorded = (training_memory(layers, batch_size=64, device="cuda", recorded=one) for one in (False, True))
+    assert recorded.moment.size - eager.moment.size == 64 * 400 + 512 + 512 + 2 * 512
+
+
+def planned(name: str, *arguments: str) -> str:
+    out = io.StringIO()
+    FORMATS[name](all_rows(grid_of(arguments)), out)
+    return out.getvalue()
+
+
+def test_the_plan_shows_the_peak_at_the_trainer_s_settings() -> None:
+    keys = ["model.strides=1-2-2", "trainer.batch_size=32,64", "trainer.limit_train_batches=3"]  # one step at once
+    plan = layer_plan(CnnConfig(strides="1-2-2"), input_channels=1, input_size=(28, 28), num_classes=10)
+    rows = csv.DictReader(io.StringIO(planned("csv", *keys)))
+    for entry, row, batch_size in zip(json.loads(planned("json", *keys)), rows, (32, 64), strict=True):
+        memory = entry["totals"]["memory"]
+        assert memory["peak"] == int(row["peak_memory_bytes"]) == measured(plan, TrainerConfig(batch_size=batch_size))
+        assert (memory["peak_layer"], memory["peak_pass"]) == ("norm1", "backward")
+        assert f"  {human_bytes(memory['peak'])}  " in planned("table", *keys)
+    assert "Training memory: 12.7 MiB, in the backward pass of norm1." in planned("table", *keys[:1], keys[2])
+    unknown = planned("table", *keys[:1], "trainer.compile=true")
+    assert "Training memory: at least 1.74 MiB, as a compiled step holds what its compiler chooses." in unknown
+    assert "With the workspaces of cuDNN, up to" in planned("markdown", *keys[:1], "trainer.accelerator=gpu")
+
+
+def test_several_steps_at_once_hold_their_images() -> None:
+    one, several = (
+        json.loads(planned("json", f"trainer.limit_train_batches={limit}"))[0]["totals"]["memory"]["peak"]
+        for limit in (3, 1.0)
+    )
+    at_once, rest = divmod(several - one, 64 * (28 * 28 * 4 + 8 + 10 * 4))
+    assert (at_once, rest) == (7, 0)
+
+
+def test_options_of_the_peak_are_refused_with_their_choices() -> None:
+    with pytest.raises(ValueError, match="precision='16' is not known; choose one of 32-true, bf16-mixed"):
+        training_memory([], batch_size=1, precision="16")
+    with pytest.raises(ValueError, match="device='mps' is not known; choose one of cpu, cuda"):
+        training_memory([], batch_size=1, device="mps")
+
+
+def test_measuring_leaves_the_number_of_threads_as_it_was() -> None:
+    before = torch.get_num_threads()
+    measured(plan_of("cnn", {"channels": (2,), "strides": 2}), TrainerConfig(batch_size=2, threads=before + 1))
+    assert torch.get_num_threads() == before
