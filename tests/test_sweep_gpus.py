@@ -21,13 +21,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from stridelab.config import expand, load
 from stridelab.config.variants import varying_keys
 from stridelab.plan import Variant, examine
+from stridelab.run import RunSpec
 from stridelab.sweep import process_state
 from stridelab.sweep.gpu_jobs import PROCESS_MIB, choose, data_bytes, largest_mib, shared_process
+from stridelab.sweep.launchers import slurm_job
 from stridelab.sweep.launchers.child import Child
 from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.task import Listener, Outcome, Task
 from stridelab.system import gpus as system_gpus
 from stridelab.system.gpus import Gpu, chosen, read, visible_gpus
+from stridelab.tracking.run import RunIdentity
 from stridelab.training.gpu_memory import shortage_told
 from stridelab.training.memory import PeakMemory
 
@@ -41,7 +44,9 @@ H100, OTHER, L4 = (
 
 
 def variants_of(*overrides: str) -> list[Variant]:
-    configs = [job.config for job in expand(["trainer=gpu", *overrides]) if job.config is not None]
+    jobs = list(expand(["trainer=gpu", *overrides]))
+    configs = [job.config for job in jobs if job.config is not None]
+    assert len(configs) == len(jobs), jobs[0].error
     return [examine(config, keys=varying_keys(configs)) for config in configs]
 
 
@@ -113,6 +118,43 @@ def test_the_largest_variant_decides_and_its_data_and_evaluation_count() -> None
     config = load(["data=cifar10"])
     assert data_bytes(config) == 60_000 * (3 * 32 * 32 + 8)
     assert largest_mib([Variant("a", config, None, error="impossible")]) is None
+
+
+def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launcher, module = LocalLauncher(1), sys.modules[LocalLauncher.__module__]
+    found: list[list[Gpu] | None] = [[H100, OTHER]]
+    monkeypatch.setattr(module, "visible_gpus", lambda: found[0])
+    monkeypatch.setattr(module, "usable_cores", lambda: 6)
+    seeds = "seed=0,1,2,3,4,5,6,7,8"
+    small, large = (variants_of(f"model.strides={strides}", seeds) for strides in ("2-2-2", "1-1-1,2-2-2"))
+    assert launcher.choose_jobs(small).startswith("6 runs at once on 2 x NVIDIA H100")
+    assert (launcher.jobs, launcher.cards) == (6, ("GPU-1a", "GPU-2b"))
+    assert not launcher.choose_jobs(small)
+    assert launcher.choose_jobs(large)
+    assert not launcher.choose_jobs(small)
+    found[0] = []
+    auto, cpu = ([examine(load([f"trainer.accelerator={name}"]), keys=())] * 9 for name in ("auto", "cpu"))
+    assert [LocalLauncher(2).choose_jobs(variants) for variants in (auto, cpu)] == ["", ""]
+    (left := LocalLauncher(1)).choose_jobs(auto)
+    assert left.jobs == 6, "a core each, where there is no GPU"
+    found[0] = None
+    unknown = LocalLauncher(1).choose_jobs(variants_of("sweep.preview=true", "seed=0,1"))
+    assert unknown.startswith("1 run at once: what is free on the GPU here is not known"), "a preview starts no process"
+
+
+def test_a_job_of_slurms_chooses_on_its_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(slurm_job, "visible_gpus", lambda: [H100])
+    config = load(["trainer=gpu", "launcher=slurm", "sweep.jobs=2", "sweep.runs_per_job=9"])
+    tasks = [Task(double, (RunSpec(config, RunIdentity("abc", "a"), tmp_path, {}),))] * 9
+    for need_mib, jobs in ((20_000.0, 3), (1000.0, 4), (0.0, 1)):
+        assert slurm_job.launcher_here(tasks, cores=4, threads=1, need_mib=need_mib).jobs == jobs
+    assert slurm_job.launcher_here([Task(double, (1,))] * 9, cores=4, threads=1, need_mib=0.0).jobs == 4
+
+
+def double(number: int, *, progress: Any) -> int:
+    return 2 * number
 
 
 def test_nvidia_smi_is_read_and_what_it_cannot_say_of_cuda_is_not_guessed(

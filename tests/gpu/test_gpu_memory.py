@@ -73,4 +73,5 @@ def test_a_card_that_is_too_small_is_said_to_be(pool: LocalLauncher, tmp_path: P
     words = ("model.channels=[64,64,64]", "model.strides=1-1-1", "trainer.batch_size=300", "data.train_size=600")
     outcome = attempt(pool, work_of(tmp_path, *words, ACCELERATOR), setup=small_card)
     assert outcome.status == "out of memory"
-    assert "CUDA out of memory" in outcome.reason
+    assert "out of memory on the GPU: " in outcome.reason
+    assert " were wanted, and of " in outcome.reason
