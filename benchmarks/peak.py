@@ -47,15 +47,15 @@ def plan_of(family: str, settings: dict[str, Any]) -> LayerPlan:
     return layer_plan(config, input_channels=channels, input_size=(size, size), num_classes=10)
 
 
-def measured(plan: LayerPlan, trainer: TrainerConfig, *, task: str = "classify") -> int:
-    """Bytes at the peak of the second step and what led to it, from an empty memory: on a GPU with `accelerator` gpu,
-    where it has the workspaces of cuDNN, but not those of cuBLAS."""
-    threads = torch.get_num_threads()
+def measured(
+    plan: LayerPlan, trainer: TrainerConfig, *, task: str = "classify", run: Callable[..., None] | None = None
+) -> int:
+    """Bytes at the peak of two steps and what leads to them, or of `run`, from an empty memory: on a GPU with
+    `accelerator` gpu, where it has the workspaces of cuDNN, but not those of cuBLAS."""
+    threads, peak = torch.get_num_threads(), gpu_peak if trainer.accelerator == "gpu" else cpu_peak
     torch.set_num_threads(trainer.threads)
     try:
-        return (gpu_peak if trainer.accelerator == "gpu" else cpu_peak)(
-            lambda device: steps(plan, trainer, task, device)
-        )
+        return peak(lambda device: (run or steps)(plan, trainer, task, device))
     finally:
         torch.set_num_threads(threads)
 
@@ -69,6 +69,18 @@ def steps(plan: LayerPlan, trainer: TrainerConfig, task: str, device: torch.devi
     targets = targets_of(plan, task, count, device)
     for _ in range(2):
         step(images, targets)
+
+
+@torch.inference_mode()
+def evaluation(plan: LayerPlan, trainer: TrainerConfig, task: str, device: torch.device) -> None:
+    """A pass over `trainer.batch_size` images beside the gradients and the momentum of a step before."""
+    network = build(plan).to(device).to(memory_format=layout_of(trainer)).eval()
+    kept = [torch.zeros_like(weights) for weights in network.parameters() for _ in ("gradient", "momentum")]
+    images = torch.zeros((trainer.batch_size, plan.input_channels, *plan.input_size), device=device)
+    images = images.to(memory_format=layout_of(trainer))
+    targets = targets_of(plan, task, trainer.batch_size, device)
+    TASKS[task].loss(network(images), targets, reduction="sum")
+    assert kept
 
 
 def targets_of(plan: LayerPlan, task: str, count: int, device: torch.device) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.peak import measured, plan_of
+from benchmarks.peak import evaluation, measured, plan_of
 from stridelab.config.grid import grid_of
 from stridelab.geometry import IMAGE, LayerGeometry, LayerPlan, layer, measure, training_memory
 from stridelab.models import CnnConfig, layer_plan
@@ -126,6 +126,14 @@ def test_gradients_that_meet_at_branches() -> None:
         assert error(plan, batch_size=batch_size) == pytest.approx(0, abs=0.02)
 
 
+@pytest.mark.parametrize(("family", "settings"), FAMILIES[:15], ids=lambda value: str(value)[:50])
+def test_the_peak_of_an_evaluation_is_predicted(family: str, settings: dict[str, Any]) -> None:
+    plan = plan_of(family, settings)
+    found = measured(plan, TrainerConfig(batch_size=32), run=evaluation)
+    memory = training_memory(measure(plan), batch_size=1, evaluated=32)
+    assert memory.evaluation.size == pytest.approx(found, rel=0.02)
+
+
 def conv_plan() -> tuple[LayerGeometry, ...]:
     """A convolution of 1 to 8 maps of 10x10, a ReLU, and a mean."""
     layers = (
@@ -222,6 +230,14 @@ def test_the_plan_shows_the_peak_at_the_trainer_s_settings() -> None:
     unknown = planned("table", *keys[:1], "trainer.compile=true")
     assert "Training memory: at least 1.74 MiB, as a compiled step holds what its compiler chooses." in unknown
     assert "With the workspaces of cuDNN, up to" in planned("markdown", *keys[:1], "trainer.accelerator=gpu")
+
+
+def test_the_plan_says_where_evaluation_takes_more_than_training() -> None:
+    (few,), (many,) = (json.loads(planned("json", f"trainer.batch_size={size}")) for size in (16, 256))
+    assert few["totals"]["memory"]["peak"] < few["totals"]["memory"]["evaluation"]
+    assert "Evaluation, of 500 images at once: " in planned("table", "trainer.batch_size=16")
+    assert many["totals"]["memory"]["peak"] > many["totals"]["memory"]["evaluation"]
+    assert "Evaluation" not in planned("table", "trainer.batch_size=256")
 
 
 def test_several_steps_at_once_hold_their_images() -> None:

@@ -20,18 +20,23 @@ FEW_IMAGES = 16
 
 def forward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     """In the forward pass of `layer`."""
-    relaid = step.copied_bytes(layer) if layer.kind == "conv" and layer.padding_mode == "circular" else 0
     if step.device != "cpu":
-        return relaid
+        return relaid_bytes(step, layer)
     if layer.kind == "global_avg_pool" and step.widths[layer.inputs[0]] == HALF_BYTES:
         return 2 * step.map_bytes(layer.inputs[0])  # summed up as float32
-    return relaid + columns_bytes(step, layer)
+    blocked = step.parameter_bytes(layer) if layer.kind == "conv" and by_onednn(step, layer) else 0
+    return blocked + relaid_bytes(step, layer) + columns_bytes(step, layer)
 
 
 def backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     """In the backward pass of `layer`, beside the gradients that it reads and makes."""
-    shared = forward_bytes(step, layer) if layer.kind == "conv" else broadcast_bytes(step, layer)
-    return shared + (cpu_copies(step, layer) if step.device == "cpu" else 0)
+    both = relaid_bytes(step, layer) + broadcast_bytes(step, layer)
+    return both + (columns_bytes(step, layer) + cpu_copies(step, layer) if step.device == "cpu" else 0)
+
+
+def relaid_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """A circular pad loses the layout channels_last, so that a convolution copies the map again."""
+    return step.copied_bytes(layer) if layer.kind == "conv" and layer.padding_mode == "circular" else 0
 
 
 def pad_backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:

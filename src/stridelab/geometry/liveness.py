@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stridelab.geometry.kernel_memory import (
     BLOCKS,
@@ -89,6 +89,7 @@ def peak_moment(tensors: StepTensors, step: Step, *, until: str = STEP, workspac
         return Moment(0, "", START)
     walk = Walk(tensors, workspaces=workspaces)
     walk.hold(step)
+    walk.hold_batches(step.batches * (step.at_once + step.recorded))
     if until != START:
         walk.forward()
     if until == STEP:
@@ -97,6 +98,17 @@ def peak_moment(tensors: StepTensors, step: Step, *, until: str = STEP, workspac
             walk.forward()
             walk.backward()
         walk.update()
+    return walk.blocks.peak
+
+
+def evaluation_moment(tensors: StepTensors, step: Step) -> Moment:
+    """When a pass without gradients holds most, between steps; `tensors` are those of such a pass."""
+    if not tensors.layers:
+        return Moment(0, "", START)
+    walk = Walk(tensors, workspaces=False)
+    walk.hold(replace(step, state=step.state + 1))  # and the gradients of the step before
+    walk.hold_batches(1)
+    walk.forward()
     return walk.blocks.peak
 
 
@@ -114,14 +126,16 @@ class Walk:
         """Blocks of which each map has a piece, with gaps in it: nothing is added to those in place."""
 
     def hold(self, step: Step) -> None:
-        """What is there from step to step, the images with their labels, and the outputs of batches before."""
+        """What is there from step to step."""
         networks = 1 + step.averaged
         for layer in self.layers:
             for number in range(step.state + networks + step.recorded):
                 self.blocks.take(("parameter", layer.name, number), self.tensors.parameter_bytes(layer))
             for number in range(networks):
                 self.blocks.take(("buffer", layer.name, number), self.tensors.buffer_bytes(layer))
-        batches = step.batches * (step.at_once + step.recorded)
+
+    def hold_batches(self, batches: int) -> None:
+        """The images of so many batches with their labels, and the outputs of all but the last."""
         images = batches * self.tensors.batch_size
         self.blocks.take("images", images * self.tensors.number_bytes * self.tensors.elements[IMAGE])
         self.blocks.take("labels", images * self.tensors.label_bytes)
@@ -152,7 +166,8 @@ class Walk:
         self.blocks.take(("kept", layer.name), self.tensors.kept[layer.name])
         if ("cast", layer.name) not in self.blocks.held:  # once a step
             self.blocks.take(("cast", layer.name), self.tensors.cast_weights_bytes(layer))
-        self.blocks.take("working", forward_bytes(self.tensors, layer))
+        passing = 0 if self.tensors.trained[layer.name] else self.tensors.passing_bytes(layer)
+        self.blocks.take("working", passing + forward_bytes(self.tensors, layer))
         self.blocks.note(layer.name, FORWARD)
         self.blocks.free("working")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stridelab.geometry.kernel_memory import BLOCKS
 from stridelab.geometry.layer_geometry import LayerGeometry
-from stridelab.geometry.liveness import FORWARD, START, STEP, Moment, Step, peak_moment
+from stridelab.geometry.liveness import FORWARD, START, STEP, Moment, Step, evaluation_moment, peak_moment
 from stridelab.geometry.saved_tensors import FLOAT_BYTES
 from stridelab.geometry.step_tensors import NUMBER_BYTES, StepTensors
 from stridelab.geometry.totals import add_up
@@ -43,6 +43,8 @@ class TrainingMemory:
     with_workspaces: Moment
     """The same with the workspaces of cuDNN, as far as a rule is known: see `geometry.kernel_memory.workspace_bytes`.
     What to take where memory must suffice."""
+    evaluation: Moment
+    """Of a pass without gradients, between steps."""
     unknown: str = ""
     """Why there is no peak, only a lower bound of it."""
 
@@ -97,6 +99,7 @@ def training_memory(
     device: str = "cpu",
     recorded: bool = False,
     compiled: bool = False,
+    evaluated: int = 1,
 ) -> TrainingMemory:
     """Predicted training memory of measured layers: `.peak` bytes of one step (an int, or None with the reason in
     `.unknown` and `.peak_at_least` as a lower bound), and what each layer keeps, by layer and in total.
@@ -104,7 +107,8 @@ def training_memory(
     `averaged`: with a moving average of the weights, which counts as state of the optimizer. `accumulate`: batches a
     step. `steps_at_once`: whose images are made, and whose outputs are kept, together. `device`: cpu or cuda, whose
     kernels and allocators differ a little. `recorded`: as a CUDA graph. `compiled`: by torch.compile, which has no peak
-    here. From `precision` on, all concerns the peak alone.
+    here. `evaluated`: images of a pass without gradients, whose peak is `.evaluation`. From `precision` on, all
+    concerns the peaks alone.
 
     What counts as a saved activation, and which layer it is counted for, is told in
     `stridelab.geometry.saved_tensors`; what lives when, in `stridelab.geometry.liveness`.
@@ -135,6 +139,7 @@ def training_memory(
         tuple(_layer_memory(layer, batch_size, copies) for layer in layers),
         moment,
         moment if device == "cpu" else peak_moment(tensors, step, until=until, workspaces=True),
+        evaluation_moment(replace(tensors, batch_size=evaluated, evaluated=True), step),
         unknown,
     )
 

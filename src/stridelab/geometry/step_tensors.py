@@ -31,6 +31,8 @@ class StepTensors:
     batch_size: int
     precision: str
     device: str
+    evaluated: bool = False
+    """A pass without gradients, in which dropout does nothing."""
 
     @property
     def mixed(self) -> bool:
@@ -52,7 +54,8 @@ class StepTensors:
         """Map -> whether a gradient flows back into it."""
         found = {IMAGE: False}
         for layer in self.layers:
-            found[layer.name] = layer.params != 0 or any(found[source] for source in layer.inputs)
+            learns = layer.params != 0 or any(found[source] for source in layer.inputs)
+            found[layer.name] = learns and not self.evaluated
         return found
 
     @cached_property
@@ -63,7 +66,8 @@ class StepTensors:
         for layer in self.layers:
             source = layer.inputs[0]
             overwrites = layer.function == "relu" and readers[source] == 1 and found[source] != IMAGE
-            found[layer.name] = found[source] if layer.kind in VIEWS or overwrites else layer.name
+            views = layer.kind in VIEWS or (layer.kind == "dropout" and self.evaluated)
+            found[layer.name] = found[source] if views or overwrites else layer.name
         return found
 
     @cached_property
@@ -134,6 +138,10 @@ class StepTensors:
             sides = (size + before + after for size, (before, after) in zip(layer.input_size, layer.pad, strict=True))
             return self.batch_size * width * layer.in_channels * prod(sides)
         return self.batch_size * width * self.elements[source] if width != self.widths[source] else 0
+
+    def passing_bytes(self, layer: LayerGeometry) -> int:
+        """What is made beside the map even where nothing is kept: a padded copy, the indices of a maximum."""
+        return self.copied_bytes(layer) + (self.other_bytes(layer) if layer.kind.endswith("max_pool") else 0)
 
     def kept_maps(self, layer: LayerGeometry) -> tuple[str, ...]:
         """The maps that the backward pass of `layer` needs."""

@@ -70,8 +70,8 @@ def as_object(row: VariantRow) -> dict[str, Any]:
 
 
 def totals_of(figures: Figures) -> dict[str, Any]:
-    """Sums; the figures of the last map; `memory` in bytes at `batch_size`: what layers keep, its `total`, and the
-    `peak` of a step; `warnings`: name -> layers."""
+    """Sums; the figures of the last map; `memory` in bytes at `batch_size`: what layers keep, its `total`, the
+    `peak` of a step and that of `evaluation`; `warnings`: name -> layers."""
     last, memory = figures.last_map, figures.memory
     return {
         "params": figures.totals.params,
@@ -96,6 +96,7 @@ def totals_of(figures: Figures) -> dict[str, Any]:
             "peak_at_least": memory.peak_at_least,
             "peak_layer": memory.moment.layer,
             "peak_pass": memory.moment.phase,
+            "evaluation": memory.evaluation.size,
         },
         "warnings": figures.warnings,
     }

@@ -105,7 +105,7 @@ def carry_out(
         reader.warm_up()
         launcher.warm_up()
     if launcher.here:
-        refuse_no_device(configs, reader, console)
+        refuse_no_device(configs, console)  # while the warm process loads PyTorch
     at_once = launcher.choose_jobs(variants)
     enough_files(launcher.jobs if launcher.here else 0)
     fetch_data((config.data for config in configs), download=not first.sweep.preview)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from stridelab.geometry import LayerGeometry, TrainingMemory, training_memory
 
 from .optimizers import OPTIMIZERS
-from .settings import TrainerConfig
+from .settings import EVAL_BATCH_SIZE, TrainerConfig
 
 
 def predicted_memory(
@@ -27,4 +27,5 @@ def predicted_memory(
         device="cuda" if on_gpu else "cpu",
         recorded=on_gpu and trainer.cuda_graph and trainer.devices == 1,
         compiled=trainer.compile,
+        evaluated=EVAL_BATCH_SIZE,
     )
