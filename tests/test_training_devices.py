@@ -92,6 +92,8 @@ def test_what_a_gpu_is_to_run_can_be_read_where_there_is_none(monkeypatch: pytes
         config = configured(*words)
         assert config.trainer.accelerator == "gpu"
         assert layer_plan_of(config).layers
+    for words in modules["test_gpu_memory"].NETWORKS:
+        assert modules["test_gpu_memory"].predicted_peak(*words) > 0
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])

@@ -74,7 +74,8 @@ def test_the_same_fit_twice_has_the_same_bits(name: str, fits: Fits) -> None:
 @needs_gpu
 def test_precisions_are_what_they_say(fits: Fits) -> None:
     names = ("32 bits with TF32", "32 bits", "64 bits", "bf16", "16 bits")
-    digests = {fitted(fits, name).result.weights_digest for name in names}
+    wide = ("model.channels=[32,32,64]",)  # for which cuDNN has kernels that use TF32
+    digests = {fitted(fits, name, *wide).result.weights_digest for name in names}
     assert len(digests) == len(names), "TF32 and each precision rounds in its own way"
 
 
@@ -87,7 +88,7 @@ def test_in_double_precision_a_gpu_learns_what_the_cpu_learns(fits: Fits) -> Non
     learnt = [key for key in here.values if key[0].endswith("loss")]
     assert len(learnt) > 4
     for key in learnt:
-        assert there.values[key] == pytest.approx(here.values[key], rel=1e-7), key
+        assert there.values[key] == pytest.approx(here.values[key], rel=1e-6), key  # told in 32 bits
 
 
 def test_fast_trains_and_repeats_itself(fits: Fits) -> None:
