@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,7 @@ def test_in_double_precision_a_gpu_learns_what_the_cpu_learns(fits: Fits) -> Non
         assert there.values[key] == pytest.approx(here.values[key], rel=1e-6), key  # told in 32 bits
 
 
+@pytest.mark.filterwarnings("default")  # the compiler's advice
 def test_fast_trains_and_repeats_itself(fits: Fits) -> None:
     words = ("trainer=fast", ACCELERATOR)
     first = fits(*words)
@@ -134,11 +136,17 @@ class NoWaiting(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, index: int) -> None:
         if trainer.current_epoch:
-            torch.cuda.set_sync_debug_mode("error")
+            watch_for_waiting("error")
             self.turns += 1
 
     def on_train_batch_end(self, *given: object) -> None:
-        torch.cuda.set_sync_debug_mode("default")
+        watch_for_waiting("default")
+
+
+def watch_for_waiting(mode: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch says once that this is a prototype
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 @needs_gpu
@@ -148,7 +156,7 @@ def test_no_training_turn_waits_for_the_gpu(more: tuple[str, ...], fits: Fits) -
     try:
         fits.again(*more, callbacks=[watch])
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        watch_for_waiting("default")
     assert watch.turns > 4
 
 
