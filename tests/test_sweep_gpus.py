@@ -25,7 +25,7 @@ from stridelab.plan import Variant, examine
 from stridelab.run import RunSpec
 from stridelab.sweep import devices, process_state
 from stridelab.sweep.devices import Devices, found_devices
-from stridelab.sweep.gpu_jobs import PROCESS_MIB, choose, data_bytes, largest_mib, shared_process
+from stridelab.sweep.gpu_jobs import PROCESS_MIB, GpuJobs, choose, data_bytes, largest_mib, shared_process
 from stridelab.sweep.launchers import slurm_job
 from stridelab.sweep.launchers.child import Child
 from stridelab.sweep.launchers.local import LocalLauncher
@@ -53,9 +53,15 @@ def variants_of(*overrides: str) -> list[Variant]:
 
 
 def chosen_jobs(
-    *overrides: str, gpus: list[Gpu] | None, need: float | None = 1000.0, runs: int = 99, cores: int = 99
-) -> Any:
-    return choose(load(["trainer=gpu", *overrides]), gpus, need_mib=need, runs=runs, cores=cores)
+    *overrides: str,
+    gpus: list[Gpu] | None,
+    need: float | None = 1000.0,
+    runs: int = 99,
+    cores: int = 99,
+    host: int = 10**6,
+) -> GpuJobs:
+    config = load(["trainer=gpu", *overrides])
+    return choose(config, gpus, need_mib=need, runs=runs, cores=cores, host_mib=host)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +70,7 @@ def chosen_jobs(
         ({"runs": 5}, 5, "limited by the number of runs"),
         ({"cores": 7}, 7, "limited by the 7 cores"),
         ({"need": 8000.0}, 8, "7.8 GiB each predicted, 80% of what is free planned with, limited by that memory"),
+        ({"host": 8000}, 3, "limited by 8 GiB of the machine's own memory"),
         ({}, 12, "limited by what was tried, 12 on a card"),
     ],
 )
@@ -129,6 +136,7 @@ def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_come
     found: list[list[Gpu] | None] = [[H100, OTHER]]
     monkeypatch.setattr(module, "visible_gpus", lambda: found[0])
     monkeypatch.setattr(module, "usable_cores", lambda: 6)
+    monkeypatch.setattr(module, "available_mib", lambda: 10**6)
     seeds = "seed=0,1,2,3,4,5,6,7,8"
     small, large = (variants_of(f"model.strides={strides}", seeds) for strides in ("2-2-2", "1-1-1,2-2-2"))
     assert launcher.choose_jobs(small).startswith("6 runs at once on 2 x NVIDIA H100")
@@ -152,6 +160,7 @@ def test_a_preview_says_how_many_would_train_at_once(
     monkeypatch.setattr("stridelab.sweep.preflight.found_devices", lambda: Devices("2.11", gpus=1, mps=False))
     monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "visible_gpus", lambda: [H100])
     monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "usable_cores", lambda: 3)
+    monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "available_mib", lambda: 10**6)
     words = ["sweep.preview=true", f"paths.results_dir={tmp_path / 'results'}", "seed=0,1,2,3,4", "data.train_size=100"]
     assert start([variant.config for variant in variants_of(*words)], multirun=True) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -164,6 +173,7 @@ def test_a_preview_says_how_many_would_train_at_once(
 
 def test_a_job_of_slurms_chooses_on_its_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(slurm_job, "visible_gpus", lambda: [H100])
+    monkeypatch.setattr(slurm_job, "available_mib", lambda: 10**6)
     config = load(["trainer=gpu", "launcher=slurm", "sweep.jobs=2", "sweep.runs_per_job=9"])
     tasks = [Task(double, (RunSpec(config, RunIdentity("abc", "a"), tmp_path, {}),))] * 9
     for need_mib, jobs in ((20_000.0, 3), (1000.0, 4), (0.0, 1)):

@@ -21,6 +21,8 @@ from stridelab.training.settings import EVAL_BATCH_SIZE
 
 PROCESS_MIB = 1100
 """Of a run, beside its own tensors: the CUDA context, the libraries' code, cuBLAS's workspaces (one H100)."""
+HOST_MIB = 2048
+"""Of the machine, for each process that holds CUDA's libraries: assumed, to be on the safe side."""
 SAFE_SHARE = 0.8
 """Of the free memory that is planned with."""
 MOST_A_CARD = 12
@@ -86,9 +88,11 @@ def largest_mib(variants: Iterable[Variant]) -> float | None:
     return None if None in needs.values() else max((need for need in needs.values() if need), default=None)
 
 
-def choose(config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None, runs: int, cores: int) -> GpuJobs:
-    """`gpus`: what is visible here, None where that is not known; `need_mib`: of the largest run. A job is a process,
-    of sweep.seeds_together runs."""
+def choose(
+    config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None, runs: int, cores: int, host_mib: int
+) -> GpuJobs:
+    """`gpus`: what is visible here, None where that is not known; `need_mib`: of the largest run; `host_mib`: available
+    memory of the machine. A job is a process, of sweep.seeds_together runs."""
     wanted, together = config.sweep.jobs, config.sweep.seeds_together
     runs = ceil(runs / together)
     if not gpus or need_mib is None:
@@ -102,6 +106,7 @@ def choose(config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None
         "the number of runs": runs,
         "that memory": fit,
         f"the {cores} cores": cores // (config.trainer.threads * config.trainer.devices),
+        f"{host_mib / GIB_MIB:.0f} GiB of the machine's own memory": host_mib // (HOST_MIB * config.trainer.devices),
         f"what was tried, {MOST_A_CARD} on a card": MOST_A_CARD * len(groups),
     }
     least = min(bounds, key=lambda bound: bounds[bound])

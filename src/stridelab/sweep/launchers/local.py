@@ -17,6 +17,7 @@ from typing import cast
 from stridelab.config import Config
 from stridelab.plan import Variant
 from stridelab.system.gpus import Gpu, visible_gpus
+from stridelab.system.memory import available_mib
 from stridelab.system.processes import process_context, usable_cores, warm_up
 from stridelab.tracking.status import TIMED_OUT
 
@@ -79,7 +80,8 @@ class LocalLauncher:
             config = replace(config, trainer=replace(config.trainer, accelerator="cpu"))
             self.jobs = jobs_at_once(config, runs=len(variants), cores=usable_cores())
             return ""
-        chosen = choose(config, gpus, need_mib=need_mib, runs=len(variants), cores=usable_cores())
+        here = {"cores": usable_cores(), "host_mib": available_mib()}
+        chosen = choose(config, gpus, need_mib=need_mib, runs=len(variants), **here)
         self.jobs, self.cards = chosen.jobs, chosen.cards
         return chosen.said
 
