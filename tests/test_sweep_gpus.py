@@ -144,6 +144,9 @@ def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_come
     assert not launcher.choose_jobs(small)
     assert launcher.choose_jobs(large)
     assert not launcher.choose_jobs(small)
+    (few := LocalLauncher(1)).choose_jobs(small[:2])
+    few.choose_jobs(small)
+    assert few.jobs == 6, "a search has more runs to do as it goes on"
     found[0] = []
     auto, cpu = ([examine(load([f"trainer.accelerator={name}"]), keys=())] * 9 for name in ("auto", "cpu"))
     assert [LocalLauncher(2).choose_jobs(variants) for variants in (auto, cpu)] == ["", ""]

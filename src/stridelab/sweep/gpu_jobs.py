@@ -80,12 +80,9 @@ def data_bytes(config: Config) -> int:
 
 def largest_mib(variants: Iterable[Variant]) -> float | None:
     """Of those that can be trained; None where one is not known."""
-    needs = {
-        (variant.name, variant.config.data): run_mib(variant.config, variant.layers)
-        for variant in variants
-        if variant.layers is not None
-    }
-    return None if None in needs.values() else max((need for need in needs.values() if need), default=None)
+    once = {(variant.name, variant.config.data): variant for variant in variants}
+    needs = [run_mib(one.config, one.layers) for one in once.values() if one.layers is not None]
+    return None if None in needs else max((need for need in needs if need), default=None)
 
 
 def choose(
@@ -111,22 +108,27 @@ def choose(
     }
     least = min(bounds, key=lambda bound: bounds[bound])
     jobs = max(1, min(wanted or bounds[least], runs))
-    what = f"run{'s' * (jobs > 1)}" if together == 1 else f"x {together} runs"
-    at_once = f"{jobs} {what} at once{' (sweep.jobs)' * bool(wanted)}"
-    said = f"{at_once} on {placed(groups)}: {need_mib / GIB_MIB:.1f} GiB each predicted"
-    if jobs > fit:
-        said += f", more than {SAFE_SHARE:.0%} of what is free: they may end out of memory; lower {or_else(wanted)}."
-    elif wanted:
-        said += "."
-    else:
-        said += f", {SAFE_SHARE:.0%} of what is free planned with, limited by {least}; sweep.jobs=N decides otherwise."
     pinned = len(groups) > 1 or len(groups[0]) < len(gpus)
     cards = tuple(",".join(gpu.card for gpu in group) for group in groups) if pinned else ()
-    return GpuJobs(jobs, said if runs > 1 or jobs > fit else "", cards, fits=jobs <= fit)
+    if jobs == 1 == runs and fit:
+        return GpuJobs(jobs, "", cards)
+    what = f"run{'s' * (jobs > 1)}" if together == 1 else f"x {together} runs"
+    said = (
+        f"{jobs} {what} at once{' (sweep.jobs)' * bool(wanted)} on {placed(groups)}: {need_mib / GIB_MIB:.1f} GiB each "
+    )
+    return GpuJobs(jobs, said + how(wanted, least, fits=jobs <= fit), cards, fits=jobs <= fit)
 
 
-def or_else(jobs: int | None) -> str:
-    return "sweep.jobs or trainer.batch_size" if jobs and jobs > 1 else "trainer.batch_size"
+def how(wanted: int | None, limit: str, *, fits: bool) -> str:
+    share = f"{SAFE_SHARE:.0%} of what is free"
+    if not fits:
+        lower = "sweep.jobs or trainer.batch_size" if wanted and wanted > 1 else "trainer.batch_size"
+        return f"predicted, more than {share}: they may end out of memory; lower {lower}."
+    return (
+        "predicted."
+        if wanted
+        else f"predicted, {share} planned with, limited by {limit}; sweep.jobs=N decides otherwise."
+    )
 
 
 def grouped(gpus: Sequence[Gpu], devices: int) -> list[Sequence[Gpu]]:

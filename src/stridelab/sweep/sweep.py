@@ -119,8 +119,7 @@ def carry_out(
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
-    if at_once:
-        console.print(escape(at_once), highlight=False, soft_wrap=True)
+    say(at_once, console)
     data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
     if reader is not launcher:
         reader.close()
@@ -138,12 +137,18 @@ def carry_out(
             return None
         refuse(new, stop=True)
         variants.extend(new)
+        say(launcher.choose_jobs(variants), console)
         made = make_agenda(variants, data_specs=data_specs, name=name)
         if fetch(made, ask_store(made, recall, console), store, console):
             made = make_agenda(variants, data_specs=data_specs, name=name)
         return shortened(made)
 
     return train_all(agenda, launcher, Mirror(store, resend=resend), console, series=series, grown=grown)
+
+
+def say(sentence: str, console: Console) -> None:
+    if sentence:
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
 
 
 def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> None:

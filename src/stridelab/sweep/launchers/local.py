@@ -64,17 +64,19 @@ class LocalLauncher:
         self.children: list[Child] = []
         self.at_rest: list[Child] = []
         self.others_begun = False
-        self.need_mib = -1.0
-        """Of a card, what the largest run was predicted to need when `jobs` was chosen."""
+        self.chosen_for = -1.0, 0
+        """When `jobs` was chosen: memory that the largest run was predicted to need on a card, and the runs."""
 
     def choose_jobs(self, variants: Sequence[Variant]) -> str:
         """Of runs on GPUs: by predicted and free memory, cores and runs."""
         on_gpus = [variant for variant in variants if variant.config.trainer.accelerator in ("gpu", "auto")]
         need_mib = largest_mib(on_gpus)
-        if not on_gpus or (need_mib or 0.0) <= self.need_mib:
+        before, runs = self.chosen_for
+        few = self.jobs == runs < len(variants)
+        if not on_gpus or ((need_mib or 0.0) <= before and not few):
             return ""
         self.close()
-        self.need_mib = need_mib or 0.0
+        self.chosen_for = need_mib or 0.0, len(variants)
         config, gpus = on_gpus[0].config, self.gpus(asks=not variants[0].config.sweep.preview)
         if gpus == [] and config.trainer.accelerator == "auto":
             config = replace(config, trainer=replace(config.trainer, accelerator="cpu"))
