@@ -18,11 +18,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.config.variants import varying_keys
 from stridelab.plan import Variant, examine
 from stridelab.run import RunSpec
-from stridelab.sweep import process_state
+from stridelab.sweep import devices, process_state
+from stridelab.sweep.devices import Devices, found_devices
 from stridelab.sweep.gpu_jobs import PROCESS_MIB, choose, data_bytes, largest_mib, shared_process
 from stridelab.sweep.launchers import slurm_job
 from stridelab.sweep.launchers.child import Child
@@ -144,6 +146,22 @@ def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_come
     assert unknown.startswith("1 run at once: what is free on the GPU here is not known"), "a preview starts no process"
 
 
+def test_a_preview_says_how_many_would_train_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stridelab.sweep.preflight.found_devices", lambda: Devices("2.11", gpus=1, mps=False))
+    monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "visible_gpus", lambda: [H100])
+    monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "usable_cores", lambda: 3)
+    words = ["sweep.preview=true", f"paths.results_dir={tmp_path / 'results'}", "seed=0,1,2,3,4", "data.train_size=100"]
+    assert start([variant.config for variant in variants_of(*words)], multirun=True) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 runs at once on NVIDIA H100 (79.1 GiB free): 1.2 GiB each predicted, 80% of what is free planned" in said
+    assert "limited by the 3 cores; sweep.jobs=N decides otherwise." in said
+    assert "5 to train, about" in said
+    assert "with 3 at a time" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_job_of_slurms_chooses_on_its_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(slurm_job, "visible_gpus", lambda: [H100])
     config = load(["trainer=gpu", "launcher=slurm", "sweep.jobs=2", "sweep.runs_per_job=9"])
@@ -155,6 +173,21 @@ def test_a_job_of_slurms_chooses_on_its_node(monkeypatch: pytest.MonkeyPatch, tm
 
 def double(number: int, *, progress: Any) -> int:
     return 2 * number
+
+
+def test_pytorch_is_asked_for_devices_in_another_process_for_so_long_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_devices() == Devices(
+        str(torch.__version__), gpus=torch.cuda.device_count(), mps=torch.backends.mps.is_available()
+    )
+    for program, said in (
+        ("import time; time.sleep(60)", "no answer in 0 s"),
+        ("import os; os.abort()", "exit code -6"),
+        ("raise OSError('libcudart.so.13: cannot open shared object file')", "OSError: libcudart.so.13: cannot open"),
+    ):
+        monkeypatch.setattr(devices, "PROGRAM", program)
+        monkeypatch.setattr(devices, "ANSWER_S", 0.2 if "sleep" in program else 60.0)
+        with pytest.raises(ValueError, match=said):
+            found_devices()
 
 
 def test_nvidia_smi_is_read_and_what_it_cannot_say_of_cuda_is_not_guessed(
