@@ -17,6 +17,7 @@ from stridelab.config.variants import refuse_mixed, sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.plan.space import variants_of
 from stridelab.tracking.journal import JOURNAL, writer
+from stridelab.tracking.provenance import cpu_facts
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.status import FAILED, FINISHED, put_aside_damaged, repair
 from stridelab.tracking.store import resolve_store
@@ -26,6 +27,7 @@ from .agenda import Agenda, make_agenda, run_name, shortened
 from .launchers import Launcher, reader_for
 from .launchers.in_process import InProcessLauncher
 from .parent import Incomplete, claim, describe, list_members
+from .precision import slower_in_bf16
 from .preflight import (
     enough_files,
     fetch_data,
@@ -120,6 +122,8 @@ def carry_out(
         print_plan(variants, console)
         console.print()
     say(at_once, console)
+    if launcher.here and (slower := slower_in_bf16(variants, cpu_facts()["flags"])):
+        console.print(f"[yellow]slower[/]  {escape(slower)}", highlight=False, soft_wrap=True)
     data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
     if reader is not launcher:
         reader.close()
