@@ -16,7 +16,8 @@ from stridelab.models.user_family import USER_FAMILIES
 from stridelab.plan import Variant
 from stridelab.plan.variant_row import Figures
 from stridelab.system.gpus import Gpu
-from stridelab.system.memory import MIB
+from stridelab.system.memory import MIB, available_mib
+from stridelab.system.processes import usable_cores
 from stridelab.training.settings import EVAL_BATCH_SIZE
 
 PROCESS_MIB = 1100
@@ -56,14 +57,13 @@ def shared_process(config: Config) -> str:
     return " ".join(f"{key}={getattr(trainer, key)}" for key in PROCESS_KEYS)
 
 
-def run_mib(config: Config, layers: Sequence[LayerGeometry]) -> float | None:
+def run_mib(figures: Figures) -> float | None:
     """Memory of a card that a run is predicted to need; None where a layer's is not known. The peak of a step counts
     twice: its CUDA graph keeps that memory, beside what steps of another batch size take, or evaluation."""
-    memory = Figures(config, tuple(layers)).memory
-    if memory.total is None:
+    if figures.memory.total is None:
         return None
-    step = memory.peak_at_least
-    return PROCESS_MIB + (step + max(step, evaluation_bytes(layers)) + data_bytes(config)) / MIB
+    step = figures.memory.peak_at_least
+    return PROCESS_MIB + (step + max(step, evaluation_bytes(figures.layers)) + data_bytes(figures.config)) / MIB
 
 
 def evaluation_bytes(layers: Sequence[LayerGeometry]) -> int:
@@ -81,8 +81,14 @@ def data_bytes(config: Config) -> int:
 def largest_mib(variants: Iterable[Variant]) -> float | None:
     """Of those that can be trained; None where one is not known."""
     once = {(variant.name, variant.config.data): variant for variant in variants}
-    needs = [run_mib(one.config, one.layers) for one in once.values() if one.layers is not None]
+    needs = [run_mib(Figures(one.config, one.layers)) for one in once.values() if one.layers is not None]
     return None if None in needs else max((need for need in needs if need), default=None)
+
+
+def choose_here(config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None, runs: int) -> GpuJobs:
+    """With what this machine has."""
+    here = {"cores": usable_cores(), "host_mib": available_mib()}
+    return choose(config, gpus, need_mib=need_mib, runs=runs, **here)
 
 
 def choose(

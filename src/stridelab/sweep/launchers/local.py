@@ -17,12 +17,11 @@ from typing import cast
 from stridelab.config import Config
 from stridelab.plan import Variant
 from stridelab.system.gpus import Gpu, visible_gpus
-from stridelab.system.memory import available_mib
 from stridelab.system.processes import process_context, usable_cores, warm_up
 from stridelab.tracking.status import TIMED_OUT
 
 from ..devices import gpus_of_torch
-from ..gpu_jobs import choose, largest_mib
+from ..gpu_jobs import choose_here, largest_mib
 from ..task import SILENT, Listener, Outcome, Task
 from ..task_queue import TaskQueue
 from ..worker import work
@@ -82,8 +81,7 @@ class LocalLauncher:
             config = replace(config, trainer=replace(config.trainer, accelerator="cpu"))
             self.jobs = jobs_at_once(config, runs=len(variants), cores=usable_cores())
             return ""
-        here = {"cores": usable_cores(), "host_mib": available_mib()}
-        chosen = choose(config, gpus, need_mib=need_mib, runs=len(variants), **here)
+        chosen = choose_here(config, gpus, need_mib=need_mib, runs=len(variants))
         self.jobs, self.cards = chosen.jobs, chosen.cards
         return chosen.said
 
