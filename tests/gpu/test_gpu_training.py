@@ -12,7 +12,7 @@ import torch
 from fits import ACCELERATOR, EAGER, REHEARSED, Fits, configured, data_of, needs_gpu
 from PIL import Image
 
-from stridelab.training.cuda_graph import RECORDED
+from stridelab.names import CUDA_GRAPH
 from stridelab.training.fit import batches_of
 from stridelab.training.randomness import BatchOrder
 from stridelab.training.step_grouping import Steps
@@ -61,7 +61,7 @@ def test_a_recorded_step_is_the_step_to_the_bit(name: str, fits: Fits) -> None:
     recorded, eager = fitted(fits, name), fitted(fits, name, EAGER)
     assert recorded.bits == eager.bits
     assert eager.step == ""
-    assert recorded.step == ("" if REHEARSED else RECORDED)
+    assert recorded.step == ("" if REHEARSED else CUDA_GRAPH)
     losses = [value for (name, _), value in recorded.values.items() if name == "train/loss"]
     assert len(losses) == 2
     assert np.isfinite(losses).all()

@@ -121,8 +121,7 @@ def carry_out(
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
-    if at_once:
-        console.print(escape(at_once), highlight=False, soft_wrap=True)
+    say(at_once, console)
     if launcher.here and (slower := slower_in_bf16(variants, cpu_facts()["flags"])):
         console.print(f"[yellow]slower[/]  {escape(slower)}", highlight=False, soft_wrap=True)
     data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
@@ -142,12 +141,18 @@ def carry_out(
             return None
         refuse(new, stop=True)
         variants.extend(new)
+        say(launcher.choose_jobs(variants), console)
         made = make_agenda(variants, data_specs=data_specs, name=name)
         if fetch(made, ask_store(made, recall, console), store, console):
             made = make_agenda(variants, data_specs=data_specs, name=name)
         return shortened(made)
 
     return train_all(agenda, launcher, Mirror(store, resend=resend), console, series=series, grown=grown)
+
+
+def say(sentence: str, console: Console) -> None:
+    if sentence:
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
 
 
 def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from stridelab.names import CUDA_GRAPH
+
 Tensors = tuple[Tensor, ...]
 Work = Callable[..., Tensors]
 """(images, targets) -> (loss, outputs), with all that a step does to weights and the optimizer's state; of several
@@ -17,7 +19,6 @@ WARM_UP_STEPS = 3
 """Before a step is recorded: the optimizer makes its state, and cuDNN and cuBLAS what they keep."""
 SYNCHRONISES = "called a synchronizing CUDA operation"
 """PyTorch's words for an operation that waits for the GPU, which cannot be recorded."""
-RECORDED = "CUDA graph"
 
 
 class StepGraph:
@@ -68,14 +69,14 @@ class StepGraph:
         made, same = proven(replayed, self.work, batch, state=self.state)
         if same:
             self.replayed = replayed
-            self.tell(RECORDED)
+            self.tell(CUDA_GRAPH)
         else:
             self._refuse("its replay is not equal to the step to the bit")
         return made
 
     def _refuse(self, reason: str) -> None:
         self.refused = reason
-        self.tell(f"no {RECORDED}: {reason}")
+        self.tell(f"no {CUDA_GRAPH}: {reason}")
 
 
 class Replayed:
