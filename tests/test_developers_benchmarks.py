@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import SECTIONS
+from benchmarks import SECTIONS, gpu
 from benchmarks.__main__ import main
 from benchmarks.plan import AXES
 from benchmarks.rows import cell, middle_of
@@ -56,6 +57,31 @@ def test_the_largest_grid_of_plan_is_possible_throughout() -> None:
             assert examine(job.config, keys=()).error is None
 
 
+def test_what_one_part_measured_of_a_gpu_survives_another(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One fails, one measures and then fails, one has no time left."""
+    row = {"section": "training", "name": "fit", "value": 1.0, "unit": "images/s", "n": 1}
+    write = f"import sys, pathlib; pathlib.Path(sys.argv[1][5:]).write_text({json.dumps([row])!r}); sys.exit(4)"
+    python = (sys.executable, "-c")
+    parts = {
+        "tests": (*python, "print('said'); raise SystemExit(3)"),
+        "training": (*python, write),
+    }
+    monkeypatch.setattr(gpu, "parts", lambda **given: parts)
+    found, why = [], ""
+    try:
+        for one in gpu.rows(tiny=True, minutes="9"):
+            found.append(one)
+    except ValueError as error:
+        why = str(error)
+    assert [one.name for one in found] == ["tests", "training", "fit"]
+    assert {one.section for one in found} == {"gpu"}
+    assert why == "tests: exit code 3; training: exit code 4"
+    assert "said" in capfd.readouterr().err
+    assert gpu.ended_badly((*python, "import time; time.sleep(60)"), 0.0) == "no time left after 0 s"
+
+
 def test_the_middle_of_measurements() -> None:
     assert middle_of([1.0, 2.0, 3.0, 4.0, 100.0]) == (3.0, 5, 2.0)
     assert middle_of([7.0]) == (7.0, 1, None)
@@ -70,11 +96,17 @@ def test_the_middle_of_measurements() -> None:
         (["store", "runs=7"], "error: runs=7 must be a multiple of 50 (seeds a variant), 50,000 at most."),
         (["plan", "strides=1"], "error: strides=1 is not read here"),
         (["plan", "json=nowhere/rows.json"], "error: json=nowhere/rows.json cannot be written: its folder"),
+        (["training", "device=tpu"], "error: device=tpu is not one of its choices; choose one of cpu, cuda."),
+        (["training", "part=fast", "device=cuda"], "error: device=cuda: PyTorch finds no GPU on this machine; choose"),
+        (["sweep", "device=cuda"], "error: device=cuda: PyTorch finds no GPU on this machine; choose device=cpu."),
+        (["gpu", "minutes=9"], "error: device=cuda: PyTorch finds no GPU on this machine; choose device=cpu."),
+        (["gpu", "minutes=soon"], "error: minutes=soon: a number is expected."),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_measured(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit, match="1"):
         main(arguments)
     out, refusal = capsys.readouterr()

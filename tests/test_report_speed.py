@@ -137,6 +137,21 @@ def test_with_how_many_the_machine_was_shared(counts: list[str], said: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("ways", "said"),
+    [
+        (["CUDA graph", "CUDA graph"], ""),
+        (["CUDA graph", "no CUDA graph: too large"], "others not (no CUDA graph: too large)."),
+        (["", ""], ""),
+    ],
+)
+def test_steps_of_two_kinds_are_not_compared_in_silence(ways: list[str], said: str) -> None:
+    runs = [replace(fake, tags={"stridelab.step": way}) for fake, way in zip(grid(["1-1-1"]), ways, strict=True)]
+    note = speed_note(comparison_of(*runs))
+    assert ("Not alike" in note) == bool(said)
+    assert said in note
+
+
+@pytest.mark.parametrize(
     ("tags", "metrics", "said"),
     [
         ({"stridelab.peak_rss": "a bound: x"}, {}, "Peak memory: resident, a bound: x."),

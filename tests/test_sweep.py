@@ -18,12 +18,14 @@ from rich.console import Console
 
 from stridelab.config import expand, load
 from stridelab.config.variants import science
+from stridelab.plan import examine
 from stridelab.run import RunSpec
 from stridelab.sweep.agenda import choose_folder
 from stridelab.sweep.external_runs import ExternalRuns
 from stridelab.sweep.launchers import launcher_for
 from stridelab.sweep.launchers.in_process import InProcessLauncher
 from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
+from stridelab.sweep.precision import slower_in_bf16
 from stridelab.sweep.progress import Board
 from stridelab.sweep.runs import settle
 from stridelab.sweep.task import WAIT, Listener, Outcome, Task
@@ -339,3 +341,18 @@ def test_a_key_that_the_launcher_does_not_read_is_refused(key: str) -> None:
     name = key.partition("=")[0]
     with pytest.raises(ValueError, match=rf"{name}=.* is read by launcher=\w+ only, and launcher=local\."):
         launcher_for(load([key]), num_runs=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "flags", "said"),
+    [
+        (["trainer=fast", "model.strides=2-2-2"], ["avx512_bf16"], True),
+        (["trainer=fast", "model.strides=2-2-2"], ["avx512_bf16", "amx_bf16"], False),
+        (["trainer=fast", "model.strides=1-2-2"], ["avx512_bf16"], False),
+        (["trainer=fast", "model.strides=2-2-2", "trainer.accelerator=gpu"], ["avx512_bf16"], False),
+        (["model.strides=2-2-2"], ["avx512_bf16"], False),
+    ],
+)
+def test_bf16_is_said_to_be_slower_where_it_was_measured_to_be(words: list[str], flags: list[str], said: bool) -> None:
+    variant = examine(load(words), keys=("model.strides",))
+    assert ("Here: strides=2-2-2." in slower_in_bf16([variant], flags)) is said

@@ -18,12 +18,15 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from stridelab.cli.plan import write_plan
+from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.config.variants import varying_keys
 from stridelab.plan import Variant, examine
 from stridelab.run import RunSpec
-from stridelab.sweep import process_state
-from stridelab.sweep.gpu_jobs import PROCESS_MIB, choose, data_bytes, largest_mib, shared_process
+from stridelab.sweep import devices, gpu_jobs, process_state
+from stridelab.sweep.devices import Devices, found_devices
+from stridelab.sweep.gpu_jobs import PROCESS_MIB, GpuJobs, choose, data_bytes, largest_mib, shared_process
 from stridelab.sweep.launchers import slurm_job
 from stridelab.sweep.launchers.child import Child
 from stridelab.sweep.launchers.local import LocalLauncher
@@ -51,9 +54,15 @@ def variants_of(*overrides: str) -> list[Variant]:
 
 
 def chosen_jobs(
-    *overrides: str, gpus: list[Gpu] | None, need: float | None = 1000.0, runs: int = 99, cores: int = 99
-) -> Any:
-    return choose(load(["trainer=gpu", *overrides]), gpus, need_mib=need, runs=runs, cores=cores)
+    *overrides: str,
+    gpus: list[Gpu] | None,
+    need: float | None = 1000.0,
+    runs: int = 99,
+    cores: int = 99,
+    host: int = 10**6,
+) -> GpuJobs:
+    config = load(["trainer=gpu", *overrides])
+    return choose(config, gpus, need_mib=need, runs=runs, cores=cores, host_mib=host)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +71,7 @@ def chosen_jobs(
         ({"runs": 5}, 5, "limited by the number of runs"),
         ({"cores": 7}, 7, "limited by the 7 cores"),
         ({"need": 8000.0}, 8, "7.8 GiB each predicted, 80% of what is free planned with, limited by that memory"),
+        ({"host": 8000}, 3, "limited by 8 GiB of the machine's own memory"),
         ({}, 12, "limited by what was tried, 12 on a card"),
     ],
 )
@@ -126,7 +136,9 @@ def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_come
     launcher, module = LocalLauncher(1), sys.modules[LocalLauncher.__module__]
     found: list[list[Gpu] | None] = [[H100, OTHER]]
     monkeypatch.setattr(module, "visible_gpus", lambda: found[0])
-    monkeypatch.setattr(module, "usable_cores", lambda: 6)
+    for one in (module, gpu_jobs):
+        monkeypatch.setattr(one, "usable_cores", lambda: 6)
+    monkeypatch.setattr(gpu_jobs, "available_mib", lambda: 10**6)
     seeds = "seed=0,1,2,3,4,5,6,7,8"
     small, large = (variants_of(f"model.strides={strides}", seeds) for strides in ("2-2-2", "1-1-1,2-2-2"))
     assert launcher.choose_jobs(small).startswith("6 runs at once on 2 x NVIDIA H100")
@@ -134,6 +146,9 @@ def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_come
     assert not launcher.choose_jobs(small)
     assert launcher.choose_jobs(large)
     assert not launcher.choose_jobs(small)
+    (few := LocalLauncher(1)).choose_jobs(small[:2])
+    few.choose_jobs(small)
+    assert few.jobs == 6, "a search has more runs to do as it goes on"
     found[0] = []
     auto, cpu = ([examine(load([f"trainer.accelerator={name}"]), keys=())] * 9 for name in ("auto", "cpu"))
     assert [LocalLauncher(2).choose_jobs(variants) for variants in (auto, cpu)] == ["", ""]
@@ -144,8 +159,48 @@ def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_come
     assert unknown.startswith("1 run at once: what is free on the GPU here is not known"), "a preview starts no process"
 
 
+def test_a_preview_says_how_many_would_train_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stridelab.sweep.preflight.found_devices", lambda: Devices("2.11", gpus=1, mps=False))
+    monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "visible_gpus", lambda: [H100])
+    monkeypatch.setattr(gpu_jobs, "usable_cores", lambda: 3)
+    monkeypatch.setattr(gpu_jobs, "available_mib", lambda: 10**6)
+    words = ["sweep.preview=true", f"paths.results_dir={tmp_path / 'results'}", "seed=0,1,2,3,4", "data.train_size=100"]
+    assert start([variant.config for variant in variants_of(*words)], multirun=True) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 runs at once on NVIDIA H100 (79.1 GiB free): 1.2 GiB each predicted, 80% of what is free planned" in said
+    assert "limited by the 3 cores; sweep.jobs=N decides otherwise." in said
+    assert "5 to train, about" in said
+    assert "with 3 at a time" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_says_it_where_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_jobs, "usable_cores", lambda: 3)
+    monkeypatch.setattr(gpu_jobs, "available_mib", lambda: 10**6)
+    for found, where in (([H100], "trainer=gpu"), ([H100], "trainer=cpu"), (None, "trainer=gpu")):
+        monkeypatch.setattr(system_gpus, "visible_gpus", lambda found=found: found)
+        assert write_plan(["model.strides=1-2-2,2-2-2", "seed=0,1,2", where], None, form="", out="") == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("3 runs at once on NVIDIA H100 (79.1") is (found == [H100] and where == "trainer=gpu")
+
+
+def test_a_process_from_which_others_are_forked_leaves_cuda_alone(pool: LocalLauncher) -> None:
+    """Once it has asked the driver for anything, CUDA works in none of its children."""
+    (outcome,) = pool.run([Task(bad_fork, ())])
+    assert outcome.value is False
+
+
+def bad_fork(*, progress: Any) -> bool:
+    return bool(torch.cuda._is_in_bad_fork())  # type: ignore[attr-defined]
+
+
 def test_a_job_of_slurms_chooses_on_its_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(slurm_job, "visible_gpus", lambda: [H100])
+    monkeypatch.setattr(slurm_job, "available_mib", lambda: 10**6)
     config = load(["trainer=gpu", "launcher=slurm", "sweep.jobs=2", "sweep.runs_per_job=9"])
     tasks = [Task(double, (RunSpec(config, RunIdentity("abc", "a"), tmp_path, {}),))] * 9
     for need_mib, jobs in ((20_000.0, 3), (1000.0, 4), (0.0, 1)):
@@ -155,6 +210,21 @@ def test_a_job_of_slurms_chooses_on_its_node(monkeypatch: pytest.MonkeyPatch, tm
 
 def double(number: int, *, progress: Any) -> int:
     return 2 * number
+
+
+def test_pytorch_is_asked_for_devices_in_another_process_for_so_long_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found_devices() == Devices(
+        str(torch.__version__), gpus=torch.cuda.device_count(), mps=torch.backends.mps.is_available()
+    )
+    for program, said in (
+        ("import time; time.sleep(60)", "no answer in 0 s"),
+        ("import os; os.abort()", "exit code -6"),
+        ("raise OSError('libcudart.so.13: cannot open shared object file')", "OSError: libcudart.so.13: cannot open"),
+    ):
+        monkeypatch.setattr(devices, "PROGRAM", program)
+        monkeypatch.setattr(devices, "ANSWER_S", 0.2 if "sleep" in program else 60.0)
+        with pytest.raises(ValueError, match=said):
+            found_devices()
 
 
 def test_nvidia_smi_is_read_and_what_it_cannot_say_of_cuda_is_not_guessed(

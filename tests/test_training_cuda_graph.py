@@ -16,10 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stridelab.config import load
 from stridelab.models.build import build
 from stridelab.models.families import FAMILIES
+from stridelab.names import CUDA_GRAPH
 from stridelab.plan import layer_plan_of
 from stridelab.training import cuda_graph, step
 from stridelab.training.average import average_of
-from stridelab.training.cuda_graph import RECORDED, WARM_UP_STEPS, StepGraph, Tensors, Work, first_cause
+from stridelab.training.cuda_graph import WARM_UP_STEPS, StepGraph, Tensors, Work, first_cause
 from stridelab.training.joint_steps import JointSteps, Seat, refuse_noise
 from stridelab.training.randomness import initialise
 from stridelab.training.step import TrainingStep
@@ -102,7 +103,7 @@ def test_a_replayed_step_is_the_step_to_the_bit(graphs_on_cpu: list[TrainingStep
     batches = [*[whole] * (WARM_UP_STEPS + 3), whole - 1, whole, whole]
     replayed, told = trained(graphs_on_cpu, *words, batches=batches)
     stepped, untold = trained(graphs_on_cpu, *words, "trainer.cuda_graph=false", batches=batches)
-    assert told == [RECORDED]
+    assert told == [CUDA_GRAPH]
     assert untold == []
     assert len(replayed) == len(stepped)
     assert all(map(torch.equal, replayed, stepped))
@@ -111,7 +112,7 @@ def test_a_replayed_step_is_the_step_to_the_bit(graphs_on_cpu: list[TrainingStep
 def test_a_batch_of_another_size_has_a_graph_of_its_own(graphs_on_cpu: list[TrainingStep]) -> None:
     """The measurement of speed asks one step for batches of several sizes."""
     _, told = trained(graphs_on_cpu, batches=[SIZE, 2 * SIZE] * (WARM_UP_STEPS + 1))
-    assert told == [RECORDED, RECORDED]
+    assert told == [CUDA_GRAPH, CUDA_GRAPH]
 
 
 def test_seeds_that_step_together_are_those_that_step_alone(graphs_on_cpu: list[TrainingStep]) -> None:
@@ -129,7 +130,7 @@ def test_seeds_that_step_together_are_those_that_step_alone(graphs_on_cpu: list[
 
     with ThreadPoolExecutor(len(lengths)) as pool:
         together = list(pool.map(one, lengths))
-    told = [[RECORDED, RECORDED], [RECORDED, RECORDED], [RECORDED]]  # anew, when the third had left
+    told = [[CUDA_GRAPH, CUDA_GRAPH], [CUDA_GRAPH, CUDA_GRAPH], [CUDA_GRAPH]]  # anew, when the third had left
     assert [said for _, said in together] == told
     for seed, (found, _) in enumerate(together):
         alone, _ = trained(

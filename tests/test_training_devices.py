@@ -14,6 +14,7 @@ from stridelab.cli.train import start
 from stridelab.config import load
 from stridelab.data.load import load as load_data
 from stridelab.plan import layer_plan_of
+from stridelab.sweep.devices import Devices
 from stridelab.training.checkpoints import AtomicCheckpointIO
 from stridelab.training.fit import fit
 from stridelab.training.memory import PeakMemory, measured_saved_bytes
@@ -70,9 +71,8 @@ def test_a_checkpoint_of_a_gpu_loads_where_there_is_none(tmp_path: Path, monkeyp
 def test_a_device_that_is_not_here_is_refused_before_anything_is_created(
     wanted: str, there: str, choices: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there == "cuda")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there == "mps")
+    found = Devices("2.14", gpus=int(there == "cuda"), mps=there == "mps")
+    monkeypatch.setattr("stridelab.sweep.preflight.found_devices", lambda: found)
     config = load([f"trainer.accelerator={wanted}", f"paths.results_dir={tmp_path / 'results'}", "launcher=in_process"])
     with pytest.raises(
         ValueError, match=rf"trainer.accelerator={wanted}: .* no such device here; choose one of {choices}\."
@@ -92,6 +92,8 @@ def test_what_a_gpu_is_to_run_can_be_read_where_there_is_none(monkeypatch: pytes
         config = configured(*words)
         assert config.trainer.accelerator == "gpu"
         assert layer_plan_of(config).layers
+    for words in modules["test_gpu_memory"].NETWORKS:
+        assert modules["test_gpu_memory"].predicted_peak(*words) > 0
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])

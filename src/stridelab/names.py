@@ -60,6 +60,7 @@ PEAK_RSS = "stridelab.peak_rss"
 """What `memory/peak_rss_mib` is of: see training/memory.py."""
 STEP = "stridelab.step"
 """How a GPU trained whole batches: `CUDA graph`, or `no CUDA graph: ` and why."""
+CUDA_GRAPH = "CUDA graph"
 RUNS_AT_ONCE = "stridelab.runs_at_once"
 """Runs of the sweep that trained at the same time, at most, and shared the machine."""
 

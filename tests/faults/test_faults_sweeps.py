@@ -33,7 +33,7 @@ from injection import (
 from PIL import Image
 
 from stridelab.sweep.launchers.local import LocalLauncher, finish
-from stridelab.sweep.task import Outcome, Task, cause_of_death
+from stridelab.sweep.task import Listener, Outcome, Task, cause_of_death
 from stridelab.system import points
 from stridelab.tracking.journal import JOURNAL, read
 from stridelab.tracking.status import read_status, read_tag, status_of
@@ -126,6 +126,21 @@ def test_runs_that_share_a_process_lose_nothing_by_it(tmp_path: Path, reference:
     assert pids[0] == pids[1] == pids[2] != pid_of(fourth.folder) == pid_of(tmp_path / "third")
     assert evidence(second.folder) == reference["4-2-2"]
     assert evidence(fourth.folder) == reference["2-2-4"]
+
+
+def test_a_run_without_memory_beside_another_goes_on_alone(
+    pool: LocalLauncher, tmp_path: Path, reference: dict[str, Evidence]
+) -> None:
+    """From its checkpoint, when the other has ended."""
+    one, other = agenda_of(tmp_path, TWO).specs
+    said = list[str]()
+    listener = Listener(event=lambda index, event: said.extend(event[key] for key in event if key == "said"))
+    outcomes = pool.run([task(one, fault="step:7:exhaust", once=tmp_path / "struck"), task(other)], listener)
+    assert [outcome.status for outcome in outcomes] == ["finished", "finished"]
+    assert [line for line in said if "it is tried again, alone, when the others have ended" in line]
+    assert "goes on after epoch 1" in said
+    assert attempts(one.folder) == 2
+    assert (evidence(one.folder), evidence(other.folder)) == (reference["4-2-2"], reference["2-2-4"])
 
 
 def pid_of(folder: Path) -> int:

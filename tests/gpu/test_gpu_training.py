@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ import pytorch_lightning as pl
 import torch
 from fits import ACCELERATOR, EAGER, REHEARSED, Fits, configured, data_of, needs_gpu
 from PIL import Image
+from torch import nn
 
-from stridelab.training.cuda_graph import RECORDED
+from stridelab.names import CUDA_GRAPH
 from stridelab.training.fit import batches_of
 from stridelab.training.randomness import BatchOrder
+from stridelab.training.step import TrainingStep
 from stridelab.training.step_grouping import Steps
 
 CASES = {
@@ -50,7 +54,7 @@ CHECKED_TWICE = ("32 bits with TF32", "bf16", "16 bits", "crop and flip", "dropo
 
 
 def fitted(fits: Fits, name: str, *more: str):
-    if REHEARSED and "16-mixed" in " ".join(CASES[name]):
+    if REHEARSED and "=16-mixed" in " ".join(CASES[name]):
         pytest.skip("of a real GPU")
     return fits(*CASES[name], *more)
 
@@ -60,7 +64,7 @@ def test_a_recorded_step_is_the_step_to_the_bit(name: str, fits: Fits) -> None:
     recorded, eager = fitted(fits, name), fitted(fits, name, EAGER)
     assert recorded.bits == eager.bits
     assert eager.step == ""
-    assert recorded.step == ("" if REHEARSED else RECORDED)
+    assert recorded.step == ("" if REHEARSED else CUDA_GRAPH)
     losses = [value for (name, _), value in recorded.values.items() if name == "train/loss"]
     assert len(losses) == 2
     assert np.isfinite(losses).all()
@@ -74,7 +78,8 @@ def test_the_same_fit_twice_has_the_same_bits(name: str, fits: Fits) -> None:
 @needs_gpu
 def test_precisions_are_what_they_say(fits: Fits) -> None:
     names = ("32 bits with TF32", "32 bits", "64 bits", "bf16", "16 bits")
-    digests = {fitted(fits, name).result.weights_digest for name in names}
+    wide = ("model.channels=[32,32,64]",)  # for which cuDNN has kernels that use TF32
+    digests = {fitted(fits, name, *wide).result.weights_digest for name in names}
     assert len(digests) == len(names), "TF32 and each precision rounds in its own way"
 
 
@@ -87,9 +92,10 @@ def test_in_double_precision_a_gpu_learns_what_the_cpu_learns(fits: Fits) -> Non
     learnt = [key for key in here.values if key[0].endswith("loss")]
     assert len(learnt) > 4
     for key in learnt:
-        assert there.values[key] == pytest.approx(here.values[key], rel=1e-7), key
+        assert there.values[key] == pytest.approx(here.values[key], rel=1e-6), key  # told in 32 bits
 
 
+@pytest.mark.filterwarnings("default")  # the compiler's advice
 def test_fast_trains_and_repeats_itself(fits: Fits) -> None:
     words = ("trainer=fast", ACCELERATOR)
     first = fits(*words)
@@ -133,11 +139,17 @@ class NoWaiting(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: object, index: int) -> None:
         if trainer.current_epoch:
-            torch.cuda.set_sync_debug_mode("error")
+            watch_for_waiting("error")
             self.turns += 1
 
     def on_train_batch_end(self, *given: object) -> None:
-        torch.cuda.set_sync_debug_mode("default")
+        watch_for_waiting("default")
+
+
+def watch_for_waiting(mode: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch says once that this is a prototype
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 @needs_gpu
@@ -147,8 +159,40 @@ def test_no_training_turn_waits_for_the_gpu(more: tuple[str, ...], fits: Fits) -
     try:
         fits.again(*more, callbacks=[watch])
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        watch_for_waiting("default")
     assert watch.turns > 4
+
+
+class Waits(nn.Module):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values * float(values.detach().mean().item() < math.inf)
+
+
+class CannotBeRecorded(nn.Module):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        torch.cuda.synchronize()  # which is no operation on a tensor, and not found ahead
+        return values
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(Waits, "no CUDA graph: the step waits for the GPU"), (CannotBeRecorded, "no CUDA graph: it cannot be recorded")],
+)
+def test_a_step_that_cannot_be_recorded_trains_as_it_is(kind: type[nn.Module], said: str) -> None:
+    """Dropout draws its noise from where a failed record had taken it over."""
+    ended = []
+    for graph in ("true", "false"):
+        config, told = configured(f"trainer.cuda_graph={graph}", "trainer.batch_size=8").trainer, list[str]()
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(4, 8), kind(), nn.Dropout(0.5), nn.Linear(8, 3)).cuda()
+        step = TrainingStep(network, config, num_steps=9, tell=told.append)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(9):
+            step(torch.rand(8, 4, generator=generator).cuda(), torch.randint(3, (8,), generator=generator).cuda())
+        ended.append([tensor.cpu() for tensor in step.state()])
+        assert [text.startswith(said) for text in told] == ([True] if graph == "true" else []), told
+    assert all(map(torch.equal, *ended))
 
 
 def test_a_checkpoint_goes_on_on_the_other_device(fits: Fits) -> None:

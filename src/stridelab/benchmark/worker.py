@@ -10,6 +10,7 @@ import torch
 
 from stridelab.models.build import build, load_weights
 from stridelab.training.average import average_of
+from stridelab.training.cuda_graph import WARM_UP_STEPS
 from stridelab.training.randomness import initialise
 from stridelab.training.runtime import autocast, device_of, dtype_of, layout_of, prepare_process
 from stridelab.training.step import TrainingStep
@@ -19,6 +20,8 @@ from stridelab.training.throughput import synchronise
 from .workloads import FORWARD, Subject, Workload
 
 LEAST_PASSES, MOST_PASSES = 3, 500
+LEAST_PASSES_ON_GPU = WARM_UP_STEPS + 2
+"""Behind the one at which a training step is recorded."""
 SETTLE_S = 0.005
 """Of passes that do not count before each block: another process has had the caches."""
 
@@ -56,7 +59,8 @@ class Worker:
         self.passes[workload] = self._pass_of(workload)
         end = perf_counter() + warm_up_s
         times: list[float] = []
-        while len(times) < LEAST_PASSES or perf_counter() < end:
+        least = LEAST_PASSES_ON_GPU if self.device.type == "cuda" else LEAST_PASSES
+        while len(times) < least or perf_counter() < end:
             times.append(self._timed(workload))
         return max(1, min(round(block_s / min(times)), MOST_PASSES)), min(times)
 

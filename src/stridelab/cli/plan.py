@@ -13,7 +13,7 @@ from . import flags
 from .arguments import run_verb, split
 
 if TYPE_CHECKING:
-    from stridelab.plan.variant_row import VariantRow
+    from stridelab.plan.variant_row import Figures, VariantRow
 
 USAGE = """\
 Geometry, cost and memory of every variant, before training: exact, without torch, data or files.
@@ -63,14 +63,26 @@ def write_plan(overrides: Sequence[str], config_dir: Path | None, *, form: str, 
     if name not in FORMATS:
         raise ValueError(f"format={name} is not one of its choices; choose one of {', '.join(FORMATS)}.")
     said: list[str] = []
-    tally = Tally(rows_of(grid_of(overrides, config_dir=config_dir), say=said.append))
+    grid = grid_of(overrides, config_dir=config_dir)
+    tally = Tally(rows_of(grid, say=said.append))
     with opened(out) as file:
         FORMATS[name](tally, file)
+        if name == "table" and tally.largest is not None and (at_once := on_gpus_here(tally.largest, grid.num_runs)):
+            print(f"\n{at_once}", file=file)
     for line in said:
         print(line, file=sys.stderr)
     if out:
         print(f"{out}: {tally}")
     return 1 if tally.impossible else 0
+
+
+def on_gpus_here(largest: Figures, num_runs: int) -> str:
+    """How many of the runs would train at once on GPUs of this machine; empty where it has none."""
+    from stridelab.sweep.gpu_jobs import choose_here, run_mib
+    from stridelab.system.gpus import visible_gpus
+
+    gpus = visible_gpus()
+    return choose_here(largest.config, gpus, need_mib=run_mib(largest), runs=num_runs).said if gpus else ""
 
 
 class Tally:
@@ -79,11 +91,15 @@ class Tally:
     def __init__(self, rows: Iterable[VariantRow]) -> None:
         self.rows = rows
         self.variants = self.impossible = 0
+        self.largest: Figures | None = None
+        """Of those that are to train on a GPU, by the peak of a step."""
 
     def __iter__(self) -> Iterator[VariantRow]:
         for row in self.rows:
             self.variants += 1
             self.impossible += row.figures is None
+            if row.figures is not None and row.figures.config.trainer.accelerator == "gpu":
+                self.largest = max(row.figures, self.largest or row.figures, key=lambda one: one.memory.peak_at_least)
             yield row
 
     def __str__(self) -> str:

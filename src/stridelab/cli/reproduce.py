@@ -24,8 +24,8 @@ stridelab.reproduces.
 Exit codes: 0 identical (final weights, and every metric at every step, to the last bit); 3 equal within tolerance;
 4 different, with the first metric and step; 1 could not be repeated, with the reason; 130 or 143 interrupted.
 With dry=true: 0 bit-equality is to be expected; 3 it is not; 1 cannot be repeated.
-Bit-equality is promised on the same kind of CPU, with the same packages and the same number of threads; elsewhere
-not."""
+Bit-equality is promised on the same kind of CPU, with the same packages and the same number of threads, and on one
+NVIDIA GPU of the same model, with the same driver, packages and trainer.tf32; elsewhere not."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

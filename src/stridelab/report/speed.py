@@ -75,9 +75,19 @@ def is_alone(column: str) -> bool:
 def speed_note(comparison: Comparison) -> str:
     """What the training speed of the tables means."""
     if not is_alone(column_of(comparison, "throughput/train_images_per_s")):
-        return f"Training speed: {sharing_text(comparison)}; warm-up, validation, snapshots and tracking left out."
+        left_out = "warm-up, validation, snapshots and tracking left out"
+        return f"Training speed: {sharing_text(comparison)}; {left_out}.{unlike_steps(comparison)}"
     trusted = "" if phase_of(comparison).all_trusted else "; not all of it is to be trusted: see Speed"
     return f"Training speed: measured apart from training, variants in turns, batches of 256{trusted}."
+
+
+def unlike_steps(comparison: Comparison) -> str:
+    """A sentence where a GPU trained some runs as CUDA graphs and others, which have more to wait for, as they are."""
+    ways = tags(finished(comparison), names.STEP)
+    if len(ways) < 2:
+        return ""
+    slower = "; ".join(way for way in ways if way != names.CUDA_GRAPH)
+    return f" Not alike: some runs trained as a CUDA graph, others not ({slower})."
 
 
 def measured_how(comparison: Comparison) -> str:

@@ -16,11 +16,14 @@ from stridelab.models.user_family import USER_FAMILIES
 from stridelab.plan import Variant
 from stridelab.plan.variant_row import Figures
 from stridelab.system.gpus import Gpu
-from stridelab.system.memory import MIB
+from stridelab.system.memory import MIB, available_mib
+from stridelab.system.processes import usable_cores
 from stridelab.training.settings import EVAL_BATCH_SIZE
 
 PROCESS_MIB = 1100
 """Of a run, beside its own tensors: the CUDA context, the libraries' code, cuBLAS's workspaces (one H100)."""
+HOST_MIB = 2048
+"""Of the machine, for each process that holds CUDA's libraries: assumed, to be on the safe side."""
 SAFE_SHARE = 0.8
 """Of the free memory that is planned with."""
 MOST_A_CARD = 12
@@ -54,14 +57,13 @@ def shared_process(config: Config) -> str:
     return " ".join(f"{key}={getattr(trainer, key)}" for key in PROCESS_KEYS)
 
 
-def run_mib(config: Config, layers: Sequence[LayerGeometry]) -> float | None:
+def run_mib(figures: Figures) -> float | None:
     """Memory of a card that a run is predicted to need; None where a layer's is not known. The peak of a step counts
     twice: its CUDA graph keeps that memory, beside what steps of another batch size take, or evaluation."""
-    memory = Figures(config, tuple(layers)).memory
-    if memory.total is None:
+    if figures.memory.total is None:
         return None
-    step = memory.peak_at_least
-    return PROCESS_MIB + (step + max(step, evaluation_bytes(layers)) + data_bytes(config)) / MIB
+    step = figures.memory.peak_at_least
+    return PROCESS_MIB + (step + max(step, evaluation_bytes(figures.layers)) + data_bytes(figures.config)) / MIB
 
 
 def evaluation_bytes(layers: Sequence[LayerGeometry]) -> int:
@@ -78,17 +80,22 @@ def data_bytes(config: Config) -> int:
 
 def largest_mib(variants: Iterable[Variant]) -> float | None:
     """Of those that can be trained; None where one is not known."""
-    needs = {
-        (variant.name, variant.config.data): run_mib(variant.config, variant.layers)
-        for variant in variants
-        if variant.layers is not None
-    }
-    return None if None in needs.values() else max((need for need in needs.values() if need), default=None)
+    once = {(variant.name, variant.config.data): variant for variant in variants}
+    needs = [run_mib(Figures(one.config, one.layers)) for one in once.values() if one.layers is not None]
+    return None if None in needs else max((need for need in needs if need), default=None)
 
 
-def choose(config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None, runs: int, cores: int) -> GpuJobs:
-    """`gpus`: what is visible here, None where that is not known; `need_mib`: of the largest run. A job is a process,
-    of sweep.seeds_together runs."""
+def choose_here(config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None, runs: int) -> GpuJobs:
+    """With what this machine has."""
+    here = {"cores": usable_cores(), "host_mib": available_mib()}
+    return choose(config, gpus, need_mib=need_mib, runs=runs, **here)
+
+
+def choose(
+    config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None, runs: int, cores: int, host_mib: int
+) -> GpuJobs:
+    """`gpus`: what is visible here, None where that is not known; `need_mib`: of the largest run; `host_mib`: available
+    memory of the machine. A job is a process, of sweep.seeds_together runs."""
     wanted, together = config.sweep.jobs, config.sweep.seeds_together
     runs = ceil(runs / together)
     if not gpus or need_mib is None:
@@ -102,26 +109,32 @@ def choose(config: Config, gpus: Sequence[Gpu] | None, *, need_mib: float | None
         "the number of runs": runs,
         "that memory": fit,
         f"the {cores} cores": cores // (config.trainer.threads * config.trainer.devices),
+        f"{host_mib / GIB_MIB:.0f} GiB of the machine's own memory": host_mib // (HOST_MIB * config.trainer.devices),
         f"what was tried, {MOST_A_CARD} on a card": MOST_A_CARD * len(groups),
     }
     least = min(bounds, key=lambda bound: bounds[bound])
     jobs = max(1, min(wanted or bounds[least], runs))
-    what = f"run{'s' * (jobs > 1)}" if together == 1 else f"x {together} runs"
-    at_once = f"{jobs} {what} at once{' (sweep.jobs)' * bool(wanted)}"
-    said = f"{at_once} on {placed(groups)}: {need_mib / GIB_MIB:.1f} GiB each predicted"
-    if jobs > fit:
-        said += f", more than {SAFE_SHARE:.0%} of what is free: they may end out of memory; lower {or_else(wanted)}."
-    elif wanted:
-        said += "."
-    else:
-        said += f", {SAFE_SHARE:.0%} of what is free planned with, limited by {least}; sweep.jobs=N decides otherwise."
     pinned = len(groups) > 1 or len(groups[0]) < len(gpus)
     cards = tuple(",".join(gpu.card for gpu in group) for group in groups) if pinned else ()
-    return GpuJobs(jobs, said if runs > 1 or jobs > fit else "", cards, fits=jobs <= fit)
+    if jobs == 1 == runs and fit:
+        return GpuJobs(jobs, "", cards)
+    what = f"run{'s' * (jobs > 1)}" if together == 1 else f"x {together} runs"
+    said = (
+        f"{jobs} {what} at once{' (sweep.jobs)' * bool(wanted)} on {placed(groups)}: {need_mib / GIB_MIB:.1f} GiB each "
+    )
+    return GpuJobs(jobs, said + how(wanted, least, fits=jobs <= fit), cards, fits=jobs <= fit)
 
 
-def or_else(jobs: int | None) -> str:
-    return "sweep.jobs or trainer.batch_size" if jobs and jobs > 1 else "trainer.batch_size"
+def how(wanted: int | None, limit: str, *, fits: bool) -> str:
+    share = f"{SAFE_SHARE:.0%} of what is free"
+    if not fits:
+        lower = "sweep.jobs or trainer.batch_size" if wanted and wanted > 1 else "trainer.batch_size"
+        return f"predicted, more than {share}: they may end out of memory; lower {lower}."
+    return (
+        "predicted."
+        if wanted
+        else f"predicted, {share} planned with, limited by {limit}; sweep.jobs=N decides otherwise."
+    )
 
 
 def grouped(gpus: Sequence[Gpu], devices: int) -> list[Sequence[Gpu]]:

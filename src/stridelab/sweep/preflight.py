@@ -24,7 +24,7 @@ from stridelab.system.processes import open_files
 from stridelab.training.checksummed import read_sealed
 from stridelab.training.settings import TrainerConfig
 
-from .devices import Devices, devices
+from .devices import Devices, found_devices
 from .gpu_jobs import shared_process
 from .launchers import Launcher
 from .progress import Decoding, screen
@@ -33,8 +33,6 @@ from .task import Listener, Task
 FILES, FILES_A_JOB = 128, 16
 """Open files that conducting takes (a store, a server's connections, libraries), and each run at a time."""
 WANTED_FILES = 4096
-ANSWER_S = 120.0
-"""For PyTorch to load and to say which devices there are; longer, and a driver hangs."""
 
 
 def refuse(variants: Sequence[Variant], *, stop: bool) -> None:
@@ -77,14 +75,13 @@ def refuse_no_compiler(config: Config) -> None:
     raise ValueError(f"trainer.compile=true needs {missing}, or give trainer.compile=false.")
 
 
-def refuse_no_device(configs: Sequence[Config], launcher: Launcher, console: Console) -> None:
-    """ValueError when runs are to train on a device that PyTorch does not find here. It is asked in a child process of
-    the one that will have loaded it for the runs: once, and for so long at most."""
+def refuse_no_device(configs: Sequence[Config], console: Console) -> None:
+    """ValueError when runs are to train on a device that PyTorch does not find here."""
     if not (asking := [config for config in configs if asks_for_device(config.trainer)]):
         return
     try:
         with console.status("loading PyTorch, and asking it for devices ..."):
-            found = call(launcher, Task(devices, (), timeout_s=ANSWER_S), lambda event: None)
+            found = found_devices()
     except ValueError as error:
         wanted = asking[0].trainer.accelerator
         raise ValueError(

@@ -17,6 +17,7 @@ from stridelab.config.variants import refuse_mixed, sweep_name, varying_keys
 from stridelab.plan import Variant, examine, print_plan
 from stridelab.plan.space import variants_of
 from stridelab.tracking.journal import JOURNAL, writer
+from stridelab.tracking.provenance import cpu_facts
 from stridelab.tracking.restore import Recall
 from stridelab.tracking.status import FAILED, FINISHED, put_aside_damaged, repair
 from stridelab.tracking.store import resolve_store
@@ -26,6 +27,7 @@ from .agenda import Agenda, make_agenda, run_name, shortened
 from .launchers import Launcher, reader_for
 from .launchers.in_process import InProcessLauncher
 from .parent import Incomplete, claim, describe, list_members
+from .precision import slower_in_bf16
 from .preflight import (
     enough_files,
     fetch_data,
@@ -103,7 +105,7 @@ def carry_out(
         reader.warm_up()
         launcher.warm_up()
     if launcher.here:
-        refuse_no_device(configs, reader, console)
+        refuse_no_device(configs, console)  # while the warm process loads PyTorch
     at_once = launcher.choose_jobs(variants)
     enough_files(launcher.jobs if launcher.here else 0)
     fetch_data((config.data for config in configs), download=not first.sweep.preview)
@@ -119,8 +121,9 @@ def carry_out(
     if multirun and first.plan == "on":
         print_plan(variants, console)
         console.print()
-    if at_once:
-        console.print(escape(at_once), highlight=False, soft_wrap=True)
+    say(at_once, console)
+    if launcher.here and (slower := slower_in_bf16(variants, cpu_facts()["flags"])):
+        console.print(f"[yellow]slower[/]  {escape(slower)}", highlight=False, soft_wrap=True)
     data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
     if reader is not launcher:
         reader.close()
@@ -138,12 +141,18 @@ def carry_out(
             return None
         refuse(new, stop=True)
         variants.extend(new)
+        say(launcher.choose_jobs(variants), console)
         made = make_agenda(variants, data_specs=data_specs, name=name)
         if fetch(made, ask_store(made, recall, console), store, console):
             made = make_agenda(variants, data_specs=data_specs, name=name)
         return shortened(made)
 
     return train_all(agenda, launcher, Mirror(store, resend=resend), console, series=series, grown=grown)
+
+
+def say(sentence: str, console: Console) -> None:
+    if sentence:
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
 
 
 def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> None:

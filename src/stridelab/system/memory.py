@@ -64,6 +64,13 @@ def peak_mib() -> float:
     return peak / MIB if sys.platform == "darwin" else peak / 1024
 
 
+def available_mib() -> int:
+    """Of this machine, what processes can get without others losing theirs."""
+    import psutil
+
+    return int(psutil.virtual_memory().available) // MIB
+
+
 def total_mib() -> int:
     """Of this machine."""
     import psutil

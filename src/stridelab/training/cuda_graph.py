@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from stridelab.names import CUDA_GRAPH
+
 Tensors = tuple[Tensor, ...]
 Work = Callable[..., Tensors]
 """(images, targets) -> (loss, outputs), with all that a step does to weights and the optimizer's state; of several
@@ -17,7 +19,6 @@ WARM_UP_STEPS = 3
 """Before a step is recorded: the optimizer makes its state, and cuDNN and cuBLAS what they keep."""
 SYNCHRONISES = "called a synchronizing CUDA operation"
 """PyTorch's words for an operation that waits for the GPU, which cannot be recorded."""
-RECORDED = "CUDA graph"
 
 
 class StepGraph:
@@ -52,8 +53,7 @@ class StepGraph:
         return self._recorded(*batch)
 
     def _watched(self, *batch: Tensor) -> Tensors:
-        """The last step before recording: a failed record would leave CUDA's random numbers unusable, so that what
-        waits for the GPU is looked for here."""
+        """The last step before recording, at which what waits for the GPU is still only slow."""
         made, waits = watched(lambda: self.work(*batch))
         if waits:
             self._refuse(f"the step waits for the GPU ({waits})")
@@ -68,14 +68,14 @@ class StepGraph:
         made, same = proven(replayed, self.work, batch, state=self.state)
         if same:
             self.replayed = replayed
-            self.tell(RECORDED)
+            self.tell(CUDA_GRAPH)
         else:
             self._refuse("its replay is not equal to the step to the bit")
         return made
 
     def _refuse(self, reason: str) -> None:
         self.refused = reason
-        self.tell(f"no {RECORDED}: {reason}")
+        self.tell(f"no {CUDA_GRAPH}: {reason}")
 
 
 class Replayed:
@@ -99,11 +99,16 @@ class Replayed:
 def recorded(work: Callable[[], Tensors]) -> tuple[torch.cuda.CUDAGraph, Tensors]:
     """Nothing is computed until the graph is replayed."""
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    numbers = torch.cuda.default_generators[torch.cuda.current_device()]
+    sound = numbers.clone_state()
     try:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use CUDA meanwhile
             made = work()
-    finally:
-        torch.cuda.set_stream(stream)  # which PyTorch forgets where recording fails
+    except RuntimeError:
+        # PyTorch leaves the stream in use, and the random numbers in a state that only a graph can draw from.
+        torch.cuda.set_stream(stream)
+        numbers.graphsafe_set_state(sound)
+        raise
     return graph, made
 
 

@@ -24,7 +24,6 @@ from stridelab.system.points import point
 from . import ranks
 from .batch_norm import synchronise_batch_norm
 from .checkpoints import EpochCheckpoints, Start, refuse_unfit_checkpoint, starting_point
-from .cuda_graph import RECORDED
 from .feature_maps import FeatureMaps
 from .joint_steps import Seat, refuse_noise
 from .lightning_trainer import trainer_of
@@ -218,7 +217,7 @@ def tell_start(start: Start, recorder: Recorder, progress: Progress) -> None:
 def tell_step(recorder: Recorder, progress: Progress, said: str) -> None:
     """How whole batches are trained on a GPU; a person is told where it is the slower way."""
     recorder.tags({names.STEP: said})
-    if said != RECORDED:
+    if said != names.CUDA_GRAPH:
         progress({"said": said})
 
 

@@ -21,7 +21,7 @@ from stridelab.system.processes import process_context, usable_cores, warm_up
 from stridelab.tracking.status import TIMED_OUT
 
 from ..devices import gpus_of_torch
-from ..gpu_jobs import choose, largest_mib
+from ..gpu_jobs import choose_here, largest_mib
 from ..task import SILENT, Listener, Outcome, Task
 from ..task_queue import TaskQueue
 from ..worker import work
@@ -63,23 +63,25 @@ class LocalLauncher:
         self.children: list[Child] = []
         self.at_rest: list[Child] = []
         self.others_begun = False
-        self.need_mib = -1.0
-        """Of a card, what the largest run was predicted to need when `jobs` was chosen."""
+        self.chosen_for = -1.0, 0
+        """When `jobs` was chosen: memory that the largest run was predicted to need on a card, and the runs."""
 
     def choose_jobs(self, variants: Sequence[Variant]) -> str:
         """Of runs on GPUs: by predicted and free memory, cores and runs."""
         on_gpus = [variant for variant in variants if variant.config.trainer.accelerator in ("gpu", "auto")]
         need_mib = largest_mib(on_gpus)
-        if not on_gpus or (need_mib or 0.0) <= self.need_mib:
+        before, runs = self.chosen_for
+        few = self.jobs == runs < len(variants)
+        if not on_gpus or ((need_mib or 0.0) <= before and not few):
             return ""
         self.close()
-        self.need_mib = need_mib or 0.0
+        self.chosen_for = need_mib or 0.0, len(variants)
         config, gpus = on_gpus[0].config, self.gpus(asks=not variants[0].config.sweep.preview)
         if gpus == [] and config.trainer.accelerator == "auto":
             config = replace(config, trainer=replace(config.trainer, accelerator="cpu"))
             self.jobs = jobs_at_once(config, runs=len(variants), cores=usable_cores())
             return ""
-        chosen = choose(config, gpus, need_mib=need_mib, runs=len(variants), cores=usable_cores())
+        chosen = choose_here(config, gpus, need_mib=need_mib, runs=len(variants))
         self.jobs, self.cards = chosen.jobs, chosen.cards
         return chosen.said
 

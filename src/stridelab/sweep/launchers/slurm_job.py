@@ -18,6 +18,7 @@ from typing import Any
 
 from stridelab.run import RunSpec
 from stridelab.system.gpus import visible_gpus
+from stridelab.system.memory import available_mib
 from stridelab.system.processes import usable_cores
 from stridelab.tracking.status import KILLED, TIMED_OUT
 
@@ -94,7 +95,8 @@ def launcher_here(tasks: Sequence[Task], *, cores: int, threads: int, need_mib: 
     if spec is None or spec.config.trainer.accelerator != "gpu":
         return LocalLauncher(max(1, cores // threads))
     config = replace(spec.config, sweep=replace(spec.config.sweep, jobs=None))
-    chosen = choose(config, visible_gpus(), need_mib=need_mib or None, runs=len(tasks), cores=cores)
+    here = {"cores": cores, "host_mib": available_mib()}
+    chosen = choose(config, visible_gpus(), need_mib=need_mib or None, runs=len(tasks), **here)
     return LocalLauncher(chosen.jobs, cards=chosen.cards)
 
 
