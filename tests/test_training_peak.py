@@ -5,15 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.peak import evaluation, measured, plan_of
 from stridelab.config.grid import grid_of
-from stridelab.geometry import IMAGE, LayerGeometry, LayerPlan, layer, measure, training_memory
+from stridelab.geometry import IMAGE, Layer, LayerGeometry, LayerPlan, layer, measure, training_memory
+from stridelab.geometry.step_tensors import StepTensors
 from stridelab.models import CnnConfig, layer_plan
+from stridelab.models.build import build
+from stridelab.models.tracing.costs import SavedTensors
 from stridelab.plan.formats import FORMATS
 from stridelab.plan.variant_row import all_rows
 from stridelab.text import human_bytes
@@ -57,10 +63,45 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("family", "settings"), FAMILIES, ids=lambda value: str(value)[:50])
 def test_the_peak_of_a_step_is_predicted(family: str, settings: dict[str, Any]) -> None:
-    """Asked for are five percent. What is left are copies where the gradient of a mean or a pool has not the layout of
-    its map."""
+    """Five percent would do, and another processor's oneDNN may need them; on one with AVX-512 nothing is left."""
     batch_size = 4 if family == "torchvision" else 16
-    assert error(plan_of(family, settings), batch_size=batch_size) == pytest.approx(0, abs=0.02)
+    assert error(plan_of(family, settings), batch_size=batch_size) == pytest.approx(0, abs=0.005)
+
+
+LAST: dict[str, tuple[Layer, ...]] = {
+    "convolution": (),
+    "padded": (layer("conv", "last", out_channels=16, kernel_size=3, padding=((1, 0), (1, 0))),),
+    "batch norm": (layer("norm", "last"),),
+    "layer norm": (layer("norm", "last", function="layer"),),
+    "gelu": (layer("activation", "last", function="gelu"),),
+    "dropout": (layer("dropout", "last"),),
+    "scale": (layer("multiply", "last"),),
+    "max pool": (layer("max_pool", "last", kernel_size=2),),
+    "average": (layer("avg_pool", "last", kernel_size=2),),
+    "bins": (layer("adaptive_avg_pool", "last", output_size=(6, 6)),),
+    "blur": (layer("blur_pool", "last", kernel_size=3, stride=2, padding=1),),
+    "blocks": (layer("space_to_depth", "last", kernel_size=2, stride=2),),
+    "sum": (layer("conv", "other", inputs=("first",), out_channels=16), layer("add", "last", inputs=("conv", "other"))),
+    "join": (layer("conv", "other", inputs=("first",), out_channels=9), layer("concat", "l", inputs=("conv", "other"))),
+}
+
+
+@pytest.mark.parametrize("kind", LAST)
+def test_a_gradient_that_has_not_the_layout_of_its_map_is_copied(kind: str) -> None:
+    """That of a mean has its channels apart, where maps have them last; so has that of a flattened map."""
+    for head in ("global_avg_pool", "flatten"):
+        plan = LayerPlan(
+            3,
+            (24, 24),
+            (
+                layer("conv", "first", out_channels=8, kernel_size=3, padding="half"),
+                layer("conv", "conv", out_channels=16, kernel_size=3, padding="half"),
+                *LAST[kind],
+                layer(head, "head"),
+                layer("linear", "classifier", out_channels=3),
+            ),
+        )
+        assert error(plan, batch_size=16) == pytest.approx(0, abs=0.005), head
 
 
 @pytest.mark.parametrize(
@@ -134,6 +175,57 @@ def test_the_peak_of_an_evaluation_is_predicted(family: str, settings: dict[str,
     assert memory.evaluation.size == pytest.approx(found, rel=0.02)
 
 
+@contextmanager
+def mixed_precision_of_a_gpu() -> Iterator[None]:
+    """torch.autocast would switch itself off where there is none."""
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.autocast_increment_nesting()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.autocast_decrement_nesting()  # type: ignore[no-untyped-call]
+        torch.clear_autocast_cache()  # type: ignore[no-untyped-call]
+        torch.set_autocast_enabled("cuda", False)
+
+
+def kept_on_a_gpu(plan: LayerPlan, *, precision: str) -> int:
+    """Bytes that autograd keeps of 4 images, on tensors of a GPU that have a shape but no numbers."""
+    with FakeTensorMode(), torch.device("cuda"):
+        network = build(plan)
+        saved = SavedTensors([*network.parameters(), *network.buffers()])
+        with saved.watch(), nullcontext() if precision == "32-true" else mixed_precision_of_a_gpu():
+            network(torch.zeros(4, plan.input_channels, *plan.input_size))
+        return saved.total_bytes
+
+
+DROPOUT = LayerPlan(
+    1,
+    (28, 28),
+    (
+        layer("conv", "conv", out_channels=8, kernel_size=3, padding="half"),
+        layer("dropout", "dropout"),
+        layer("activation", "silu", function="silu"),
+        layer("global_avg_pool", "pool"),
+        layer("linear", "classifier", out_channels=3),
+    ),
+)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_what_the_kernels_of_a_gpu_keep(precision: str) -> None:
+    """A dropout a mask of bytes; in mixed precision smaller numbers and weights, and float32 where a norm over the
+    channels or a weight of each channel wants them. Biases are cast, but not kept."""
+    for plan in (DROPOUT, *(plan_of(*one) for one in FAMILIES[:15])):
+        tensors = StepTensors(measure(plan), batch_size=4, precision=precision, device="cuda")
+        assert all(map(tensors.follows, tensors.layers))
+        images_kept = IMAGE in {name for one in tensors.layers for name in tensors.kept_maps(one)}
+        kept = sum(tensors.kept.values()) + images_kept * tensors.map_bytes(IMAGE)
+        kept += sum(map(tensors.cast_weights_bytes, tensors.layers))
+        found = kept_on_a_gpu(plan, precision=precision)
+        assert kept == (found if precision == "32-true" else pytest.approx(found, rel=0.005))
+
+
 def conv_plan() -> tuple[LayerGeometry, ...]:
     """A convolution of 1 to 8 maps of 10x10, a ReLU, and a mean."""
     layers = (
@@ -186,12 +278,15 @@ def test_what_is_not_known_has_a_lower_bound_and_a_reason() -> None:
     assert whole.peak is not None
     assert whole.parameters is not None
     assert 2 * whole.parameters < compiled.peak_at_least < whole.peak
+    planar = training_memory(layers, batch_size=8, channels_last=False)
+    assert planar.unknown == "convolutions of maps that are not channels_last work on copies of oneDNN's own"
+    assert training_memory(layers, batch_size=8, channels_last=False, device="cuda").peak is not None
 
 
 def test_a_lower_bound_is_one() -> None:
     plan = plan_of("convnext", {"width": 8})
-    trainer = TrainerConfig(batch_size=16, precision="bf16-mixed")
-    assert predicted_memory(measure(plan), trainer).peak_at_least < measured(plan, trainer)
+    for trainer in (TrainerConfig(batch_size=16, precision="bf16-mixed"), TrainerConfig(channels_last=False)):
+        assert predicted_memory(measure(plan), trainer).peak_at_least < measured(plan, trainer)
 
 
 @pytest.mark.parametrize(

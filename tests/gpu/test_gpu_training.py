@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytorch_lightning as pl
 import torch
 from fits import ACCELERATOR, EAGER, REHEARSED, Fits, configured, data_of, needs_gpu
 from PIL import Image
+from torch import nn
 
 from stridelab.names import CUDA_GRAPH
 from stridelab.training.fit import batches_of
 from stridelab.training.randomness import BatchOrder
+from stridelab.training.step import TrainingStep
 from stridelab.training.step_grouping import Steps
 
 CASES = {
@@ -158,6 +161,38 @@ def test_no_training_turn_waits_for_the_gpu(more: tuple[str, ...], fits: Fits) -
     finally:
         watch_for_waiting("default")
     assert watch.turns > 4
+
+
+class Waits(nn.Module):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values * float(values.detach().mean().item() < math.inf)
+
+
+class CannotBeRecorded(nn.Module):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        torch.cuda.synchronize()  # which is no operation on a tensor, and not found ahead
+        return values
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(Waits, "no CUDA graph: the step waits for the GPU"), (CannotBeRecorded, "no CUDA graph: it cannot be recorded")],
+)
+def test_a_step_that_cannot_be_recorded_trains_as_it_is(kind: type[nn.Module], said: str) -> None:
+    """Dropout draws its noise from where a failed record had taken it over."""
+    ended = []
+    for graph in ("true", "false"):
+        config, told = configured(f"trainer.cuda_graph={graph}", "trainer.batch_size=8").trainer, list[str]()
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(4, 8), kind(), nn.Dropout(0.5), nn.Linear(8, 3)).cuda()
+        step = TrainingStep(network, config, num_steps=9, tell=told.append)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(9):
+            step(torch.rand(8, 4, generator=generator).cuda(), torch.randint(3, (8,), generator=generator).cuda())
+        ended.append([tensor.cpu() for tensor in step.state()])
+        assert [text.startswith(said) for text in told] == ([True] if graph == "true" else []), told
+    assert all(map(torch.equal, *ended))
 
 
 def test_a_checkpoint_goes_on_on_the_other_device(fits: Fits) -> None:

@@ -1,11 +1,10 @@
-"""What PyTorch's own kernels hold beside a layer's tensors while they run, and how its allocators count.
+"""What PyTorch's own kernels hold beside a layer's tensors while they run.
 
 Read off with torch.profiler (PyTorch 2.14, oneDNN 3, channels_last, one core with AVX-512).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 from stridelab.geometry.layer_geometry import LayerGeometry
@@ -16,6 +15,7 @@ LANES = 16
 
 
 FEW_IMAGES = 16
+CONVOLUTIONS = frozenset({"blur_pool", "conv", "conv_transpose", "readout"})
 
 
 def forward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
@@ -37,6 +37,25 @@ def backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
 def relaid_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     """A circular pad loses the layout channels_last, so that a convolution copies the map again."""
     return step.copied_bytes(layer) if layer.kind == "conv" and layer.padding_mode == "circular" else 0
+
+
+def is_planar(step: StepTensors, layer: LayerGeometry, *, above: bool) -> bool:
+    """Whether a gradient that `layer` makes has its channels apart and not, as its map, last: that of a mean over the
+    map and of a flattened one, and what functions of single values make of one (`above`)."""
+    if layer.kind in ("flatten", "global_avg_pool"):
+        return step.channels_last and max(layer.input_size) > 1
+    through = layer.kind == "activation" and layer.function not in ("leaky_relu", "relu")
+    return above and (through or layer.kind in ("add", "concat", "dropout", "identity", "multiply", "space_to_depth"))
+
+
+def planar_bytes(step: StepTensors, layer: LayerGeometry) -> int:
+    """In the backward pass of `layer`, where the gradient of its map is planar, and so copied."""
+    if layer.kind.endswith("_pool") and layer.kind not in ("blur_pool", "global_avg_pool") and step.device == "cpu":
+        return step.map_bytes(layer.inputs[0]) + (step.other_bytes(layer) if layer.kind.endswith("max_pool") else 0)
+    if layer.function == "batch" and step.device == "cpu":
+        return -step.map_bytes(layer.name)  # which is then made once
+    windows = layer.kind in CONVOLUTIONS or layer.kind.endswith("_pool")
+    return step.map_bytes(layer.name) if windows or layer.kind == "norm" else 0
 
 
 def pad_backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
@@ -72,7 +91,7 @@ def workspace_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     """That cuDNN takes for the backward pass of a convolution, at most: its map and the gradient of its output once
     more, in the layout of the kernel. A rule that was fitted to one of three peaks measured on an H100 (PyTorch 2.11,
     channels_last, TF32, deterministic) and holds for the other two; cuBLAS's, of once a process, are not in it."""
-    if step.device != "cuda" or layer.kind not in ("blur_pool", "conv", "conv_transpose", "readout"):
+    if step.device != "cuda" or layer.kind not in CONVOLUTIONS:
         return 0
     return step.map_bytes(layer.inputs[0]) + step.map_bytes(layer.name)
 
@@ -102,15 +121,3 @@ def update_bytes(step: StepTensors) -> int:
         if layer.kind in ("conv", "readout") and layer.function != "linear"
     )
     return max(filters, default=0) if step.device == "cpu" else 0
-
-
-def cuda_block(size: int) -> int:
-    """What PyTorch's caching allocator counts: multiples of 512 bytes; of 10 MiB and more, which get a segment of whole
-    2 MiB of their own, a rest of at most 1 MiB is not split off (c10/cuda/CUDACachingAllocator)."""
-    size, mib = -(-size // 512) * 512, 2**20
-    segment = -(-size // (2 * mib)) * 2 * mib
-    return segment if size >= 10 * mib and segment - size <= mib else size
-
-
-BLOCKS: dict[str, Callable[[int], int]] = {"cpu": lambda size: -(-size // 4) * 4, "cuda": cuda_block}
-"""Device -> bytes asked for -> bytes that its allocator counts."""

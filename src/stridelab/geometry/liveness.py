@@ -12,14 +12,17 @@ Counted is what PyTorch's tensors hold. What single operations take to work in (
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from stridelab.geometry.allocator import BACKWARD, BLOCKS, FORWARD, START, STEP, Blocks, Moment
 from stridelab.geometry.kernel_memory import (
-    BLOCKS,
+    CONVOLUTIONS,
     backward_bytes,
     forward_bytes,
+    is_planar,
     pad_backward_bytes,
+    planar_bytes,
     update_bytes,
     workspace_bytes,
 )
@@ -27,42 +30,8 @@ from stridelab.geometry.layer_geometry import LayerGeometry
 from stridelab.geometry.layer_plan import IMAGE
 from stridelab.geometry.step_tensors import VIEWS, StepTensors
 
-START, FORWARD, BACKWARD, STEP = "start", "forward", "backward", "step"
 SHARING = VIEWS | {"add", "concat"}
 """Kinds whose inputs have the gradient of the output, or a piece of it, without a copy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """`size` bytes are held in the `phase` of `layer`: start, forward, backward or step, the optimizer's; the first and
-    the last are of no layer."""
-
-    size: int
-    layer: str
-    phase: str
-
-
-@dataclass(slots=True)
-class Blocks:
-    """What an allocator has handed out, and the most that it ever had."""
-
-    counted: Callable[[int], int]
-    held: dict[object, int] = field(default_factory=dict)
-    size: int = 0
-    peak: Moment = Moment(0, "", START)
-
-    def take(self, key: object, size: int) -> None:
-        assert key not in self.held, key
-        self.held[key] = self.counted(size)
-        self.size += self.held[key]
-
-    def free(self, *keys: object) -> None:
-        for key in keys:
-            self.size -= self.held.pop(key, 0)
-
-    def note(self, layer: str, phase: str) -> None:
-        if self.size > self.peak.size:
-            self.peak = Moment(self.size, layer, phase)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +91,8 @@ class Walk:
         """Map -> the block that its gradient lies in."""
         self.owners: Counter[object] = Counter()
         """Such a block -> how many maps' gradients lie in it."""
+        self.planar: set[object] = set()
+        """Blocks whose layout is not that of the map, see `kernel_memory.is_planar`."""
         self.shared_out: set[object] = set()
         """Blocks of which each map has a piece, with gaps in it: nothing is added to those in place."""
 
@@ -187,19 +158,23 @@ class Walk:
     def backward_of(self, layer: LayerGeometry) -> None:
         above = self.gradients.pop(layer.name)
         sources = [source for source in layer.inputs if self.tensors.trained[source]]
+        planar = above in self.planar
         if layer.kind in SHARING:
+            self.planar |= {above} if is_planar(self.tensors, layer, above=planar) else set()
             self.shared_out |= {above} if layer.kind == "concat" else set()
             for source in sources:
                 self.hand_on(above, source)
             self.let_go(above)
         else:
-            self.differentiate(layer, above, sources)
+            apart = planar or (above in self.shared_out and layer.kind in CONVOLUTIONS)
+            self.differentiate(layer, above, sources, planar=apart)
 
-    def differentiate(self, layer: LayerGeometry, above: object, sources: Sequence[str]) -> None:
+    def differentiate(self, layer: LayerGeometry, above: object, sources: Sequence[str], *, planar: bool) -> None:
         """The gradients that `layer` makes of `above`, that of its output."""
         cast = self.tensors.cast_weights_bytes(layer)
         self.blocks.take("gradient of weights", cast or self.tensors.parameter_bytes(layer))
-        self.blocks.take("working", backward_bytes(self.tensors, layer))
+        copies = planar_bytes(self.tensors, layer) if planar else 0
+        self.blocks.take("working", backward_bytes(self.tensors, layer) + copies)
         self.blocks.take("workspace", workspace_bytes(self.tensors, layer) if self.workspaces else 0)
         copied = self.tensors.copied_bytes(layer) if sources else 0
         if copied:  # its gradient first; from that, in a node behind, the map's own
@@ -212,6 +187,7 @@ class Walk:
         self.end(layer, None if copied else above)
         self.blocks.free("copy")
         self.accumulate(layer, cast=cast > 0)
+        self.planar |= set(made) if is_planar(self.tensors, layer, above=planar) else set()
         for block, source in made.items():
             self.hand_on(block, source)
 

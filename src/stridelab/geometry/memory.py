@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stridelab.geometry.kernel_memory import BLOCKS
+from stridelab.geometry.allocator import BLOCKS, FORWARD, START, STEP, Moment
 from stridelab.geometry.layer_geometry import LayerGeometry
-from stridelab.geometry.liveness import FORWARD, START, STEP, Moment, Step, evaluation_moment, peak_moment
+from stridelab.geometry.liveness import Step, evaluation_moment, peak_moment
 from stridelab.geometry.saved_tensors import FLOAT_BYTES
 from stridelab.geometry.step_tensors import NUMBER_BYTES, StepTensors
 from stridelab.geometry.totals import add_up
@@ -99,6 +99,7 @@ def training_memory(
     device: str = "cpu",
     recorded: bool = False,
     compiled: bool = False,
+    channels_last: bool = True,
     evaluated: int = 1,
 ) -> TrainingMemory:
     """Predicted training memory of measured layers: `.peak` bytes of one step (an int, or None with the reason in
@@ -107,8 +108,8 @@ def training_memory(
     `averaged`: with a moving average of the weights, which counts as state of the optimizer. `accumulate`: batches a
     step. `steps_at_once`: whose images are made, and whose outputs are kept, together. `device`: cpu or cuda, whose
     kernels and allocators differ a little. `recorded`: as a CUDA graph. `compiled`: by torch.compile, which has no peak
-    here. `evaluated`: images of a pass without gradients, whose peak is `.evaluation`. From `precision` on, all
-    concerns the peaks alone.
+    here, nor has a CPU's step without `channels_last`. `evaluated`: images of a pass without gradients, whose peak is
+    `.evaluation`. From `precision` on, all concerns the peaks alone.
 
     What counts as a saved activation, and which layer it is counted for, is told in
     `stridelab.geometry.saved_tensors`; what lives when, in `stridelab.geometry.liveness`.
@@ -122,7 +123,7 @@ def training_memory(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} is not allowed; it must be an integer of 1 or more")
     used = tuple(layer for layer in layers if layer.kind != "unused")
-    tensors = StepTensors(used, batch_size=batch_size, precision=precision, device=device)
+    tensors = StepTensors(used, batch_size, precision, device, channels_last)
     step = Step(
         state=OPTIMIZERS[optimizer],
         averaged=averaged,
@@ -130,7 +131,7 @@ def training_memory(
         at_once=steps_at_once,
         recorded=recorded,
     )
-    unknown = "a compiled step holds what its compiler chooses" if compiled else _unknown(tensors)
+    unknown = _unknown(tensors, compiled=compiled)
     until = START if compiled else FORWARD if unknown else STEP
     copies = OPTIMIZERS[optimizer] + averaged
     moment = peak_moment(tensors, step, until=until)
@@ -144,7 +145,11 @@ def training_memory(
     )
 
 
-def _unknown(tensors: StepTensors) -> str:
+def _unknown(tensors: StepTensors, *, compiled: bool) -> str:
+    if compiled:
+        return "a compiled step holds what its compiler chooses"
+    if tensors.device == "cpu" and not tensors.channels_last and tensors.precision != "64-true":
+        return "convolutions of maps that are not channels_last work on copies of oneDNN's own"
     names = [layer.name for layer in tensors.layers if not tensors.follows(layer)]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"what the backward pass of {', '.join(names[:3])}{more} holds is not known" if names else ""

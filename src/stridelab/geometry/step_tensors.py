@@ -31,6 +31,7 @@ class StepTensors:
     batch_size: int
     precision: str
     device: str
+    channels_last: bool = True
     evaluated: bool = False
     """A pass without gradients, in which dropout does nothing."""
 
@@ -107,8 +108,9 @@ class StepTensors:
             return False
         if not self.mixed:
             return True
-        float32 = self.device == "cpu" and layer.padding_mode in ("reflect", "replicate") and self.copied_bytes(layer)
-        return not (float32 or layer.saves is None or layer.function in ("group", "layer"))
+        pads = layer.padding_mode in ("reflect", "replicate") and self.copied_bytes(layer) > 0
+        by_cpu = self.device == "cpu" and (pads or layer.function in ("group", "layer"))  # computes those in float32
+        return layer.saves is not None and not by_cpu
 
     @property
     def dense(self) -> bool:

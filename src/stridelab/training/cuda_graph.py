@@ -53,8 +53,7 @@ class StepGraph:
         return self._recorded(*batch)
 
     def _watched(self, *batch: Tensor) -> Tensors:
-        """The last step before recording: a failed record would leave CUDA's random numbers unusable, so that what
-        waits for the GPU is looked for here."""
+        """The last step before recording, at which what waits for the GPU is still only slow."""
         made, waits = watched(lambda: self.work(*batch))
         if waits:
             self._refuse(f"the step waits for the GPU ({waits})")
@@ -100,11 +99,16 @@ class Replayed:
 def recorded(work: Callable[[], Tensors]) -> tuple[torch.cuda.CUDAGraph, Tensors]:
     """Nothing is computed until the graph is replayed."""
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    numbers = torch.cuda.default_generators[torch.cuda.current_device()]
+    sound = numbers.clone_state()
     try:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use CUDA meanwhile
             made = work()
-    finally:
-        torch.cuda.set_stream(stream)  # which PyTorch forgets where recording fails
+    except RuntimeError:
+        # PyTorch leaves the stream in use, and the random numbers in a state that only a graph can draw from.
+        torch.cuda.set_stream(stream)
+        numbers.graphsafe_set_state(sound)
+        raise
     return graph, made
 
 

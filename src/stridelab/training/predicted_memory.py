@@ -27,5 +27,6 @@ def predicted_memory(
         device="cuda" if on_gpu else "cpu",
         recorded=on_gpu and trainer.cuda_graph and trainer.devices == 1,
         compiled=trainer.compile,
+        channels_last=trainer.channels_last,
         evaluated=EVAL_BATCH_SIZE,
     )
