@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
@@ -55,12 +56,20 @@ class TimedRecorder:
         return calling
 
 
+def say(event: Mapping[str, Any]) -> None:
+    """Also why a fit is not what it should be: without a CUDA graph, say."""
+    if "said" in event:
+        print(event["said"], file=sys.stderr)
+
+
 def fitted(config: Config, carrying: Carrier) -> Figures:
     """A fit with a journal, which another process carries into a store."""
     data, watch = load_data(config.data), EpochWatch()
     with carrying.run() as run:
         recorder: Any = TimedRecorder(run)
-        result = fit(layer_plan_of(config), data, config.trainer, seed=0, recorder=recorder, callbacks=[watch])
+        result = fit(
+            layer_plan_of(config), data, config.trainer, seed=0, recorder=recorder, callbacks=[watch], progress=say
+        )
     images, fit_s = config.trainer.max_epochs * len(data.train), result.metrics["time/fit_s"]
     return {
         "tracked": result.metrics["throughput/train_images_per_s"],

@@ -9,16 +9,14 @@ import torch
 from fits import ACCELERATOR, EAGER, configured, needs_gpu
 from injection import attempt, work_of
 
+from benchmarks import peak
 from stridelab.geometry import measure, training_memory
-from stridelab.models.build import build
 from stridelab.plan import layer_plan_of
 from stridelab.sweep.launchers.local import LocalLauncher
-from stridelab.training.runtime import device_of, layout_of, prepare_process
-from stridelab.training.step import TrainingStep
+from stridelab.training.runtime import prepare_process
 
 pytestmark = needs_gpu
 MIB = 2**20
-STEPS = 4
 
 
 def predicted_peak(*words: str) -> int | None:
@@ -31,22 +29,9 @@ def predicted_peak(*words: str) -> int | None:
 def measured_peak(*words: str) -> int:
     """The same, of PyTorch's allocator."""
     config = configured(EAGER, *words)
-    plan, trainer, device = layer_plan_of(config), config.trainer, device_of(config.trainer)
-    prepare_process(trainer)
+    prepare_process(config.trainer)
     torch.cuda.empty_cache()
-    warm = torch.ones(64, 64, device=device, requires_grad=True)
-    (warm @ warm).sum().backward()  # cuBLAS keeps its workspaces from here on
-    before = torch.cuda.memory_allocated(device)
-    network = build(plan).to(device).to(memory_format=layout_of(trainer))
-    step = TrainingStep(network, trainer, num_steps=STEPS)
-    shape = (trainer.batch_size, plan.input_channels, *plan.input_size)
-    images = torch.rand(shape, device=device).contiguous(memory_format=layout_of(trainer))
-    targets = torch.zeros(trainer.batch_size, dtype=torch.int64, device=device)
-    for number in range(STEPS):
-        if number == STEPS - 1:
-            torch.cuda.reset_peak_memory_stats(device)
-        step(images, targets)
-    return torch.cuda.max_memory_allocated(device) - before
+    return peak.measured(layer_plan_of(config), config.trainer)
 
 
 NETWORKS = [
