@@ -289,6 +289,17 @@ def test_what_is_not_known_has_a_lower_bound_and_a_reason() -> None:
     assert training_memory(layers, batch_size=8, channels_last=False, device="cuda").peak is not None
 
 
+def test_nothing_is_kept_for_a_map_that_nobody_reads() -> None:
+    layers = (
+        layer("conv", "conv", out_channels=8, kernel_size=3, padding="half"),
+        layer("norm", "unread"),
+        layer("global_avg_pool", "pool", inputs=("conv",)),
+        layer("linear", "classifier", out_channels=3),
+    )
+    for accumulate in (1, 2):
+        assert error(LayerPlan(3, (24, 24), layers), batch_size=16, accumulate=accumulate) == pytest.approx(0, abs=0.01)
+
+
 def test_a_lower_bound_is_one() -> None:
     plan = plan_of("convnext", {"width": 8})
     for trainer in (TrainerConfig(batch_size=16, precision="bf16-mixed"), TrainerConfig(channels_last=False)):

@@ -10,24 +10,23 @@ from fits import ACCELERATOR, EAGER, configured, needs_gpu
 from injection import attempt, work_of
 
 from benchmarks import peak
-from stridelab.geometry import measure, training_memory
+from stridelab.geometry import TrainingMemory, measure
 from stridelab.plan import layer_plan_of
 from stridelab.sweep.launchers.local import LocalLauncher
+from stridelab.training.predicted_memory import predicted_memory
 from stridelab.training.runtime import prepare_process
 
 pytestmark = needs_gpu
 MIB = 2**20
 
 
-def predicted_peak(*words: str) -> int | None:
-    """Bytes of the peak of a step, the network's own memory and its images included."""
+def predicted(*words: str) -> TrainingMemory:
     config = configured(EAGER, *words)
-    layers, trainer = measure(layer_plan_of(config)), config.trainer
-    return training_memory(layers, batch_size=trainer.batch_size, precision=trainer.precision, device="cuda").peak
+    return predicted_memory(measure(layer_plan_of(config)), config.trainer)
 
 
 def measured_peak(*words: str) -> int:
-    """The same, of PyTorch's allocator."""
+    """Bytes of PyTorch's allocator at the peak of a step, the network's own memory and its images included."""
     config = configured(EAGER, *words)
     prepare_process(config.trainer)
     torch.cuda.empty_cache()
@@ -47,9 +46,11 @@ NETWORKS = [
 
 @pytest.mark.parametrize("words", NETWORKS, ids=" ".join)
 def test_the_peak_of_a_step_is_predicted_within_five_percent(words: tuple[str, ...]) -> None:
-    predicted, measured = predicted_peak(*words), measured_peak(*words)
-    assert predicted is not None
-    assert predicted == pytest.approx(measured, rel=0.05), f"{predicted / MIB:.1f}, and was {measured / MIB:.1f} MiB"
+    """Of tensors it is a lower bound; cuDNN's workspaces come from the same allocator."""
+    memory, measured = predicted(*words), measured_peak(*words)
+    assert memory.peak is not None
+    said = f"{memory.peak / MIB:.1f} to {memory.with_workspaces.size / MIB:.1f}, and was {measured / MIB:.1f} MiB"
+    assert 0.99 * memory.peak <= measured <= 1.05 * memory.with_workspaces.size, said
 
 
 def small_card() -> None:

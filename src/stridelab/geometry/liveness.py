@@ -122,7 +122,7 @@ class Walk:
             read = {storages[source] for source in layer.inputs}
             self.blocks.free(*(("map", storage) for storage in read if last_readers[storage] == layer.name))
         outputs = self.layers[-1].name
-        self.blocks.free(("map", storages[outputs]), "outputs")
+        self.blocks.free("outputs", *(("map", storage) for storage in storages.values()))  # some that nobody reads
         for what in ("outputs", "log_softmax"):
             self.blocks.take(what, self.tensors.map_bytes(outputs))
         self.blocks.take("targets", self.tensors.target_bytes)
@@ -154,6 +154,7 @@ class Walk:
         for layer in reversed(self.layers):
             if layer.name in self.gradients:
                 self.backward_of(layer)
+            self.blocks.free(("kept", layer.name))  # nothing, where no gradient comes
 
     def backward_of(self, layer: LayerGeometry) -> None:
         above = self.gradients.pop(layer.name)

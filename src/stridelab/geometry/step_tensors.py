@@ -56,7 +56,15 @@ class StepTensors:
         found = {IMAGE: False}
         for layer in self.layers:
             learns = layer.params != 0 or any(found[source] for source in layer.inputs)
-            found[layer.name] = learns and not self.evaluated
+            found[layer.name] = learns and layer.name in self.used and not self.evaluated
+        return found
+
+    @cached_property
+    def used(self) -> set[str]:
+        """Maps that the outputs depend on: what is kept for any other goes with it."""
+        found = {self.layers[-1].name}
+        for layer in reversed(self.layers):
+            found |= set(layer.inputs) if layer.name in found else set()
         return found
 
     @cached_property
