@@ -5,24 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.peak import evaluation, measured, plan_of
+from benchmarks.peak import cpu_peak, evaluation, measured, plan_of
+from stridelab.config import load
 from stridelab.config.grid import grid_of
+from stridelab.data.load import load as load_data
 from stridelab.geometry import IMAGE, Layer, LayerGeometry, LayerPlan, layer, measure, training_memory
 from stridelab.geometry.step_tensors import StepTensors
 from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import build
 from stridelab.models.tracing.costs import SavedTensors
+from stridelab.plan import layer_plan_of
 from stridelab.plan.formats import FORMATS
-from stridelab.plan.variant_row import all_rows
+from stridelab.plan.variant import layers_of
+from stridelab.plan.variant_row import Figures, all_rows
 from stridelab.text import human_bytes
+from stridelab.training.fit import fit
 from stridelab.training.predicted_memory import predicted_memory
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.tasks import TASKS
@@ -330,9 +336,35 @@ def test_the_plan_shows_the_peak_at_the_trainer_s_settings() -> None:
 def test_the_plan_says_where_evaluation_takes_more_than_training() -> None:
     (few,), (many,) = (json.loads(planned("json", f"trainer.batch_size={size}")) for size in (16, 256))
     assert few["totals"]["memory"]["peak"] < few["totals"]["memory"]["evaluation"]
-    assert "Evaluation, of 500 images at once: " in planned("table", "trainer.batch_size=16")
+    said = f"takes more, of at most 500 images a pass: up to {human_bytes(few['totals']['memory']['evaluation'])}"
+    assert said in planned("table", "trainer.batch_size=16,32")
+    assert said in planned("markdown", "trainer.batch_size=16")
     assert many["totals"]["memory"]["peak"] > many["totals"]["memory"]["evaluation"]
-    assert "Evaluation" not in planned("table", "trainer.batch_size=256")
+    assert "evaluation" not in planned("table", "trainer.batch_size=256")
+
+
+class Quiet:
+    """A recorder that forgets all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None: ...
+    def image(self, key: str, array: Any, *, step: int) -> None: ...
+    def artifact(self, path: Path, *, to: str = "") -> None: ...
+    def tags(self, values: Mapping[str, str]) -> None: ...
+
+
+@pytest.mark.parametrize("batch_size", [32, 256])
+def test_a_whole_run_peaks_where_training_or_evaluation_does(batch_size: int, tmp_path: Path) -> None:
+    """Lightning, the metrics and the feature maps included; of 32 images it is the evaluation."""
+    words = ["data.train_size=512", "data.val_size=300", "trainer.max_epochs=1", "trainer.limit_val_batches=1"]
+    config = load([*words, f"trainer.batch_size={batch_size}"])
+    data, plan, row = load_data(config.data), layer_plan_of(config), Figures(config, layers_of(config))
+    run = cpu_peak(lambda device: fit(plan, data, config.trainer, seed=0, recorder=Quiet(tmp_path)))
+    assert row.memory.peak
+    assert (row.memory.evaluation.size > row.memory.peak) == (batch_size == 32)
+    assert max(row.memory.peak, row.memory.evaluation.size) == pytest.approx(run, rel=0.05)
 
 
 def test_several_steps_at_once_hold_their_images() -> None:

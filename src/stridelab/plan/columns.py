@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from stridelab.geometry import LayerGeometry, LayerMemory
 from stridelab.geometry.totals import windowed
 from stridelab.text import at_least, field, human, human_bytes, maps, pads, policy, side
-from stridelab.training.settings import EVAL_BATCH_SIZE
 
 from .variant_row import Figures
 
@@ -96,8 +95,6 @@ def memory_words(figures: Figures) -> list[str]:
     words = [f"Training memory: {sums(figures)['training memory']}, {reason}."]
     if memory.with_workspaces.size > memory.moment.size:
         words.append(f"With the workspaces of cuDNN, up to {human_bytes(memory.with_workspaces.size)}.")
-    if memory.evaluation.size > memory.peak_at_least:
-        words.append(f"Evaluation, of {EVAL_BATCH_SIZE} images at once: {human_bytes(memory.evaluation.size)}.")
     return [*words, f"Kept memory = {kept_words(figures)}"]
 
 

@@ -125,6 +125,7 @@ CSV_COLUMNS: Mapping[str, Callable[[Figures], object]] = {
     "batch_size": lambda figures: figures.batch_size,
     "memory_bytes": lambda figures: figures.memory.total,
     "peak_memory_bytes": lambda figures: figures.memory.peak,
+    "evaluation_memory_bytes": lambda figures: figures.memory.evaluation.size,
     "warnings": lambda figures: " ".join(figures.warnings),
 }
 """After variant, ok and error; an impossible variant leaves them empty."""

@@ -7,7 +7,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
 from stridelab.tables import Columns, hanging
-from stridelab.text import printable
+from stridelab.text import human_bytes, printable
+from stridelab.training.settings import EVAL_BATCH_SIZE
 
 from .columns import LAYER_COLUMNS, LEFT, VARIANT_COLUMNS, field_words, layer_cells, memory_words, variant_cells
 from .variant import notes_of
@@ -65,12 +66,17 @@ class Seen:
         self.warnings: set[str] = set()
         self.notes: dict[str, None] = {}
         self.batch_sizes: set[int] = set()
+        self.evaluation = 0
+        """Bytes, of where it takes more than training."""
 
     def note(self, row: VariantRow) -> VariantRow:
         if row.figures:
             self.warnings.update(row.figures.warnings)
             self.notes |= dict.fromkeys(notes_of(row.figures.config))
             self.batch_sizes.add(row.figures.batch_size)
+            memory = row.figures.memory
+            if memory.evaluation.size > memory.peak_at_least:
+                self.evaluation = max(self.evaluation, memory.evaluation.size)
         return row
 
     def sentences(self) -> dict[str, str]:
@@ -82,6 +88,10 @@ class Seen:
             found["training memory"] = (
                 f"predicted at {batch} images a pass: the most that tensors hold at once during a training step; "
                 "without the data set, the libraries and what single operations take to work in"
+            )
+        if self.evaluation:
+            found["evaluation"] = (
+                f"takes more, of at most {EVAL_BATCH_SIZE} images a pass: up to {human_bytes(self.evaluation)}"
             )
         return found
 

@@ -15,6 +15,7 @@ from stridelab.geometry.axis import Step
 from stridelab.geometry.drawing.maps import MANY_MAPS
 from stridelab.geometry.totals import windowed
 from stridelab.training.predicted_memory import predicted_memory
+from stridelab.training.settings import EVAL_BATCH_SIZE
 
 from .variant import Variant, grouped_steps, layers_of
 from .warnings import LayerNames, warnings_of
@@ -57,7 +58,9 @@ class Figures:
     @cached_property
     def memory(self) -> TrainingMemory:
         steps = grouped_steps(self.config, self.layers)
-        return predicted_memory(self.layers, self.config.trainer, steps_at_once=steps.at_once)
+        contents = contents_of(self.config.data)
+        evaluated = max(1, min(EVAL_BATCH_SIZE, max(contents.num_val, contents.facts.num_test)))
+        return predicted_memory(self.layers, self.config.trainer, steps_at_once=steps.at_once, evaluated=evaluated)
 
     @cached_property
     def warnings(self) -> dict[str, LayerNames]:

@@ -10,15 +10,12 @@ from math import ceil
 from stridelab.config import Config
 from stridelab.data.catalog.user import USER_DATASETS
 from stridelab.data.contents import contents_of
-from stridelab.geometry import LayerGeometry
-from stridelab.geometry.saved_tensors import FLOAT_BYTES
 from stridelab.models.user_family import USER_FAMILIES
 from stridelab.plan import Variant
 from stridelab.plan.variant_row import Figures
 from stridelab.system.gpus import Gpu
 from stridelab.system.memory import MIB, available_mib
 from stridelab.system.processes import usable_cores
-from stridelab.training.settings import EVAL_BATCH_SIZE
 
 PROCESS_MIB = 1100
 """Of a run, beside its own tensors: the CUDA context, the libraries' code, cuBLAS's workspaces (one H100)."""
@@ -28,8 +25,6 @@ SAFE_SHARE = 0.8
 """Of the free memory that is planned with."""
 MOST_A_CARD = 12
 """Runs at once: so many have been measured, on an H100 (4.9 x the images/s of one; 6 at once: 3.7 x)."""
-LIVE_MAPS = 3
-"""Maps of a pass without gradients that are alive at a time: input, output, and a branch around them."""
 LABEL_BYTES = 8
 PROCESS_KEYS = ("precision", "tf32", "deterministic", "threads", "cuda_graph")
 """Of the trainer: what they set holds for the whole process."""
@@ -60,14 +55,11 @@ def shared_process(config: Config) -> str:
 def run_mib(figures: Figures) -> float | None:
     """Memory of a card that a run is predicted to need; None where a layer's is not known. The peak of a step counts
     twice: its CUDA graph keeps that memory, beside what steps of another batch size take, or evaluation."""
-    if figures.memory.total is None:
+    memory = figures.memory
+    if memory.total is None:
         return None
-    step = figures.memory.peak_at_least
-    return PROCESS_MIB + (step + max(step, evaluation_bytes(figures.layers)) + data_bytes(figures.config)) / MIB
-
-
-def evaluation_bytes(layers: Sequence[LayerGeometry]) -> int:
-    return EVAL_BATCH_SIZE * LIVE_MAPS * max(layer.output_elements for layer in layers) * FLOAT_BYTES
+    step = max(memory.with_workspaces.size, memory.total)  # the former is a lower bound where there is no peak
+    return PROCESS_MIB + (step + max(step, memory.evaluation.size) + data_bytes(figures.config)) / MIB
 
 
 def data_bytes(config: Config) -> int:

@@ -11,9 +11,13 @@ from .settings import EVAL_BATCH_SIZE, TrainerConfig
 
 
 def predicted_memory(
-    layers: Sequence[LayerGeometry], trainer: TrainerConfig, *, steps_at_once: int = 1
+    layers: Sequence[LayerGeometry],
+    trainer: TrainerConfig,
+    *,
+    steps_at_once: int = 1,
+    evaluated: int = EVAL_BATCH_SIZE,
 ) -> TrainingMemory:
-    """Of measured `layers`; `steps_at_once`: see `step_grouping`."""
+    """Of measured `layers`; `steps_at_once`: see `step_grouping`; `evaluated`: images of a batch without gradients."""
     optimizer = OPTIMIZERS[trainer.optimizer].memory
     on_gpu = trainer.accelerator == "gpu"
     return training_memory(
@@ -28,5 +32,5 @@ def predicted_memory(
         recorded=on_gpu and trainer.cuda_graph and trainer.devices == 1,
         compiled=trainer.compile,
         channels_last=trainer.channels_last,
-        evaluated=EVAL_BATCH_SIZE,
+        evaluated=evaluated,
     )
