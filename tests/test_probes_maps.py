@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stridelab.config import load
 from stridelab.data.catalog.facts import DataSpec
@@ -16,8 +17,9 @@ from stridelab.data.splits import Data, Split
 from stridelab.geometry import LayerPlan, layer
 from stridelab.models.build import build
 from stridelab.models.trace import trace
+from stridelab.plan import layer_plan_of
 from stridelab.probes.aliasing import aliasing
-from stridelab.probes.equivariance import effective_receptive_field, equivariance_error
+from stridelab.probes.equivariance import effective_receptive_field, equivariance_error, shifted
 from stridelab.probes.saturation import saturation
 from stridelab.probes.shift import top1_change
 from stridelab.probes.trained import Trained
@@ -189,3 +191,22 @@ def test_a_probe_of_another_task_is_refused_before_anything_is_created() -> None
         load(["probes=[localisation_error]"])
     with pytest.raises(ValueError, match=r"probes=shift_consistency is defined for task=classify, and not for segment"):
         load(["probes=[shift_consistency]", "task=segment", "data=canvas"])
+
+
+def test_maps_of_a_network_on_a_gpu_come_to_the_processor() -> None:
+    """Where probes go on with them, beside what they made there. On tensors without content: there is no GPU here."""
+    config = load(["model.channels=[4,8]", "model.strides=1-2", "trainer.accelerator=gpu"])
+    plan, gpu = layer_plan_of(config), torch.device("cuda")
+    data = data_of(noise(4, 1, 28, 28))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with gpu:
+            network = build(plan).eval()
+        on_gpu = Trained(network, data, 0, config.trainer, gpu, plan=plan)
+        assert {weights.device.type for weights in network.parameters()} == {"cuda"}
+        found = on_gpu.maps(data.test.take(slice(4)), ["conv1", "conv2"])
+        assert {name: (maps.device.type, tuple(maps.shape)) for name, maps in found.items()} == {
+            "conv1": ("cpu", (4, 4, 28, 28)),
+            "conv2": ("cpu", (4, 8, 14, 14)),
+        }
+        assert on_gpu.logits(data.test.take(slice(4))).device.type == "cpu"
+        assert shifted(found["conv2"].double(), 0.5, 0.0).shape == (4, 8, 14, 14)

@@ -280,7 +280,10 @@ def test_forward_pass_and_loss_stay_on_the_gpu(words: tuple[str, ...]) -> None:
     with FakeTensorMode(), torch.device("cuda"):
         network = build(plan)
         outputs = network(torch.rand(SIZE, plan.input_channels, *plan.input_size))
-        assert task.loss(outputs, task.example(outputs).to("cuda"), label_smoothing=0.1).is_cuda
+        targets = task.example(outputs).to("cuda")
+        assert task.loss(outputs, targets, label_smoothing=0.1).is_cuda
+        tallied = task.tally(outputs.detach(), targets)
+        assert all(value.is_cuda for value in tallied.values()), "nor does counting wait for the GPU"
 
 
 def test_pixels_have_one_cross_entropy_on_every_device() -> None:

@@ -32,6 +32,7 @@ def test_killed_and_continued_is_undisturbed_to_the_bit(precision: str, pool: Lo
     assert read_tag(work.folder, "stridelab.step") == ("" if REHEARSED else "CUDA graph")
 
 
+PROBES = ("shift_consistency", "equivariance_error", "aliasing", "effective_receptive_field", "saturation")
 SWEEP = ("model.strides=1-2-2,2-2-2", "seed=0,1,2,3", *RECORDED)
 
 
@@ -39,8 +40,8 @@ SWEEP = ("model.strides=1-2-2,2-2-2", "seed=0,1,2,3", *RECORDED)
 def swept(tmp_path_factory: pytest.TempPathFactory, at_once: int) -> Path:
     """The results of eight runs, `at_once` of them at the same time."""
     results = tmp_path_factory.mktemp("swept")
-    more = ("sweep.report=true", "probes=[shift_consistency,equivariance_error]")
-    assert sweep(results, *SWEEP, *more, f"sweep.jobs={at_once}") == 0
+    more = ("sweep.report=true", f"probes=[{','.join(PROBES)}]", f"sweep.jobs={at_once}")
+    assert sweep(results, *SWEEP, *more) == 0
     return results
 
 
@@ -75,7 +76,9 @@ def test_seeds_that_train_together_have_the_bits_of_runs_alone(swept: Path, tmp_
 
 def test_a_sweep_is_reported_and_says_what_it_ran_on(swept: Path) -> None:
     assert list(swept.glob("reports/*/*.html"))
-    folder = next(iter(folders(swept).values()))
+    folder = folders(swept)["1-2-2 s0"]
+    probed = {name for name, _ in evidence(folder).points if name.startswith("probe/")}
+    assert probed >= {f"probe/{name}" for name in PROBES}
     facts = json.loads((folder / "torch.json").read_text())
     assert facts["tf32"] is True
     assert facts["deterministic"] is True

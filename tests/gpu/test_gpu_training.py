@@ -153,7 +153,17 @@ def watch_for_waiting(mode: str) -> None:
 
 
 @needs_gpu
-@pytest.mark.parametrize("more", [(), (EAGER,), ("trainer.crop=2", "trainer.flip=true"), ("trainer.ema=0.9",)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        (EAGER,),
+        ("trainer.crop=2", "trainer.flip=true"),
+        ("trainer.ema=0.9",),
+        ("task=locate", "data=canvas"),
+        ("task=segment", "data=canvas"),
+    ],
+)
 def test_no_training_turn_waits_for_the_gpu(more: tuple[str, ...], fits: Fits) -> None:
     watch = NoWaiting()
     try:

@@ -88,14 +88,14 @@ class Trained:
 
     @torch.no_grad()
     def maps(self, pixels: Tensor, names: Iterable[str], *, inputs: bool = False) -> dict[str, Tensor]:
-        """The outputs of these layers for uint8 images, float32 [n, channels, height, width] or as the run computes;
-        `inputs`: what goes into them."""
+        """The outputs of these layers for uint8 images, float32 [n, channels, height, width] or as the run computes,
+        on the CPU; `inputs`: what goes into them."""
         found: dict[str, list[Tensor]] = {}
         for part in torch.split(pixels, BATCH_SIZE):
             with self.captured(names, inputs=inputs) as kept, autocast(self.config.precision, self.device):
                 self.network(self.normalised(part))
             for name, values in kept.items():
-                found.setdefault(name, []).append(values)
+                found.setdefault(name, []).append(values.cpu())
         return {name: torch.cat(parts) for name, parts in found.items()}
 
     @torch.no_grad()
