@@ -12,9 +12,8 @@ from stridelab.geometry.step_tensors import HALF_BYTES, StepTensors
 
 LANES = 16
 """Channels of a block in oneDNN's layout of filters, which each group is padded to."""
-
-
 FEW_IMAGES = 16
+"""Fewer are left to PyTorch's own kernel for 1x1 filters."""
 CONVOLUTIONS = frozenset({"blur_pool", "conv", "conv_transpose", "readout"})
 
 
