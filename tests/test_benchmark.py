@@ -18,6 +18,7 @@ from stridelab.benchmark import cpu_load, session
 from stridelab.benchmark.cpu_load import Load, Moment
 from stridelab.benchmark.interleave import take_turns
 from stridelab.benchmark.process import Lost, WorkerProcess
+from stridelab.benchmark.record import setup
 from stridelab.benchmark.session import is_measured
 from stridelab.benchmark.timing import Session, Timing, VariantTimings
 from stridelab.benchmark.worker import Worker
@@ -352,3 +353,17 @@ def test_a_sweep_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     assert sweep(tmp_path / "r", "model.strides=2-2", "seed=0", "trainer.lr=1e9") == 1
     with pytest.raises(ValueError, match="is FAILED: none has finished; only finished runs are measured"):
         benchmark([f"paths.results_dir={tmp_path / 'r'}"])
+
+
+@pytest.mark.parametrize(
+    ("device", "words", "said"),
+    [
+        ("", [], "EPYC, 1 thread, 32-true, channels last"),
+        ("NVIDIA H100", [], "NVIDIA H100, 32-true with TF32, channels last"),
+        ("NVIDIA H100", ["trainer.tf32=false"], "NVIDIA H100, 32-true, channels last"),
+        ("NVIDIA H100", ["trainer.precision=bf16-mixed"], "NVIDIA H100, bf16-mixed, channels last"),
+        ("mps", [], "mps, 32-true, channels last"),
+    ],
+)
+def test_what_speed_depends_on_is_told(device: str, words: list[str], said: str) -> None:
+    assert setup(VariantTimings("1-2-2", threads=1, device=device), load(words).trainer, cpu="EPYC") == said

@@ -84,7 +84,8 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_created(
 def test_what_a_gpu_is_to_run_can_be_read_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its modules, and the network of each of its cases."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent / "gpu"))
-    modules = {name: import_module(name) for name in ("test_gpu_training", "test_gpu_sweep", "test_gpu_memory")}
+    here = sorted((Path(__file__).parent / "gpu").glob("test_*.py"))
+    modules = {path.stem: import_module(path.stem) for path in here}
     configured = import_module("fits").configured
     cases = modules["test_gpu_training"].CASES.values()
     assert len(cases) > 20
@@ -93,7 +94,7 @@ def test_what_a_gpu_is_to_run_can_be_read_where_there_is_none(monkeypatch: pytes
         assert config.trainer.accelerator == "gpu"
         assert layer_plan_of(config).layers
     for words in modules["test_gpu_memory"].NETWORKS:
-        assert modules["test_gpu_memory"].predicted_peak(*words) > 0
+        assert modules["test_gpu_memory"].predicted(*words).peak > 0
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])

@@ -61,4 +61,5 @@ def setup(measured: VariantTimings, trainer: TrainerConfig, *, cpu: str) -> str:
     threads = f"{measured.threads} thread{'' if measured.threads == 1 else 's'}"
     where = measured.device or f"{cpu}, {threads}"
     layout = "channels last" if trainer.channels_last else "channels first"
-    return f"{where}, {trainer.precision}, {layout}"
+    rounded = trainer.tf32 and trainer.precision == "32-true" and measured.device not in ("", "mps")
+    return f"{where}, {trainer.precision}{' with TF32' if rounded else ''}, {layout}"
