@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from stridelab.config import load
-from stridelab.sweep.launchers import Launcher, launcher_for
+from stridelab.sweep.launcher import Launcher
+from stridelab.sweep.launchers import launcher_for
 from stridelab.sweep.task import Task
 
 from .rows import Row, middle_of

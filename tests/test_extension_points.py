@@ -48,6 +48,7 @@ from stridelab.report.page_parts import Picture
 from stridelab.report.sentences import summary
 from stridelab.report.table import run_table, variant_table
 from stridelab.reproduce.rebuild import rebuild
+from stridelab.sweep.launcher import Launcher
 from stridelab.sweep.launchers import LAUNCHERS
 from stridelab.sweep.task import SILENT, Listener, Outcome, Task, attempt
 from stridelab.tracking.find import find_sweep
@@ -296,13 +297,11 @@ def test_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_data(DataConfig(name="stripes"))
 
 
-class BackwardsLauncher:
+class BackwardsLauncher(Launcher):
     """Runs in this process, the last first."""
 
     jobs = 1
     here = True
-
-    def warm_up(self) -> None: ...
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -317,7 +316,7 @@ class BackwardsLauncher:
 
 
 def test_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A class that keeps the Protocol, and a line of LAUNCHERS: runs are executed by it, and errors name it."""
+    """A class that keeps its promises, and a line of LAUNCHERS: runs are executed by it, and errors name it."""
     with pytest.raises(
         ValueError, match=r"launcher=backwards is not one of its choices; choose one of local, in_process, ray, slurm\."
     ):

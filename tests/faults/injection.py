@@ -29,7 +29,7 @@ from stridelab.data.load import load
 from stridelab.plan import examine
 from stridelab.run import RunSpec, run
 from stridelab.sweep.agenda import Agenda, make_agenda
-from stridelab.sweep.launchers import Launcher
+from stridelab.sweep.launcher import Launcher
 from stridelab.sweep.task import Outcome, Task
 from stridelab.system import points
 from stridelab.tracking.journal import JOURNAL, read

@@ -12,7 +12,7 @@ from typing import Any
 from stridelab.run import RunSpec, run
 from stridelab.training.recorder import Progress
 
-from .launchers import Launcher
+from .launcher import Launcher
 from .task import WAIT, Listener, Outcome, Task, attempt
 
 MEMBER = "member"

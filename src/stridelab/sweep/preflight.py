@@ -26,7 +26,7 @@ from stridelab.training.settings import TrainerConfig
 
 from .devices import Devices, found_devices
 from .gpu_jobs import shared_process
-from .launchers import Launcher
+from .launcher import Launcher
 from .progress import Decoding, screen
 from .task import Listener, Task
 

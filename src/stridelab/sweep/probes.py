@@ -12,7 +12,7 @@ from stridelab.run import RunSpec, probe
 from stridelab.tracking.status import FINISHED, RESULT
 
 from .gpu_jobs import shared_process
-from .launchers import Launcher
+from .launcher import Launcher
 from .task import Task
 
 

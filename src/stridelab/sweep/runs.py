@@ -22,7 +22,7 @@ from .agenda import Agenda, is_finished
 from .external_runs import ExternalRuns
 from .gpu_jobs import shared_process
 from .joint_runs import groups_of, run_groups
-from .launchers import Launcher
+from .launcher import Launcher
 from .progress import Board
 from .task import Listener, Outcome, Task
 

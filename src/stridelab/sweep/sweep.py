@@ -24,7 +24,8 @@ from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
 
 from .agenda import Agenda, make_agenda, run_name, shortened
-from .launchers import Launcher, reader_for
+from .launcher import Launcher
+from .launchers import reader_for
 from .launchers.in_process import InProcessLauncher
 from .parent import Incomplete, claim, describe, list_members
 from .precision import slower_in_bf16

@@ -8,9 +8,9 @@ from importlib import import_module
 from time import sleep
 
 from stridelab.config import Config
-from stridelab.plan import Variant
 from stridelab.tracking.status import BUSY
 
+from ..launcher import Launcher
 from ..task import NOT_STARTED, SILENT, Listener, Outcome, Task, attempt
 from .local import PRELOAD
 
@@ -21,15 +21,9 @@ def in_process(config: Config, num_runs: int) -> InProcessLauncher:
     return InProcessLauncher()
 
 
-class InProcessLauncher:
+class InProcessLauncher(Launcher):
     jobs = 1
     here = True
-
-    def choose_jobs(self, variants: Sequence[Variant]) -> str:
-        return ""
-
-    def close(self) -> None:
-        """Nothing waits."""
 
     def warm_up(self) -> None:
         """Load now all that trains: a debugging session is long, and files are edited in it."""

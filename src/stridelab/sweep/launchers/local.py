@@ -22,6 +22,7 @@ from stridelab.tracking.status import TIMED_OUT
 
 from ..devices import gpus_of_torch
 from ..gpu_jobs import choose_here, largest_mib
+from ..launcher import Launcher
 from ..task import SILENT, Listener, Outcome, Task
 from ..task_queue import TaskQueue
 from ..worker import work
@@ -51,7 +52,7 @@ def jobs_at_once(config: Config, *, runs: int, cores: int) -> int:
     return max(1, min(wanted, runs))
 
 
-class LocalLauncher:
+class LocalLauncher(Launcher):
     """At most `jobs` tasks at once. The warm process starts loading at `warm_up`. `cards`: values of
     CUDA_VISIBLE_DEVICES, over which the children are spread; none: as it is here."""
 

@@ -16,10 +16,10 @@ from time import sleep
 from typing import Any, cast
 
 from stridelab.config import Config
-from stridelab.plan import Variant
 from stridelab.system.gpus import VISIBLE
 from stridelab.tracking.status import FAILED, KILLED, OUT_OF_MEMORY
 
+from ..launcher import Launcher
 from ..task import SILENT, Listener, Outcome, Task, carried, carried_back
 from ..task_queue import TaskQueue
 from .local import LocalLauncher
@@ -56,20 +56,14 @@ def default_gpus(config: Config, nodes: Sequence[Node]) -> float:
     return float(config.trainer.accelerator == "gpu" or (config.trainer.accelerator == "auto" and there_are))
 
 
-class RayLauncher:
-    """At most `jobs` tasks are submitted at once, each with `cpus` and `gpus` of its node."""
+class RayLauncher(Launcher):
+    """At most `jobs` tasks are submitted at once, each with `cpus` and `gpus` of its node: sweep.gpus_per_run says how
+    many share a GPU."""
 
     here = False
 
     def __init__(self, jobs: int, *, cpus: float, gpus: float) -> None:
         self.jobs, self.cpus, self.gpus = jobs, cpus, gpus
-
-    def choose_jobs(self, variants: Sequence[Variant]) -> str:
-        """Nothing: sweep.gpus_per_run says how many share a GPU."""
-        return ""
-
-    def close(self) -> None:
-        """Nothing waits."""
 
     def warm_up(self) -> None:
         """Start Ray on this machine, unless a cluster is joined. In this thread: Ray goes when that ends."""

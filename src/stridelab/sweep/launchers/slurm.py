@@ -21,6 +21,7 @@ from stridelab.config import Config
 from stridelab.plan import Variant
 
 from ..gpu_jobs import largest_mib
+from ..launcher import Launcher
 from ..task import SILENT, WAIT, Listener, Outcome, Task
 from ..task_queue import TaskQueue
 from .slurm_cluster import (
@@ -74,7 +75,7 @@ def on_slurm(config: Config, num_runs: int) -> SlurmLauncher:
 
 
 @dataclass
-class SlurmLauncher:
+class SlurmLauncher(Launcher):
     jobs: int
     """Jobs of an array that run at once, at most; all of it is submitted, for Slurm to order."""
     folder: Path
@@ -94,12 +95,6 @@ class SlurmLauncher:
         on_gpus = [variant for variant in variants if variant.config.trainer.accelerator == "gpu"]
         self.need_mib = largest_mib(on_gpus) or 0.0
         return ""
-
-    def close(self) -> None:
-        """Nothing waits."""
-
-    def warm_up(self) -> None:
-        """Nothing: the nodes do that."""
 
     def run(self, tasks: Sequence[Task], listener: Listener = SILENT) -> list[Outcome]:
         jobs = SlurmJobs(self, listener)
