@@ -322,6 +322,10 @@ def test_options_are_refused_with_their_choices():
         training_memory([], batch_size=1, optimizer="lion")
     with pytest.raises(ValueError, match="batch_size=0 is not allowed"):
         training_memory([], batch_size=0)
+    with pytest.raises(
+        ValueError, match=r"layers must be those of a whole plan, .*: second reads first, which is not a"
+    ):
+        training_memory(compose([conv("first", 1, 3), conv("second", 1, 3)], input_size=7)[1:], batch_size=1)
     for wrong in (0, (3, 3, 3), (3, 1.5), "3", None, True):
         with pytest.raises(ValueError, match=r"kernel_size=.* is not allowed; it must be an integer"):
             layer("conv", kernel_size=wrong)

@@ -16,6 +16,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     here = [item for item in items if item.path.parent == Path(__file__).parent]
     for item in here:
+        item.add_marker(pytest.mark.filterwarnings("default"))  # a card's own are shown, and no failure
         for text in ("This process .* is multi-threaded:DeprecationWarning", ".*isinstance.treespec, LeafSpec.*"):
             item.add_marker(pytest.mark.filterwarnings(f"ignore:{text}"))
         if not REHEARSED and not torch.cuda.is_available():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from stridelab.geometry.allocator import BLOCKS, FORWARD, START, STEP, Moment
 from stridelab.geometry.layer_geometry import LayerGeometry
+from stridelab.geometry.layer_plan import IMAGE
 from stridelab.geometry.liveness import Step, evaluation_moment, peak_moment
 from stridelab.geometry.saved_tensors import FLOAT_BYTES
 from stridelab.geometry.step_tensors import NUMBER_BYTES, StepTensors
@@ -122,6 +123,7 @@ def training_memory(
         raise ValueError(f"device={device!r} is not known; choose one of {', '.join(BLOCKS)}")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} is not allowed; it must be an integer of 1 or more")
+    refuse_parts(layers)
     used = tuple(layer for layer in layers if layer.kind != "unused")
     tensors = StepTensors(used, batch_size, precision, device, channels_last)
     step = Step(
@@ -143,6 +145,18 @@ def training_memory(
         evaluation_moment(replace(tensors, batch_size=evaluated, evaluated=True), step),
         unknown,
     )
+
+
+def refuse_parts(layers: Sequence[LayerGeometry]) -> None:
+    """ValueError unless each layer's sources come before it: what lives when is a matter of the whole network."""
+    known = {IMAGE}
+    for layer in layers:
+        if missing := set(layer.inputs) - known:
+            raise ValueError(
+                f"layers must be those of a whole plan, as measure() gives them: {layer.name} reads "
+                f"{', '.join(sorted(missing))}, which is not among them"
+            )
+        known.add(layer.name)
 
 
 def _unknown(tensors: StepTensors, *, compiled: bool) -> str:
