@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stridelab.config import load
 from stridelab.models.build import build
 from stridelab.models.families import FAMILIES
+from stridelab.models.user_family import USER_FAMILIES
 from stridelab.names import CUDA_GRAPH
 from stridelab.plan import layer_plan_of
 from stridelab.training import cuda_graph, step
@@ -255,7 +256,7 @@ def own(*words: str, batch_size: int = SIZE) -> Any:
     return config, layer_plan_of(config), TASKS[config.task]
 
 
-NETWORKS = [(f"model={name}",) for name in FAMILIES if name != "timm"]
+NETWORKS = [(f"model={name}",) for name in FAMILIES if name not in {"timm", *USER_FAMILIES}]
 NETWORKS += [(f"task={name}", "data=canvas") for name in ("locate", "segment")]
 
 
