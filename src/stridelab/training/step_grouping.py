@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .settings import TrainerConfig
 
 MOST_AT_ONCE = 8
-FEWEST_TURNS = 8
+FEWEST_TURNS = 4
 """Turns an epoch, where it has as many steps: what is told and timed once a turn stays fine enough."""
 MOST_BYTES = 2**24
 """Of float images, or of what the network makes of them, at once."""
