@@ -29,6 +29,7 @@ from stridelab.plan import layer_plan_of
 from stridelab.training.fit import fit
 from stridelab.training.memory import measured_saved_bytes
 from stridelab.training.randomness import initialise, weights_digest
+from stridelab.training.recorder import Silent
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
 
@@ -230,18 +231,6 @@ def data() -> Data:
     return load_data(load(["data.train_size=64", "data.val_size=32"]).data)
 
 
-class Quiet:
-    """A recorder that forgets."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def metrics(self, values: Mapping[str, float], *, step: int) -> None: ...
-    def image(self, key: str, array: Any, *, step: int) -> None: ...
-    def artifact(self, path: Path, *, to: str = "") -> None: ...
-    def tags(self, values: Mapping[str, str]) -> None: ...
-
-
 TINY = {
     "resnet": ["width=2"],
     "vgg": ["width=1"],
@@ -260,7 +249,7 @@ def test_every_family_trains_with_two_strides_from_the_same_weights_and_resumes_
         tiny = [f"model.{word}" for word in (f"family={family}", *TINY[family])]
         short = ["trainer.max_epochs=2", "trainer.limit_val_batches=1", "trainer.feature_map_images=1"]
         config = load([*tiny, *short, *words])
-        recorder = Quiet(tmp_path / folder)
+        recorder = Silent(tmp_path / folder)
         return fit(layer_plan_of(config), data, config.trainer, seed=0, recorder=recorder, ckpt_path=config.ckpt_path)
 
     whole, other = train("whole"), train("other", f"model.strides={SWEPT[family]}", "trainer.max_epochs=1")

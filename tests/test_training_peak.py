@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from stridelab.plan.variant_row import Figures, all_rows
 from stridelab.text import human_bytes
 from stridelab.training.fit import fit
 from stridelab.training.predicted_memory import predicted_memory
+from stridelab.training.recorder import Silent
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.tasks import TASKS
 
@@ -354,25 +355,13 @@ def test_the_plan_says_where_evaluation_takes_more_than_training() -> None:
     assert "evaluation" not in planned("table", "trainer.batch_size=256")
 
 
-class Quiet:
-    """A recorder that forgets all."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def metrics(self, values: Mapping[str, float], *, step: int) -> None: ...
-    def image(self, key: str, array: Any, *, step: int) -> None: ...
-    def artifact(self, path: Path, *, to: str = "") -> None: ...
-    def tags(self, values: Mapping[str, str]) -> None: ...
-
-
 @pytest.mark.parametrize("batch_size", [32, 256])
 def test_a_whole_run_peaks_where_training_or_evaluation_does(batch_size: int, tmp_path: Path) -> None:
     """Lightning, the metrics and the feature maps included; of 32 images it is the evaluation."""
     words = ["data.train_size=512", "data.val_size=300", "trainer.max_epochs=1", "trainer.limit_val_batches=1"]
     config = load([*words, f"trainer.batch_size={batch_size}"])
     data, plan, row = load_data(config.data), layer_plan_of(config), Figures(config, layers_of(config))
-    run = cpu_peak(lambda device: fit(plan, data, config.trainer, seed=0, recorder=Quiet(tmp_path)))
+    run = cpu_peak(lambda device: fit(plan, data, config.trainer, seed=0, recorder=Silent(tmp_path)))
     assert row.memory.peak
     assert (row.memory.evaluation.size > row.memory.peak) == (batch_size == 32)
     assert max(row.memory.peak, row.memory.evaluation.size) == pytest.approx(run, rel=0.05)

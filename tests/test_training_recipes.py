@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from stridelab.training.average import Average
 from stridelab.training.fit import fit
 from stridelab.training.optimizers import OPTIMIZERS
 from stridelab.training.randomness import weights_digest
+from stridelab.training.recorder import Silent
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.step import TrainingStep
 
@@ -32,18 +32,6 @@ RECIPE = (
 )  # fmt: skip
 
 
-class Quiet:
-    """A recorder that forgets."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def metrics(self, values: Mapping[str, float], *, step: int) -> None: ...
-    def image(self, key: str, array: Any, *, step: int) -> None: ...
-    def artifact(self, path: Path, *, to: str = "") -> None: ...
-    def tags(self, values: Mapping[str, str]) -> None: ...
-
-
 @pytest.fixture(scope="module")
 def data() -> Data:
     return load_data(load(["data.train_size=96", "data.val_size=32"]).data)
@@ -52,7 +40,7 @@ def data() -> Data:
 def train(data: Data, folder: Path, *words: str) -> Any:
     config = load([*RECIPE, *words])
     plan = layer_plan_of(config)
-    return fit(plan, data, config.trainer, seed=0, recorder=Quiet(folder), ckpt_path=config.ckpt_path)
+    return fit(plan, data, config.trainer, seed=0, recorder=Silent(folder), ckpt_path=config.ckpt_path)
 
 
 def test_adamw_warm_up_and_average_go_on_to_the_bit_and_the_average_is_what_is_kept(data: Data, tmp_path: Path) -> None:
