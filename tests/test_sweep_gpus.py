@@ -79,7 +79,7 @@ def test_so_many_runs_share_a_card_as_memory_cores_runs_and_experience_allow(
     what: dict[str, Any], jobs: int, limit: str
 ) -> None:
     found = chosen_jobs(gpus=[H100], **what)
-    assert (found.jobs, found.cards, found.fits) == (jobs, (), True)
+    assert (found.jobs, found.cards) == (jobs, ())
     assert found.said.startswith(f"{jobs} runs at once on NVIDIA H100 (79.1 GiB free): ")
     assert limit in found.said
     assert found.said.endswith("; sweep.jobs=N decides otherwise.")
@@ -90,7 +90,7 @@ def test_what_is_asked_for_is_taken_and_warned_of_where_it_does_not_fit() -> Non
         "20 runs at once (sweep.jobs) on NVIDIA H100 (79.1 GiB free): 1.0 GiB each predicted."
     )
     large = chosen_jobs("sweep.jobs=20", gpus=[H100], need=4000.0)
-    assert (large.jobs, large.fits) == (20, False)
+    assert large.jobs == 20
     assert "more than 80% of what is free: they may end out of memory; lower sweep.jobs or trainer" in large.said
     alone = chosen_jobs(gpus=[H100], need=70_000.0, runs=1)
     assert (alone.jobs, alone.said.partition("; ")[2]) == (1, "lower trainer.batch_size.")

@@ -38,7 +38,6 @@ class GpuJobs:
     """One sentence for the screen; empty when there is nothing to say."""
     cards: tuple[str, ...] = ()
     """Values of CUDA_VISIBLE_DEVICES to spread the runs over; none: as it is."""
-    fits: bool = True
 
 
 def shared_process(config: Config) -> str:
@@ -114,7 +113,7 @@ def choose(
     said = (
         f"{jobs} {what} at once{' (sweep.jobs)' * bool(wanted)} on {placed(groups)}: {need_mib / GIB_MIB:.1f} GiB each "
     )
-    return GpuJobs(jobs, said + how(wanted, least, fits=jobs <= fit), cards, fits=jobs <= fit)
+    return GpuJobs(jobs, said + how(wanted, least, fits=jobs <= fit), cards)
 
 
 def how(wanted: int | None, limit: str, *, fits: bool) -> str:

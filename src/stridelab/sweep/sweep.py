@@ -44,7 +44,7 @@ from .preload import load_ahead
 from .preview import preview
 from .probes import probe_runs
 from .progress import screen
-from .restore import ask_store, fetch
+from .restore import Stored, ask_store, fetch
 from .runs import settle_interrupted, train
 from .signals import command, exit_code, signals_as_exceptions
 from .summary import failed, say_failures, summarize
@@ -101,41 +101,26 @@ def carry_out(
     variants = variants_of(variants, say=lambda said: console.print(said, highlight=False, soft_wrap=True))
     configs = [variant.config for variant in variants]
     reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)
-    check(variants, launcher, stop=not multirun or first.on_invalid == "stop")
-    if not first.sweep.preview:
-        reader.warm_up()
-        launcher.warm_up()
-    if launcher.here:
-        refuse_no_device(configs, console)  # while the warm process loads PyTorch
-    at_once = launcher.choose_jobs(variants)
-    enough_files(launcher.jobs if launcher.here else 0)
-    fetch_data((config.data for config in configs), download=not first.sweep.preview)
+    check(variants, stop=not multirun or first.on_invalid == "stop", here=launcher.here)
+    at_once = make_ready(variants, launcher, reader, console)
     results = Path(first.paths.results_dir)
-    if not first.sweep.preview:
-        writable(results)
     store = resolve_store(first.tracking, results_dir=results)
     recall = Recall(store)
-    for said in [] if first.sweep.preview else put_aside_damaged(results):
-        console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
-    if first.launcher.name != "in_process" and not first.sweep.preview:
-        load_ahead(store, report=multirun and first.sweep.report)
-    if multirun and first.plan == "on":
-        print_plan(variants, console)
-        console.print()
-    say(at_once, console)
-    if launcher.here and (slower := slower_in_bf16(variants, cpu_facts()["flags"])):
-        console.print(f"[yellow]slower[/]  {escape(slower)}", highlight=False, soft_wrap=True)
+    if not first.sweep.preview:
+        put_aside(results, console)
+        if first.launcher.name != "in_process":
+            load_ahead(store, report=multirun and first.sweep.report)
+    announce(variants, at_once, console, plan=multirun and first.plan == "on", here=launcher.here)
     data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
     if reader is not launcher:
         reader.close()
-    agenda = make_agenda(variants, data_specs=data_specs, name=name)
-    stored = ask_store(agenda, recall, console)
-    if first.sweep.preview:
-        preview(agenda, by_name(variants), console, jobs=launcher.jobs, stored=stored)
-        return 0
-    repair(results)
-    if fetch(agenda, stored, store, console):
-        agenda = make_agenda(variants, data_specs=data_specs, name=name)
+
+    def planned() -> Agenda:
+        return make_agenda(variants, data_specs=data_specs, name=name)
+
+    def fetched(agenda: Agenda, stored: Stored) -> Agenda:
+        """With what the store has of it."""
+        return planned() if fetch(agenda, stored, store, console) else agenda
 
     def grown(agenda: Agenda) -> Agenda | None:
         if not (new := [examine(config, keys=series.keys) for config in series.grow(agenda)]):
@@ -143,12 +128,50 @@ def carry_out(
         refuse(new, stop=True)
         variants.extend(new)
         say(launcher.choose_jobs(variants), console)
-        made = make_agenda(variants, data_specs=data_specs, name=name)
-        if fetch(made, ask_store(made, recall, console), store, console):
-            made = make_agenda(variants, data_specs=data_specs, name=name)
-        return shortened(made)
+        made = planned()
+        return shortened(fetched(made, ask_store(made, recall, console)))
 
+    agenda = planned()
+    stored = ask_store(agenda, recall, console)
+    if first.sweep.preview:
+        preview(agenda, by_name(variants), console, jobs=launcher.jobs, stored=stored)
+        return 0
+    repair(results)
+    agenda = fetched(agenda, stored)
     return train_all(agenda, launcher, Mirror(store, resend=resend), console, series=series, grown=grown)
+
+
+def make_ready(variants: Sequence[Variant], launcher: Launcher, reader: Launcher, console: Console) -> str:
+    """Start what loads for seconds, and meanwhile refuse what this machine cannot do, fetch data and make the results
+    folder; what is to be said of how many runs train at once."""
+    configs = [variant.config for variant in variants]
+    is_preview = configs[0].sweep.preview
+    if not is_preview:
+        reader.warm_up()
+        launcher.warm_up()
+    if launcher.here:
+        refuse_no_device(configs, console)
+    at_once = launcher.choose_jobs(variants)
+    enough_files(launcher.jobs if launcher.here else 0)
+    fetch_data((config.data for config in configs), download=not is_preview)
+    if not is_preview:
+        writable(Path(configs[0].paths.results_dir))
+    return at_once
+
+
+def announce(variants: Sequence[Variant], at_once: str, console: Console, *, plan: bool, here: bool) -> None:
+    """What a person sees before the first run."""
+    if plan:
+        print_plan(variants, console)
+        console.print()
+    say(at_once, console)
+    if here and (slower := slower_in_bf16(variants, cpu_facts()["flags"])):
+        console.print(f"[yellow]slower[/]  {escape(slower)}", highlight=False, soft_wrap=True)
+
+
+def put_aside(results: Path, console: Console) -> None:
+    for said in put_aside_damaged(results):
+        console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
 
 
 def say(sentence: str, console: Console) -> None:
@@ -156,15 +179,15 @@ def say(sentence: str, console: Console) -> None:
         console.print(escape(sentence), highlight=False, soft_wrap=True)
 
 
-def check(variants: Sequence[Variant], launcher: Launcher, *, stop: bool) -> None:
-    """ValueError or FileNotFoundError for what cannot be trained, before anything is created."""
+def check(variants: Sequence[Variant], *, stop: bool, here: bool) -> None:
+    """ValueError or FileNotFoundError for what cannot be trained, before anything is created. `here`: on this
+    machine."""
     refuse(variants, stop=stop)
-    configs = [variant.config for variant in variants]
-    for config in configs:
-        refuse_bad_checkpoint(config)
-        refuse_seeds_together(config)
-        if launcher.here:
-            refuse_no_compiler(config)
+    for variant in variants:
+        refuse_bad_checkpoint(variant.config)
+        refuse_seeds_together(variant.config)
+        if here:
+            refuse_no_compiler(variant.config)
 
 
 Grown = Callable[[Agenda], Agenda | None]

@@ -111,7 +111,7 @@ class Branches:
     def __init__(self, steppers: Sequence[Stepper]) -> None:
         on_gpu = next(steppers[0].network.parameters()).is_cuda
         self.steppers = steppers
-        self.streams = [new_stream() for _ in steppers] if on_gpu else []
+        self.streams = [torch.cuda.Stream() for _ in steppers] if on_gpu else []  # type: ignore[no-untyped-call]
 
     def __call__(self, *batch: Tensor) -> Tensors:
         made: list[Tensor] = []
@@ -129,10 +129,6 @@ class Branches:
             return nullcontext()
         self.streams[number].wait_stream(here)
         return torch.cuda.stream(self.streams[number])
-
-
-def new_stream() -> torch.cuda.Stream:
-    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
 NOISE = ("Dropout", "StochasticDepth", "DropPath")
