@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from stridelab.names import CUDA_GRAPH
-from stridelab.training.fit import batches_of
+from stridelab.training.loop import batches_of
 from stridelab.training.randomness import BatchOrder
 from stridelab.training.step import TrainingStep
 from stridelab.training.step_grouping import Steps
