@@ -25,7 +25,7 @@ from . import ranks
 from .batch_norm import synchronise_batch_norm
 from .checkpoints import EpochCheckpoints, Start, refuse_unfit_checkpoint, starting_point
 from .feature_maps import FeatureMaps
-from .joint_steps import Seat, refuse_noise
+from .joint_steps import Leaving, Seat, refuse_noise
 from .lightning_trainer import trainer_of
 from .memory import PeakMemory, measured_saved_bytes
 from .module import Classifier
@@ -83,6 +83,8 @@ def fit(
     metrics = epochs.final | module.take_metrics("test") | made.attempts.peaks()
     image = made.batches["test"].normalised(data.test.take(slice(1)))
     metrics |= measured(trained_network, plan, share_of(config), made.throughput, image=image)
+    if seat is not None:
+        seat.go()
     metrics |= {"time/fit_s": made.fit_s, "time/total_s": made.attempts.earlier_s + perf_counter() - began}
     for epoch in range(max(epochs.history), config.max_epochs):
         order(epoch)  # left out by early stopping: equal digests still mean equal batches, as far as each run went
@@ -168,7 +170,8 @@ def trained(
     stopping = [EarlyStopping(config.early_stopping, epochs)] if config.early_stopping else []
     events, weights = ProgressEvents(progress, epochs), NetworkWeights(config.max_epochs)
     ours = [LayerNoise(seed), Divergence(), epochs, *stopping, events, throughput, *maps, weights, attempts]
-    trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours, checkpoints], rank=rank)
+    last = [checkpoints, *([] if seat is None else [Leaving(seat)])]
+    trainer = trainer_of(config, recorder.folder, callbacks=[*callbacks, *ours, *last], rank=rank)
     begin(trainer, module, batches, start)
     if seat is not None:
         seat.leave()
