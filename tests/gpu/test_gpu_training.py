@@ -18,7 +18,7 @@ from torch import nn
 from stridelab.names import CUDA_GRAPH
 from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.task import Task
-from stridelab.training.fit import batches_of
+from stridelab.training.loop import batches_of
 from stridelab.training.randomness import BatchOrder
 from stridelab.training.runtime import prepare_process
 from stridelab.training.step import TrainingStep
