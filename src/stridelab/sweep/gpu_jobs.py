@@ -20,8 +20,8 @@ from stridelab.system.processes import usable_cores
 PROCESS_MIB = 1100
 """Of a run, beside its own tensors: the CUDA context, the libraries' code, cuBLAS's workspaces (one H100)."""
 BRANCH_MIB = 64
-"""Of a run that trains beside others in its process, on a CUDA stream of its own, where cuBLAS has a workspace of 32 MiB
-(CUBLAS_WORKSPACE_CONFIG=:4096:8) for each thread: of the forward and of the backward pass."""
+"""Of a run that trains beside others in its process: cuBLAS has a workspace of 32 MiB (CUBLAS_WORKSPACE_CONFIG=:4096:8)
+on its CUDA stream for each thread, of the forward and of the backward pass."""
 HOST_MIB = 2048
 """Of the machine, for each process that holds CUDA's libraries: assumed, to be on the safe side."""
 SAFE_SHARE = 0.8
