@@ -160,7 +160,7 @@ def train_all(agenda: Agenda, planner: Planner, mirror: Mirror) -> int:
         probe_runs(agenda.specs, launcher, console)
         launcher.close()
         return summarize(agenda, outcomes, None, mirror, console)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError, SystemExit):  # of the screen, too: rich ends where nobody reads any more
         patience_s = INTERRUPTED_S
         settle_interrupted(agenda)
         raise
