@@ -184,6 +184,7 @@ def test_branches_broadcasts_and_maps_that_grow_are_measured_as_in_python(calcul
         (
             layer("conv_transpose", kernel_size=4, stride=2, padding=1, out_channels=2, output_size=(18, 18)),
             layer("conv", kernel_size=3, stride=2, padding="same", out_channels=2),
+            layer("interpolate", function="nearest-exact", output_size=(11, 12)),
             layer("interpolate", function="bilinear", output_size=(12, 27)),
             layer("norm"),
             layer("activation", function="silu"),

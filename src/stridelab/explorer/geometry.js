@@ -139,10 +139,10 @@ const geometry = (() => {
     [up, down] = [up / common, down / common];
     // where unit j lies, in units of 1 / (2 * down) column
     const taps = range(down).map((unit) => {
-      const place = 2 * unit * up + (mode === "bilinear" ? up - down : 0);
+      const place = 2 * unit * up + ({ bilinear: up - down, "nearest-exact": up }[mode] ?? 0);
       const low = Math.floor(place / (2 * down));
       const high = Math.ceil(place / (2 * down));
-      return mode === "nearest" || low === high ? [low] : [low, high];
+      return mode.startsWith("nearest") || low === high ? [low] : [low, high];
     });
     return axis(size, count, { kernel: Math.max(...taps.map((one) => one.length)), stride: up, taps });
   }
