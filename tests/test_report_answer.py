@@ -176,6 +176,28 @@ def difference_of(row: Mapping[str, Any]) -> str:
     return interval_text(row["difference_mean"], row["difference_low"], row["difference_high"])
 
 
+def test_what_is_near_the_best_is_judged_by_the_seeds_that_both_have() -> None:
+    fine = [Fake("1-1-1", 0, 0.93), Fake("1-1-1", 1, 0.932)]
+    far = [Fake("2-2-2", seed, acc) for seed, acc in enumerate((0.91, 0.915, 0.935, 0.94, 0.94))]  # 0.928 in the mean
+    assert choice_of([*fine, *far]).startswith("Nothing within 1 point of the best, 1-1-1, costs less")
+    near = [Fake("2-2-2", seed, acc) for seed, acc in enumerate((0.931, 0.935, 0.92, 0.92, 0.92))]
+    assert ": 2-2-2, 0.20 points ahead in shared seeds and at most 0.43 behind (one-sided" in choice_of([*fine, *near])
+
+
+def choice_of(runs: Sequence[Fake]) -> str:
+    (said,) = choice(compare(sweep_of(runs)))
+    return said
+
+
+def test_a_metric_of_fewer_seeds_says_so() -> None:
+    probed = [
+        Fake(strides, seed, 0.9, metrics={"probe/shift_consistency": 0.5 + 0.01 * seed} if seed < 2 else {})
+        for strides in ("1-1-1", "1-2-2")
+        for seed in range(4)
+    ]
+    assert best(compare(sweep_of(probed), metric="probe/shift_consistency")).endswith("n = 2 seeds).")
+
+
 def test_where_nothing_near_the_best_is_cheaper_that_is_said() -> None:
     runs = [replace(fake, acc=0.9 if fake.strides == "2-2-1" else 0.5) for fake in grid(("1-1-1", "2-2-1"))]
     (said,) = choice(compare(sweep_of(runs)))

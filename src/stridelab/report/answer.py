@@ -194,14 +194,16 @@ def choice(comparison: Comparison) -> Iterator[str]:
 
 
 def cheapest_near_best(comparison: Comparison) -> tuple[dict[str, Any] | None, dict[str, dict[str, Any]]]:
-    """The best variant, and by each of COSTS that is known the cheapest within the margin of it; None where there is
-    nothing to choose between."""
+    """The best variant, and by each of COSTS that is known the cheapest within the margin of it, over the seeds that
+    they share; None where there is nothing to choose between."""
     metric, mean, within = comparison.measure, f"{comparison.metric}_mean", _within(comparison)
     rows = _affordable(comparison)
     if len(rows) < 2 or not within:
         return None, {}
     best = max(rows, key=lambda row: metric.sign * row[mean])
-    near = [row for row in rows if metric.sign * (best[mean] - row[mean]) <= within / metric.factor]
+    apart = paired(comparison.runs, metric=comparison.metric, baseline=best["variant"])
+    behind = -metric.sign * apart.mean().fillna(comparison.variants.set_index("variant")[mean] - best[mean])
+    near = [row for row in rows if behind[row["variant"]] <= within / metric.factor + statistics.NO_SPREAD]
     cheapest = {}
     for cost in COSTS:
         column, sign = column_of(comparison, cost), -1 if cost.startswith("throughput") else 1
@@ -230,15 +232,17 @@ def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> 
         * paired(comparison.runs, metric=comparison.metric, baseline=best)[variant].dropna()
     )
     unit = _unit(comparison, 2)
+    is_ahead = d.mean() < 0  # in the seeds that both have, of which the best is not the best of all
+    size = f"{abs(d.mean()):.2f} {unit} {'ahead in shared seeds' if is_ahead else 'behind'}"
     if len(d) < 2:
-        return f", {d.mean():.1f} {unit} behind with one seed" if len(d) else ""
+        return f", {size} with one seed" if len(d) else ""
     if (sd := float(d.std(ddof=1))) <= statistics.NO_SPREAD:
         p = float(statistics.equivalence_p(d.mean(), sd, n=len(d), margin=within))
         said = "so within it" if p < statistics.ALPHA else "too few to be sure"
-        return f", {d.mean():.2f} {unit} behind in each of {len(d)} seeds, {said}"
+        return f", {size} in each of {len(d)} seeds, {said}"
     bound = d.mean() + statistics.one_sided_width(sd, n=len(d))
     sure = "so within it" if bound <= within else "so it may lie outside"
-    return f", {d.mean():.2f} {unit} behind and at most {bound:.2f} (one-sided 95 %, n = {len(d)}), {sure}"
+    return f", {size} and at most {bound:.2f}{' behind' if is_ahead else ''} (one-sided 95 %, n = {len(d)}), {sure}"
 
 
 def order_of(comparison: Comparison) -> list[str]:

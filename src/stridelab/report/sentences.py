@@ -120,7 +120,7 @@ def overview(comparison: Comparison) -> str:
     text = f"{plural(len(variants), 'variant')}, {plural(len(runs), 'run')}"
     if others:
         return f"{text}: {done:,} finished, {', '.join(others)}."
-    return f"{text}, all finished (n = {seeds_text(variants['n'])} a variant)."
+    return f"{text}, all finished (n = {seeds_text(comparison.seeds_trained)} a variant)."
 
 
 def best(comparison: Comparison) -> str:
