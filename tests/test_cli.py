@@ -133,6 +133,32 @@ def test_ctrl_c_while_a_command_loads_is_no_traceback(
     assert capsys.readouterr().err == "Interrupted.\n"
 
 
+PRINTS = {
+    "usage": ["--help"],
+    "version": ["--version"],
+    "a verb's help": ["runs", "--help"],
+    "a table": ["train", "--help"],
+    "a configuration": ["train", "--cfg", "job"],
+    "a plan": ["plan"],
+}
+
+
+@pytest.mark.parametrize("arguments", PRINTS.values(), ids=PRINTS)
+def test_a_reader_that_leaves_ends_a_command_quietly_and_a_full_disk_is_said(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert run(*arguments) == 141
+    assert capsys.readouterr().err == ""
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert run(*arguments) == 1
+    assert capsys.readouterr().err == "error: No space left on device.\n"
+
+
 def test_questions_are_answered_and_create_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in {
         (): "stridelab train ",

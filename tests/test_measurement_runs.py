@@ -15,10 +15,11 @@ from stridelab.config import load
 from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.models import layer_plan
-from stridelab.training import fit as fitting
 from stridelab.training import memory as peak
 from stridelab.training import throughput
+from stridelab.training.checkpoints import EpochCheckpoints
 from stridelab.training.feature_maps import FeatureMaps
+from stridelab.training.fit import fit
 from stridelab.training.module import Classifier
 from test_training import Notes
 
@@ -70,14 +71,14 @@ def test_throughput_is_of_warm_training_steps_and_nothing_else(
         slow(monkeypatch, owner, name, watch, ELSEWHERE_S)
     for name in ("metrics", "image", "artifact", "tags"):
         slow(monkeypatch, Notes, name, watch, ELSEWHERE_S)
-    slow(monkeypatch, fitting.EpochCheckpoints, "on_train_epoch_end", watch, ELSEWHERE_S)
+    slow(monkeypatch, EpochCheckpoints, "on_train_epoch_end", watch, ELSEWHERE_S)
 
     one_by_one = "trainer.limit_train_batches=20"  # all of them, and not several a call
     config = load(
         ["trainer.max_epochs=3", "trainer.batch_size=16", one_by_one, "model.channels=[4]", "model.strides=2"]
     )
     plan = layer_plan(config.model, input_channels=1, input_size=(28, 28), num_classes=10)
-    result = fitting.fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path))
+    result = fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path))
     found = result.metrics
     timed = (20 - throughput.WARM_UP_STEPS) + 2 * (20 - 1)  # an epoch's first step is set-up
     assert watch.now > 10 * ELSEWHERE_S, "the rest took its time"
@@ -89,7 +90,7 @@ def test_throughput_is_of_warm_training_steps_and_nothing_else(
 def test_a_run_too_short_to_be_timed_gives_no_speed(tmp_path: Path, data: Data) -> None:
     config = load(["trainer.max_epochs=1", "trainer.batch_size=320", "model.channels=[4]", "model.strides=2"])
     plan = layer_plan(config.model, input_channels=1, input_size=(28, 28), num_classes=10)
-    found = fitting.fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path)).metrics
+    found = fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path)).metrics
     assert "throughput/train_images_per_s" not in found
     assert found["throughput/train_timed_images"] == 0
 
@@ -137,7 +138,7 @@ def test_a_run_says_which_of_the_two_its_peak_is(tmp_path: Path, data: Data, mon
     monkeypatch.setattr(Notes, "tags", lambda self, values: told.update(values))
     config = load(["trainer.max_epochs=1", "model.channels=[4]", "model.strides=2"])
     plan = layer_plan(config.model, input_channels=1, input_size=(28, 28), num_classes=10)
-    fitting.fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path))
+    fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path))
     assert told["stridelab.peak_rss"] in (peak.OF_THE_RUN, peak.BOUND)
 
 
@@ -157,7 +158,7 @@ def test_a_run_measures_itself_in_the_precision_that_it_trains_with(
     settings = ["trainer.max_epochs=1", "model.channels=[4]", "model.strides=2", "trainer.feature_map_images=0"]
     config = load([*settings, f"trainer.precision={precision}"])
     plan = layer_plan(config.model, input_channels=1, input_size=(28, 28), num_classes=10)
-    found = fitting.fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path)).metrics
+    found = fit(plan, data, config.trainer, seed=0, recorder=Notes(tmp_path)).metrics
     assert seen == {torch.bfloat16 if precision == "bf16-mixed" else torch.float64}
     assert found["latency/batch1_ms"] > 0
     assert found["memory/saved_activations_mib"] > 0

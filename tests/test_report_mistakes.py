@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,12 @@ from stridelab.report.mistakes import Mistakes, by_class, confusion, disagreemen
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
     return compare(sweep_of(grid(("1-1-1", "2-2-2"), seeds=range(3))))
+
+
+def with_mistakes(comparison: Comparison, found: Mistakes) -> Comparison:
+    made = copy(comparison)
+    vars(made)["mistakes"] = found
+    return made
 
 
 def predictions(comparison: Comparison) -> dict[tuple[str, str], np.ndarray]:
@@ -59,6 +66,14 @@ def test_images_on_which_variants_disagree_come_first(comparison: Comparison) ->
     assert apart[found["image"].to_numpy()].tolist() == sorted(apart, reverse=True)[:5]
     page = report.show_disagreements(comparison)
     assert str(int(found["image"].iloc[0])) in page.text
+
+
+def test_variants_that_are_right_on_the_same_images_disagree_on_none(comparison: Comparison) -> None:
+    assert comparison.mistakes is not None
+    same = dict.fromkeys(comparison.names, next(iter(comparison.mistakes.predicted.values())))
+    agreed = replace(comparison.mistakes, predicted=same)
+    assert disagreements(agreed, 5).empty
+    assert report.show_disagreements(with_mistakes(comparison, agreed)).text.startswith("On every test image")
 
 
 def test_an_image_is_taken_for_what_most_seeds_say() -> None:
@@ -105,3 +120,14 @@ def test_the_figure_names_every_class_and_difference(comparison: Comparison) -> 
     table = by_class(comparison.mistakes, "strides=1-1-1").set_index(["variant", "class"])["difference"]
     drawn = [text.get_text() for text in figure.axes[0].texts]
     assert drawn == [f"{100 * value:+.1f}" for value in table.loc["strides=2-2-2"]]
+
+
+def test_the_figure_leaves_out_classes_without_test_images_and_variants_without_a_seed_of_the_baseline_s() -> None:
+    one, other = np.array([0, 2, 2]), np.array([2, 2, 0])
+    predicted = {"strides=1-1-1": {"0": one}, "strides=2-2-2": {"0": other}, "strides=1-2-2": {"9": other}}
+    runs = [Fake(strides, 9 if strides == "1-2-2" else 0, 0.9) for strides in ("1-1-1", "2-2-2", "1-2-2")]
+    found = Mistakes(np.array([0, 2, 2]), predicted, ("boot", "one", "coat"))
+    figure = report.draw(with_mistakes(compare(sweep_of(runs)), found), "class_accuracy")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["-100.0", "-50.0"]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["boot", "coat"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["2-2-2"]

@@ -201,6 +201,32 @@ def test_an_interruption_is_recorded_and_the_same_command_goes_on(number: int, t
     assert find_run(resolve_store(TrackingConfig(), results_dir=results), results=results).status == "KILLED"
 
 
+def test_a_reader_that_leaves_interrupts_a_sweep(tmp_path: Path) -> None:
+    """`| head`: noticed when the first run ends."""
+    arguments = [sys.executable, str(TRAIN), "-m", *SMALL, "trainer.max_epochs=1,1000"]
+    with subprocess.Popen(
+        arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        assert process.stdout
+        assert process.stderr
+        while "run 2 of 2" not in process.stdout.readline():
+            pass
+        process.stdout.close()
+        assert process.wait(300) == 141
+        assert "Traceback" not in process.stderr.read()
+    results = tmp_path / "results"
+    runs = find_sweep(resolve_store(TrackingConfig(), results_dir=results), "latest").runs
+    assert sorted(run.status for run in runs) == ["FINISHED", "KILLED"]
+
+
+def test_a_sweep_needs_no_open_streams(tmp_path: Path) -> None:
+    """As a scheduler may start it: its files and pipes are not numbered 0 to 2, which children print to."""
+    closed = ["sh", "-c", '"$0" "$@" <&- >&- 2>&-', sys.executable, str(TRAIN)]
+    done = subprocess.run([*closed, "-m", "model.strides=1-2-2,2-2-1", *SMALL], cwd=tmp_path, timeout=300)
+    assert done.returncode == 0
+    assert list(tmp_path.glob("results/reports/*/comparison.html"))
+
+
 def wait_for(folder: Path, pattern: str) -> None:
     deadline = time.monotonic() + 600
     while not list(folder.glob(pattern)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from time import sleep
 from typing import Any
 
 import pytest
@@ -128,6 +130,7 @@ def test_seeds_that_step_together_are_those_that_step_alone(graphs_on_cpu: list[
         finally:
             graphs_on_cpu[:] = [one for one in graphs_on_cpu if one.seat is not seat]
             seat.leave()
+            seat.go()
 
     with ThreadPoolExecutor(len(lengths)) as pool:
         together = list(pool.map(one, lengths))
@@ -152,6 +155,27 @@ def test_what_ends_the_step_of_all_ends_each_of_them(monkeypatch: pytest.MonkeyP
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(one, range(2))) == ["division by zero"] * 2
+
+
+def test_who_has_trained_goes_on_when_all_have_and_one_after_the_other() -> None:
+    joint, alone, going = JointSteps(4), Lock(), list[int]()
+
+    def one(number: int) -> None:
+        seat = joint.seats[number]
+        if number == 3:  # fails, and has nothing left to do
+            seat.go()
+            return
+        seat.leave()
+        assert alone.acquire(blocking=False), "two at the same time"
+        assert not joint.training
+        sleep(0.01)
+        going.append(number)
+        alone.release()
+        seat.go()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(one, range(4))) == [None] * 4
+    assert sorted(going) == [0, 1, 2]
 
 
 def test_seeds_whose_layers_draw_noise_do_not_train_together() -> None:

@@ -15,8 +15,8 @@ from stridelab.config import load
 from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
 from stridelab.plan import layer_plan_of
-from stridelab.training import Result
-from stridelab.training import fit as fitting
+from stridelab.training import Result, loop
+from stridelab.training.fit import fit
 from stridelab.training.randomness import initialise
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.step import TrainingStep
@@ -34,7 +34,7 @@ def data() -> Data:
 def train(folder: Path, data: Data, *overrides: str, **options: Any) -> tuple[Result, Notes]:
     config = load(["trainer.max_epochs=2", "model.channels=[4,8,8]", "trainer.batch_size=16", *overrides])
     notes = Notes(folder)
-    return fitting.fit(layer_plan_of(config), data, config.trainer, seed=0, recorder=notes, **options), notes
+    return fit(layer_plan_of(config), data, config.trainer, seed=0, recorder=notes, **options), notes
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -44,7 +44,7 @@ def test_grouped_steps_learn_the_same_bits_as_single_ones(
     """25 steps an epoch, three at once; with bf16, a cast of the weights that outlived its step would show."""
     chosen = f"trainer.precision={precision}"
     grouped, _ = train(tmp_path / "a", data, chosen)
-    monkeypatch.setattr(fitting, "steps_of", lambda *args, **options: replace(steps_of(*args, **options), at_once=1))
+    monkeypatch.setattr(loop, "steps_of", lambda *args, **options: replace(steps_of(*args, **options), at_once=1))
     single, _ = train(tmp_path / "b", data, chosen)
     assert grouped.weights_digest == single.weights_digest
     assert grouped.batch_order_digest == single.batch_order_digest

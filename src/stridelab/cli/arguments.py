@@ -12,11 +12,12 @@ from .refusal import refusing
 def run_verb(usage: str, verb: Callable[[Sequence[str]], int | None], arguments: Sequence[str] | None) -> None:
     """Help, or `verb` with what was typed (`arguments` None: sys.argv); SystemExit with a code other than 0."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if {"-h", "--help"} & set(given):
-        print(for_reader(usage))
-        return
+    code = None
     with refusing():
-        code = verb(given)
+        if {"-h", "--help"} & set(given):
+            print(for_reader(usage))
+        else:
+            code = verb(given)
     if code:
         sys.exit(code)
 

@@ -12,20 +12,18 @@ from .program import VERBS
 def main(arguments: Sequence[str] | None = None) -> None:
     from .refusal import refusing
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help", "help"):
-        print(usage())
-        return
-    verb, *rest = given
-    if verb == "--version":
-        from stridelab import __version__
-
-        print(f"stridelab {__version__}")
-        return
     with refusing():
-        if verb not in VERBS:
+        verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+        if verb in ("-h", "--help", "help"):
+            print(usage())
+        elif verb == "--version":
+            from stridelab import __version__
+
+            print(f"stridelab {__version__}")
+        elif verb in VERBS:
+            import_module(f".{verb}", __package__).main(rest)
+        else:
             raise ValueError(f"{verb!r} is not a command; choose one of {', '.join(VERBS)} (stridelab --help).")
-        import_module(f".{verb}", __package__).main(rest)
 
 
 def usage() -> str:

@@ -38,8 +38,6 @@ reason. Exit codes: 0 all variants are possible; 1 one is not, or an argument is
 
   stridelab plan model.strides=1-2-2,2-2-2 && stridelab train -m model.strides=1-2-2,2-2-2"""
 
-BROKEN_PIPE = 141
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     run_verb(USAGE, plan, arguments)
@@ -48,10 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def plan(arguments: Sequence[str]) -> int:
     asked = flags.parse(arguments)
     own, overrides = split(asked.overrides, {"format": "", "out": ""})
-    with quiet_when_nobody_reads():
-        code = write_plan(overrides, asked.config_dir, form=own["format"], out=own["out"])
-        sys.stdout.flush()
-        return code
+    return write_plan(overrides, asked.config_dir, form=own["format"], out=own["out"])
 
 
 def write_plan(overrides: Sequence[str], config_dir: Path | None, *, form: str, out: str) -> int:
@@ -123,16 +118,6 @@ def opened(path: str) -> Iterator[TextIO]:
         raise ValueError(f"out={path} cannot be written: {error.strerror}.") from None
     finally:
         partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def quiet_when_nobody_reads() -> Iterator[None]:
-    """`| head` closes the pipe before the last row: no complaint, and the exit code that shells expect."""
-    try:
-        yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(BROKEN_PIPE)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ MOST_RUNS = 100_000
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 0: all done; 1: refused or failed, with the reason; 129, 130, 143: interrupted."""
     with refusing():
-        sys.exit(train(flags.parse(sys.argv[1:] if arguments is None else arguments)))
+        code = train(flags.parse(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(code)
 
 
 def train(asked: Namespace) -> int:

@@ -208,6 +208,9 @@ def show_disagreements(comparison: Comparison) -> Page:
         [str(row["image"]), row["class"], *(taken_for(found, name, row["image"]) for name in names)]
         for row in records(table)
     ]
+    if not rows:
+        agreed = "On every test image, the same share of seeds is right in all variants."
+        return Page(f"<p class='note'>{agreed}</p>", agreed)
     rest = left_out(len(names), len(found.predicted), "are shown")
     note = f"image: its place in the test split, from 0. Cells: what most seeds take it for. {rest}".rstrip()
     caption = "The test images on which variants disagree most"

@@ -94,11 +94,12 @@ def right_share(found: Mistakes) -> pd.DataFrame:
 
 
 def disagreements(found: Mistakes, count: int) -> pd.DataFrame:
-    """The test images on which variants differ most in their share of right seeds: image (its place in the test split),
-    true class, and each variant's share."""
+    """The test images on which variants differ most in their share of right seeds, of those on which they differ: image
+    (its place in the test split), true class, and each variant's share."""
     share = right_share(found)
-    order = np.argsort(-(share.max(axis=1) - share.min(axis=1)).to_numpy(), kind="stable")[:count]
-    shown = share.iloc[order]
+    apart = (share.max(axis=1) - share.min(axis=1)).to_numpy()
+    order = np.argsort(-apart, kind="stable")[:count]
+    shown = share.iloc[order[apart[order] > 0]]
     classes = [found.class_names[found.labels[image]] for image in shown.index]
     return pd.concat([pd.DataFrame({"image": shown.index, "class": classes}, index=shown.index), shown], axis=1)
 

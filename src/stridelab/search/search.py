@@ -22,8 +22,9 @@ from stridelab.plan.variant import layers_of
 from stridelab.plan.variant_row import Figures
 from stridelab.sweep.agenda import Agenda, is_a_beginning
 from stridelab.sweep.launchers import launcher_for
+from stridelab.sweep.planner import Series
 from stridelab.sweep.progress import screen
-from stridelab.sweep.sweep import Series, run_sweep
+from stridelab.sweep.sweep import run_sweep
 from stridelab.tracking.status import read_result
 from stridelab.training.tasks import TASKS
 

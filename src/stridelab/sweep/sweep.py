@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import sleep
 
@@ -18,16 +17,16 @@ from stridelab.plan import Variant, examine, print_plan
 from stridelab.plan.space import variants_of
 from stridelab.tracking.journal import JOURNAL, writer
 from stridelab.tracking.provenance import cpu_facts
-from stridelab.tracking.restore import Recall
 from stridelab.tracking.status import FAILED, FINISHED, put_aside_damaged, repair
 from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
 
-from .agenda import Agenda, make_agenda, run_name, shortened
+from .agenda import Agenda, run_name
 from .launcher import Launcher
 from .launchers import reader_for
 from .launchers.in_process import InProcessLauncher
 from .parent import Incomplete, claim, describe, list_members
+from .planner import Planner, Series, say
 from .precision import slower_in_bf16
 from .preflight import (
     enough_files,
@@ -44,7 +43,6 @@ from .preload import load_ahead
 from .preview import preview
 from .probes import probe_runs
 from .progress import screen
-from .restore import Stored, ask_store, fetch
 from .runs import settle_interrupted, train
 from .signals import command, exit_code, signals_as_exceptions
 from .summary import failed, say_failures, summarize
@@ -52,20 +50,6 @@ from .summary import failed, say_failures, summarize
 LOOK_AGAIN_S = 0.5
 CLOSE_S, INTERRUPTED_S = 60.0, 10.0
 """Waited for a store that answers."""
-
-
-@dataclass(frozen=True)
-class Series:
-    """What a search adds to a sweep of its own."""
-
-    keys: tuple[str, ...]
-    """What variants are called after; else, what varies."""
-    grow: Callable[[Agenda], Sequence[Config]] = lambda agenda: ()
-    """Looks at an agenda that is done, and says what is trained next in the same sweep; nothing: no more."""
-    compared: bool = True
-    """Whether the sweep ends with a comparison of its variants."""
-    files: Mapping[str, str] = field(default_factory=dict)
-    """Name and content of what the sweep's own run keeps beside its configuration."""
 
 
 def run_sweep(
@@ -99,46 +83,27 @@ def carry_out(
     name = (first.sweep.name or sweep_name(configs)) if multirun else ""
     variants = [examine(config, keys=series.keys) for config in configs]
     variants = variants_of(variants, say=lambda said: console.print(said, highlight=False, soft_wrap=True))
-    configs = [variant.config for variant in variants]
     reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)
     check(variants, stop=not multirun or first.on_invalid == "stop", here=launcher.here)
     at_once = make_ready(variants, launcher, reader, console)
     results = Path(first.paths.results_dir)
     store = resolve_store(first.tracking, results_dir=results)
-    recall = Recall(store)
     if not first.sweep.preview:
         put_aside(results, console)
         if first.launcher.name != "in_process":
             load_ahead(store, report=multirun and first.sweep.report)
     announce(variants, at_once, console, plan=multirun and first.plan == "on", here=launcher.here)
-    data_specs = read_data_specs(reader, configs)  # a preview starts no process: it reads the data in this one
+    data_specs = read_data_specs(reader, [variant.config for variant in variants])
     if reader is not launcher:
         reader.close()
-
-    def planned() -> Agenda:
-        return make_agenda(variants, data_specs=data_specs, name=name)
-
-    def fetched(agenda: Agenda, stored: Stored) -> Agenda:
-        """With what the store has of it."""
-        return planned() if fetch(agenda, stored, store, console) else agenda
-
-    def grown(agenda: Agenda) -> Agenda | None:
-        if not (new := [examine(config, keys=series.keys) for config in series.grow(agenda)]):
-            return None
-        refuse(new, stop=True)
-        variants.extend(new)
-        say(launcher.choose_jobs(variants), console)
-        made = planned()
-        return shortened(fetched(made, ask_store(made, recall, console)))
-
-    agenda = planned()
-    stored = ask_store(agenda, recall, console)
+    planner = Planner(variants, series, name, data_specs, store, launcher, console)
+    agenda = planner.agenda()
+    stored = planner.stored(agenda)
     if first.sweep.preview:
         preview(agenda, by_name(variants), console, jobs=launcher.jobs, stored=stored)
         return 0
     repair(results)
-    agenda = fetched(agenda, stored)
-    return train_all(agenda, launcher, Mirror(store, resend=resend), console, series=series, grown=grown)
+    return train_all(planner.fetched(agenda, stored), planner, Mirror(store, resend=resend))
 
 
 def make_ready(variants: Sequence[Variant], launcher: Launcher, reader: Launcher, console: Console) -> str:
@@ -174,11 +139,6 @@ def put_aside(results: Path, console: Console) -> None:
         console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
 
 
-def say(sentence: str, console: Console) -> None:
-    if sentence:
-        console.print(escape(sentence), highlight=False, soft_wrap=True)
-
-
 def check(variants: Sequence[Variant], *, stop: bool, here: bool) -> None:
     """ValueError or FileNotFoundError for what cannot be trained, before anything is created. `here`: on this
     machine."""
@@ -190,23 +150,17 @@ def check(variants: Sequence[Variant], *, stop: bool, here: bool) -> None:
             refuse_no_compiler(variant.config)
 
 
-Grown = Callable[[Agenda], Agenda | None]
-"""An agenda that is done -> the same with what comes next; None: it has ended."""
-
-
-def train_all(
-    agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console, *, series: Series, grown: Grown
-) -> int:
+def train_all(agenda: Agenda, planner: Planner, mirror: Mirror) -> int:
     """Train and summarize, and let the mirror go in the end; interrupted runs are settled."""
-    patience_s = CLOSE_S
+    launcher, console, patience_s = planner.launcher, planner.console, CLOSE_S
     try:
         if agenda.identity is not None:
-            return train_sweep(agenda, launcher, mirror, console, series=series, grown=grown)
+            return train_sweep(agenda, planner, mirror)
         outcomes = train(agenda, launcher, mirror, console)
         probe_runs(agenda.specs, launcher, console)
         launcher.close()
         return summarize(agenda, outcomes, None, mirror, console)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError, SystemExit):  # of the screen, too: rich ends where nobody reads any more
         patience_s = INTERRUPTED_S
         settle_interrupted(agenda)
         raise
@@ -218,11 +172,10 @@ def by_name(variants: Sequence[Variant]) -> dict[str, Variant]:
     return {run_name(variant): variant for variant in variants}
 
 
-def train_sweep(
-    agenda: Agenda, launcher: Launcher, mirror: Mirror, console: Console, *, series: Series, grown: Grown
-) -> int:
+def train_sweep(agenda: Agenda, planner: Planner, mirror: Mirror) -> int:
     """Train, and close under the sweep's own run. While another sweep of this name holds that run, the two share
     the work, and this one closes after the other."""
+    series, launcher, console = planner.series, planner.launcher, planner.console
     mirror.watch(agenda.folder)
     with suppress(Incomplete), ExitStack() as stack:
         parent, outcomes = claim(agenda, stack), None
@@ -237,7 +190,7 @@ def train_sweep(
         parent.tags({names.FOREIGN: "; ".join(f"{key}: {what}" for key, what in agenda.differences.items())})
         if outcomes is None:
             outcomes = train(agenda, launcher, mirror, console)
-        while not failed(agenda, outcomes, diverged=False) and (more := grown(agenda)) is not None:
+        while not failed(agenda, outcomes, diverged=False) and (more := planner.grown(agenda)) is not None:
             agenda = more
             list_members(parent, agenda)
             outcomes = train(agenda, launcher, mirror, console)

@@ -24,17 +24,19 @@ def class_accuracy(comparison: Comparison) -> Figure:
         raise NothingToDraw("No finished run kept its predictions of the test images (only task=classify does).")
     if len(found.class_names) > CLASSES:
         raise NothingToDraw(f"More than {CLASSES} classes are not drawn: report.mistakes.by_class has them all.")
-    others = [name for name in comparison.shown(ROWS) if name in found.predicted and name != comparison.baseline]
-    if not others:
-        raise NothingToDraw("Only the baseline kept its predictions.")
     table = by_class(found, comparison.baseline)
+    paired = set(table.loc[table["n"] > 0, "variant"]) - {comparison.baseline}
+    others = [name for name in comparison.shown(ROWS) if name in paired]
+    if not others:
+        raise NothingToDraw("No other variant kept its predictions of a seed of the baseline's.")
+    tested = list(table["class"].unique())
     figure = new_figure(1.9 + 0.3 * len(others) + 4.0)
     grid = figure.add_gridspec(2, 2, height_ratios=[0.3 * len(others) + 0.5, 4.0])
-    wide = table.pivot(index="variant", columns="class", values="difference").loc[others, list(found.class_names)]
+    wide = table.pivot(index="variant", columns="class", values="difference").loc[others, tested]
     solid = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
     sure = table.assign(sure=solid).pivot(index="variant", columns="class", values="sure").loc[others, wide.columns]
-    _differences(figure.add_subplot(grid[0, :]), wide.to_numpy(float), sure.to_numpy(bool), others, found, comparison)
-    worst = others[int(np.nanmean(wide.to_numpy(float), axis=1).argmin())]
+    _differences(figure.add_subplot(grid[0, :]), wide.to_numpy(float), sure.to_numpy(bool), others, tested, comparison)
+    worst = others[int(wide.to_numpy(float).mean(axis=1).argmin())]
     for place, name in enumerate((comparison.baseline, worst)):
         _confusion(figure.add_subplot(grid[1, place]), found, name, comparison)
     headline(
@@ -43,24 +45,22 @@ def class_accuracy(comparison: Comparison) -> Figure:
         note="Means over seeds, paired; bold: Student's 95 % interval of that class excludes 0 (not corrected for the "
         "number of classes). Below: of the images of a class (row), how many in 100 are taken for another (column), "
         "over all seeds; the baseline and the variant that loses most. "
-        f"{left_out(len(others), len(found.predicted) - 1, 'are shown')}",
+        f"{left_out(len(others), len(paired), 'are shown')}",
     )
     return figure
 
 
 def _differences(
-    axes: Axes, values: np.ndarray, sure: np.ndarray, others: list[str], found: Mistakes, comparison: Comparison
+    axes: Axes, values: np.ndarray, sure: np.ndarray, others: list[str], tested: list[str], comparison: Comparison
 ) -> None:
-    top = max(float(np.nanmax(np.abs(values))), 1e-3)
+    top = max(float(np.abs(values).max()), 1e-3)
     axes.imshow(values, cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         color = "#f4f4f4" if abs(value) > 0.6 * top else "#111111"
         weight = "bold" if sure[row, column] else "normal"
         text = f"{100 * value:+.1f}"
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color, fontweight=weight)
-    axes.set_xticks(
-        range(values.shape[1]), [plain(name, limit=12) for name in found.class_names], rotation=30, ha="right"
-    )
+    axes.set_xticks(range(len(tested)), [plain(name, limit=12) for name in tested], rotation=30, ha="right")
     axes.set_yticks(range(len(others)), [plain(comparison.short(name), limit=28) for name in others])
     axes.grid(visible=False)
     axes.tick_params(length=0)
