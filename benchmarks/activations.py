@@ -17,6 +17,7 @@ from stridelab.models.settings import spell_field
 from stridelab.plan import layer_plan_of
 from stridelab.training.memory import measured_saved_bytes
 from stridelab.training.predicted_memory import predicted_memory
+from stridelab.training.runtime import prepare_process
 from stridelab.training.settings import TrainerConfig
 
 from . import peak
@@ -39,26 +40,34 @@ def rows(*, tiny: bool) -> Iterator[Row]:
 
 
 def peaks(plans: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[Row]:
-    """On a GPU with the workspaces of cuDNN, which are not predicted."""
+    """On a GPU, whose allocator the workspaces of cuDNN come from too, between two predictions: without them, and
+    with those that are known; there in a process set up as a run's."""
     accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     for family, settings in plans:
         batch = 8 if FAMILIES[family].module else 64
         trainer = TrainerConfig(batch_size=batch, accelerator=accelerator, cuda_graph=False)
+        if accelerator == "gpu":
+            prepare_process(trainer)
         plan = peak.plan_of(family, settings)
-        guess, found = predicted_memory(measure(plan), trainer).peak, peak.measured(plan, trainer)
-        assert guess is not None
-        yield Row(
-            section="memory",
-            name=" ".join(
-                ["peak of a step,", family, *(str(value) for name, value in settings.items() if name != "strides")]
-            ),
-            strides=settings.get("strides"),
-            batch=batch,
-            value=found / MIB,
-            unit="MiB",
-            ratio=guess / found,
-            n=1,
-        )
+        memory, found = predicted_memory(measure(plan), trainer), peak.measured(plan, trainer)
+        guesses: dict[str, float | None] = {"": memory.peak}
+        if accelerator == "gpu":
+            guesses[", predicted with workspaces"] = memory.with_workspaces.size
+        for how, guess in guesses.items():
+            assert guess is not None
+            yield Row(
+                section="memory",
+                name=" ".join(
+                    ["peak of a step,", family, *(str(value) for name, value in settings.items() if name != "strides")]
+                )
+                + how,
+                strides=settings.get("strides"),
+                batch=batch,
+                value=found / MIB,
+                unit="MiB",
+                ratio=guess / found,
+                n=1,
+            )
 
 
 def compared(config: Config, padding: str) -> Iterator[Row]:

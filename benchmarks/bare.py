@@ -24,9 +24,8 @@ HANDED_OVER = 50
 def images_per_s(config: Config, *, span_s: float, graph: bool = False) -> float:
     """Images a second of the bare loop over `span_s` seconds, on the config's device, in its threads, precision and
     layout; with `graph`, of a CUDA graph of its step."""
-    step, steps = warmed_up(config), 0
-    if graph:
-        step = recorded(step)
+    eager, steps = warmed_up(config), 0
+    step = recorded(eager) if graph else eager  # a graph does not keep what it reads: weights, the batch
     at_once = 1 if device_of(config.trainer).type == "cpu" else HANDED_OVER
     synchronise()
     began = perf_counter()

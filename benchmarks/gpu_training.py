@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from statistics import median
+from traceback import format_exc
 from typing import NamedTuple
 
 import torch
@@ -58,8 +59,8 @@ def rows(*, tiny: bool, device: str) -> Iterator[Row]:
         for cell in cells:
             try:
                 yield from compared(cell, words, carrying, tiny=tiny)
-            except RuntimeError as error:  # CUDA's; the other cells are worth having
-                print(f"left out: {' '.join(cell.channels.split())} {cell.strides}: {error}", file=sys.stderr)
+            except Exception:  # the other cells are worth having
+                print(f"left out: {' '.join(map(str, cell))}\n{format_exc()}", file=sys.stderr, flush=True)
 
 
 def compared(cell: Cell, words: tuple[str, ...], carrying: Carrier, *, tiny: bool) -> Iterator[Row]:

@@ -103,8 +103,9 @@ def cpu_peak(run: Callable[[torch.device], None]) -> int:
 def gpu_peak(run: Callable[[torch.device], None]) -> int:
     device = torch.device("cuda")
     square = torch.zeros(8, 8, device=device, requires_grad=True)
-    torch.autograd.backward((square @ square).sum())  # makes the workspaces of cuBLAS, which stay
-    del square
+    for made in (square @ square, torch.nn.functional.linear(square, square, square[0])):
+        torch.autograd.backward(made.sum())  # makes the workspaces of cuBLAS and cuBLASLt, which stay
+    del square, made
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     run(device)

@@ -47,6 +47,9 @@ class Grid:
 
 
 GPU_GRID = Grid(("1-2-2", "2-1-2", "2-2-1"), tuple(range(8)), ("trainer=gpu",))
+AT_ONCE = (6, 4, 8, 2)
+"""Runs on one card; the default is 12 there, where cores and memory allow it."""
+FIGURES = {"time/fit_s": "fit of a run", "time/total_s": "the whole of a run"}
 GPU_TINY = Grid(("1-2-2",), (0, 1), ("trainer=gpu", *TINY))
 
 
@@ -71,10 +74,12 @@ def rows(*, tiny: bool, device: str = "cpu") -> Iterator[Row]:
 
 
 def on_gpu(grid: Grid) -> Iterator[Row]:
-    """A whole sweep as it is by default, and otherwise: one run at a time without CUDA graphs, as it was before them,
-    and with them; seeds together. One that fails is left out, and said."""
+    """A whole sweep as it is by default, and otherwise: one run at a time without CUDA graphs, as it was before them;
+    with so many at once; seeds together; one at a time with graphs. One that fails is left out, and said."""
     count, one_at_a_time = f"{len(grid.configs())} runs", "sweep.jobs=1"
-    others = [(one_at_a_time, "trainer.cuda_graph=false"), (one_at_a_time,), ("sweep.seeds_together=8",)]
+    others: list[tuple[str, ...]] = [(one_at_a_time, "trainer.cuda_graph=false")]
+    others += [(f"sweep.jobs={jobs}",) for jobs in AT_ONCE if jobs <= len(grid.configs())]
+    others += [("sweep.seeds_together=8",), (one_at_a_time,)]
     chosen: float | None = None
     for keys in [(), *others]:
         name = " ".join(keys) or "as it is by default"
@@ -84,10 +89,13 @@ def on_gpu(grid: Grid) -> Iterator[Row]:
             except RuntimeError as error:
                 print(f"left out: {name}: {error}", file=sys.stderr)
                 continue
-            fits = [result["metrics"]["time/fit_s"] for result in results_in(Path(folder))]
+            results = results_in(Path(folder))
+        for said in {line for _, line in ended.lines if " at once" in line or "CUDA graph" in line}:
+            print(f"{name}: {said}", file=sys.stderr)
         ratio = ended.wall_s / chosen if chosen else None
         yield row(f"{count}, {name}{'; ratio to the default' if ratio else ''}", [ended.wall_s], ratio=ratio)
-        yield row(f"{count}, {name}: fit of a run", fits)
+        for metric, what in FIGURES.items():
+            yield row(f"{count}, {name}: {what}", [result["metrics"][metric] for result in results])
         chosen = chosen or (None if keys else ended.wall_s)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks import SECTIONS, gpu
@@ -58,28 +60,34 @@ def test_the_largest_grid_of_plan_is_possible_throughout() -> None:
 
 
 def test_what_one_part_measured_of_a_gpu_survives_another(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """One fails, one measures and then fails, one has no time left."""
-    row = {"section": "training", "name": "fit", "value": 1.0, "unit": "images/s", "n": 1}
-    write = f"import sys, pathlib; pathlib.Path(sys.argv[1][5:]).write_text({json.dumps([row])!r}); sys.exit(4)"
+    """One fails, one measures and then fails, one measures and never ends, nor does what it has started."""
+    rows = [{"section": "training", "name": name, "value": 1.0, "unit": "s", "n": 1} for name in ("one", "other")]
+    write = f"import sys, pathlib; pathlib.Path(sys.argv[1][5:]).write_text({json.dumps(rows)!r})"
+    began = f"import os; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
+    child = f"{began}; import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    stuck = f"{write}; import subprocess; subprocess.run([sys.executable, '-c', {child!r}])"
     python = (sys.executable, "-c")
     parts = {
         "tests": (*python, "print('said'); raise SystemExit(3)"),
-        "training": (*python, write),
+        "training": (*python, f"{write}; sys.exit(4)", "json={}"),
+        "sweep": (*python, stuck, "json={}"),
     }
     monkeypatch.setattr(gpu, "parts", lambda **given: parts)
+    monkeypatch.setattr(gpu, "SHARES", {"tests": 0.6, "training": 0.3, "sweep": 0.1})
     found, why = [], ""
     try:
-        for one in gpu.rows(tiny=True, minutes="9"):
+        for one in gpu.rows(tiny=True, minutes="0.05"):
             found.append(one)
     except ValueError as error:
         why = str(error)
-    assert [one.name for one in found] == ["tests", "training", "fit"]
+    assert [one.name for one in found] == ["tests", "one", "other", "training", "one", "other", "sweep"]
     assert {one.section for one in found} == {"gpu"}
-    assert why == "tests: exit code 3; training: exit code 4"
+    assert re.fullmatch(r"tests: exit code 3; training: exit code 4; sweep: not done after [123] s", why)
     assert "said" in capfd.readouterr().err
-    assert gpu.ended_badly((*python, "import time; time.sleep(60)"), 0.0) == "no time left after 0 s"
+    child_of_the_last = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(child_of_the_last) or psutil.Process(child_of_the_last).status() == "zombie"
 
 
 def test_the_middle_of_measurements() -> None:

@@ -21,6 +21,7 @@ from stridelab.explorer.page import MOST_BYTES, PageNetwork
 from stridelab.geometry import LayerPlan, layer, parse_plan
 from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import build
+from stridelab.models.families import settings_of
 from stridelab.report import command, explorer
 from stridelab.training import network_file
 from stridelab.training.checksummed import read_sealed
@@ -163,6 +164,21 @@ def test_the_command_of_one_network_is_the_sweep_s_without_what_was_swept(monkey
     argv = ["train.py", "-m", "model.strides=1-1,2-2", "seed=0,1", "data.root=~/my data", "model.padding=same"]
     monkeypatch.setattr(command, "provenance", lambda run: {"argv": argv})
     comparison: Any = SimpleNamespace(sweep=SimpleNamespace(run=None))
-    words, swept = command.command_of(comparison, None)  # type: ignore[arg-type]
+    words = command.command_of(comparison, None)
     assert words == ["stridelab", "train", "'data.root=~/my data'", "model.padding=same"]
-    assert swept == ["strides"]
+
+
+def test_settings_are_keys_that_say_all_that_the_page_can_change() -> None:
+    plain = explorer.settings_of(as_stored(CnnConfig()))
+    assert plain == explorer.SETTINGS
+    wide = explorer.settings_of(as_stored(CnnConfig(blur_size=4)))
+    assert plain.keys() - wide.keys() == {"downsample"}
+    for config in (
+        CnnConfig(downsample="max_pool"),
+        *(settings_of(family)(family=family) for family in ("resnet", "vgg")),
+    ):
+        assert explorer.settings_of(as_stored(config)) == {}
+
+
+def as_stored(config: Any) -> Any:
+    return json.loads(json.dumps(asdict(config)))

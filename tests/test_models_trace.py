@@ -319,6 +319,8 @@ ENLARGING_NETS = {
     "nearest by 3": (plain(nn.Upsample(scale_factor=3, mode="nearest-exact"), nn.Conv2d(4, 4, 3)), Fraction(1, 3)),
     "nearest, then strided": (plain(nn.Upsample(scale_factor=3), nn.Conv2d(4, 4, 3, 2)), Fraction(2, 3)),
     "nearest by 3/2": (plain(Resize(size=(54, 60)), nn.AvgPool2d(2, 1)), Fraction(2, 3)),
+    "nearest-exact, smaller": (plain(Resize(scale_factor=0.5, mode="nearest-exact"), nn.Conv2d(4, 4, 3)), 2),
+    "nearest-exact by 3/2": (plain(Resize(size=(54, 60), mode="nearest-exact"), nn.AvgPool2d(2, 1)), Fraction(2, 3)),
     "nearest, smaller": (plain(Resize(scale_factor=0.5), nn.Conv2d(4, 4, 3)), 2),
     "bilinear": (plain(STRIDED, nn.Upsample(scale_factor=2, mode="bilinear")), 1),
     "bilinear by 3, pooled": (plain(nn.Upsample(scale_factor=3, mode="bilinear"), nn.AvgPool2d(3)), 1),

@@ -94,6 +94,49 @@ def test_three_verdicts_in_one_line() -> None:
     assert set(seeds) == set(range(max(seeds) + 1))
 
 
+@pytest.mark.parametrize(
+    ("ended", "last_seed", "runs"),
+    [
+        ("failed", 7, 5),  # which the same command tries again: seven seeds are there then
+        ("diverged", 11, 4 * 3),  # which it does not: four seeds more, of three variants
+    ],
+)
+def test_the_next_command_counts_what_failed_and_what_diverged(ended: str, last_seed: int, runs: int) -> None:
+    own = np.random.default_rng(3).normal(0, 0.002, (3, 8))
+    lost = {"failure": "no luck", "tags": {"stridelab.status": ended}}
+    fakes = [
+        Fake(strides, seed, 0.9 + own[row, seed], **(lost if (strides, seed > 2) == ("2-2-1", True) else {}))
+        for row, strides in enumerate(("1-1-1", "1-2-2", "2-2-1"))
+        for seed in range(8)
+    ]
+    comparison = compare(sweep_of(fakes))
+    open_rows = [row["difference_verdict"] for row in comparison.by_variant.values()]
+    assert open_rows == ["baseline", "undecided", "too few seeds"]
+    command, takes = next_step(comparison)
+    words = shlex.split(command)
+    seeds = {job.config.seed for job in expand(words[words.index("-m") + 1 :]) if job.config}
+    assert seeds == set(range(last_seed + 1))
+    assert takes.startswith(f"{runs} more runs, ")
+
+
+def test_seeds_are_asked_for_at_the_level_that_they_are_judged_at() -> None:
+    own = np.random.default_rng(4).normal(0, 0.002, 8)
+    own += 0.001 - own.mean()
+    fakes = [
+        Fake(s, seed, 0.9 + shift) for s, d in (("1-1-1", 0 * own), ("1-2-2", own)) for seed, shift in enumerate(d)
+    ]
+    sweep = sweep_of(fakes)
+    for earlier in ((), (6,), (6, 7)):
+        command, _ = next_step(compare(sweep, earlier=earlier))
+        words = shlex.split(command)
+        count = len({job.config.seed for job in expand(words[words.index("-m") + 1 :]) if job.config})
+        size = 0.001 / own.std(ddof=1)
+        level = 0.05 / (len(earlier) + 2)  # the next report's looks: the earlier ones, this one, itself
+        bound = scipy.stats.t.ppf(1 - level / 2, count - 1)
+        power = scipy.stats.nct.sf(bound, count - 1, size * np.sqrt(count))
+        assert 0.79 < power < 0.85, (earlier, count)
+
+
 def test_what_no_number_of_seeds_would_find_is_not_asked_for() -> None:
     command, why = next_step(of([0, 0.0001], seeds=6, sd=0.01))
     assert command == ""
@@ -131,6 +174,28 @@ def test_equal_seeds_make_nothing_sure(seeds: int, sure: str, decided: str) -> N
 
 def difference_of(row: Mapping[str, Any]) -> str:
     return interval_text(row["difference_mean"], row["difference_low"], row["difference_high"])
+
+
+def test_what_is_near_the_best_is_judged_by_the_seeds_that_both_have() -> None:
+    fine = [Fake("1-1-1", 0, 0.93), Fake("1-1-1", 1, 0.932)]
+    far = [Fake("2-2-2", seed, acc) for seed, acc in enumerate((0.91, 0.915, 0.935, 0.94, 0.94))]  # 0.928 in the mean
+    assert choice_of([*fine, *far]).startswith("Nothing within 1 point of the best, 1-1-1, costs less")
+    near = [Fake("2-2-2", seed, acc) for seed, acc in enumerate((0.931, 0.935, 0.92, 0.92, 0.92))]
+    assert ": 2-2-2, 0.20 points ahead in shared seeds and at most 0.43 behind (one-sided" in choice_of([*fine, *near])
+
+
+def choice_of(runs: Sequence[Fake]) -> str:
+    (said,) = choice(compare(sweep_of(runs)))
+    return said
+
+
+def test_a_metric_of_fewer_seeds_says_so() -> None:
+    probed = [
+        Fake(strides, seed, 0.9, metrics={"probe/shift_consistency": 0.5 + 0.01 * seed} if seed < 2 else {})
+        for strides in ("1-1-1", "1-2-2")
+        for seed in range(4)
+    ]
+    assert best(compare(sweep_of(probed), metric="probe/shift_consistency")).endswith("n = 2 seeds).")
 
 
 def test_where_nothing_near_the_best_is_cheaper_that_is_said() -> None:

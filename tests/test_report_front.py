@@ -16,7 +16,7 @@ from stridelab import report
 from stridelab.config import load
 from stridelab.names import SEARCH_FILE
 from stridelab.report import compare, front, front_tables
-from stridelab.report.command import variant_command
+from stridelab.report.command import variant_words
 from stridelab.report.comparison import Comparison
 
 
@@ -101,4 +101,4 @@ def test_a_plan_of_a_file_of_one_s_own_is_trained_by_that_file() -> None:
     runs += [Fake("1-1-1", seed, 0.8, name="conv1.stride=default width=8") for seed in (0, 1)]
     argv = ["/somewhere/mine.py", "-m", "model=mine", "model.set.conv1.stride=1,2"]
     sweep = record_sweep(shared_results(), runs, name="chosen-own", argv=argv, mirrored=False)[1]
-    assert variant_command(compare(sweep), runs[0].variant) == "", "its width is no key that its run knows"
+    assert variant_words(compare(sweep), runs[0].variant) == [], "its width is no key that its run knows"

@@ -100,7 +100,7 @@ def test_what_is_asked_for_is_taken_and_warned_of_where_it_does_not_fit() -> Non
 def test_seeds_that_train_together_are_one_process() -> None:
     found = chosen_jobs("sweep.seeds_together=4", gpus=[H100], need=3100.0, runs=21)
     assert (found.jobs, found.said.partition(" on ")[0]) == (6, "6 x 4 runs at once")
-    assert "8.9 GiB each predicted" in found.said, "four times what is beside the process itself"
+    assert "9.1 GiB each predicted" in found.said, "1,100 MiB, and four times 2,000 and a stream's workspaces, 64"
 
 
 def test_where_nothing_is_known_one_runs_and_the_reason_is_said() -> None:

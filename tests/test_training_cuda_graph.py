@@ -3,8 +3,11 @@ CUDA records and replays it is for tests/gpu."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
+from time import sleep
 from typing import Any
 
 import pytest
@@ -128,6 +131,7 @@ def test_seeds_that_step_together_are_those_that_step_alone(graphs_on_cpu: list[
         finally:
             graphs_on_cpu[:] = [one for one in graphs_on_cpu if one.seat is not seat]
             seat.leave()
+            seat.go()
 
     with ThreadPoolExecutor(len(lengths)) as pool:
         together = list(pool.map(one, lengths))
@@ -152,6 +156,39 @@ def test_what_ends_the_step_of_all_ends_each_of_them(monkeypatch: pytest.MonkeyP
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(one, range(2))) == ["division by zero"] * 2
+
+
+def test_what_comes_before_and_after_training_is_done_by_one_after_the_other() -> None:
+    """One fails, one has nothing left to train."""
+    joint, alone, going = JointSteps(4), Lock(), list[int]()
+
+    @contextmanager
+    def undisturbed() -> Iterator[None]:
+        assert alone.acquire(blocking=False), "two at the same time"
+        sleep(0.01)
+        yield
+        alone.release()
+
+    def one(number: int) -> None:
+        seat = joint.seats[number]
+        seat.enter()
+        try:
+            with undisturbed():
+                stepper = TrainingStep(nn.Linear(1, 10), load([]).trainer, num_steps=9)
+            if number == 3:
+                return
+            if number != 2:
+                seat.step(stepper, torch.rand(4, 1), torch.zeros(4, dtype=torch.long))
+            seat.leave()
+            assert not joint.training
+            with undisturbed():
+                going.append(number)
+        finally:
+            seat.go()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(one, range(4))) == [None] * 4
+    assert sorted(going) == [0, 1, 2]
 
 
 def test_seeds_whose_layers_draw_noise_do_not_train_together() -> None:

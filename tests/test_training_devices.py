@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from stridelab.sweep.devices import Devices
 from stridelab.training.checkpoints import AtomicCheckpointIO
 from stridelab.training.fit import fit
 from stridelab.training.memory import PeakMemory, measured_saved_bytes
+from stridelab.training.randomness import LayerNoise, keyed_seed
 from stridelab.training.throughput import batch1_latency_ms
 from test_training import Notes
 
@@ -33,6 +35,21 @@ def test_cuda_is_begun_before_its_peak_is_reset(monkeypatch: pytest.MonkeyPatch)
     calls.clear()
     PeakMemory.start(torch.device("cpu"))
     assert calls == []
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_noise_is_what_manual_seed_gives_on_the_devices_in_use(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a device that is not, PyTorch would keep the call."""
+    seeded, kept = dict[str, int](), len(torch.cuda._queued_calls)
+    for name in ("cuda", "mps"):
+        monkeypatch.setattr(getattr(torch, name), "manual_seed", lambda seed, name=name: seeded.update({name: seed}))
+    given: Any = (SimpleNamespace(current_epoch=3), SimpleNamespace(device=torch.device(kind)))
+    LayerNoise(7).on_train_epoch_start(*given)
+    assert len(torch.cuda._queued_calls) == kept
+    drawn, seed = torch.rand(5), keyed_seed(7, "layers", 3)
+    assert seeded == ({kind: seed} if kind != "cpu" else {})
+    torch.manual_seed(seed)
+    assert torch.equal(torch.rand(5), drawn)
 
 
 def test_a_network_that_was_moved_to_be_timed_can_be_asked_for_gradients_after(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,31 @@ def test_the_rate_rises_in_equal_parts_and_then_follows_its_schedule(warmup: flo
     assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, *cosine])
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_first_step_whose_scaled_gradient_is_infinite_leaves_nothing(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fresh memory is NaN here, where a run finds whatever was there; scaling by powers of two changes no bit."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    config = TrainerConfig(optimizer=optimizer, schedule="constant", lr=0.01)
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.rand(4, 3, generator=generator), torch.tensor([0, 1, 1, 0])) for _ in range(3)]
+    ended = []
+    torch.use_deterministic_algorithms(True)
+    try:
+        for scaler in (torch.amp.GradScaler("cpu", init_scale=2.0**127), None):
+            network = nn.Linear(3, 2)
+            nn.init.eye_(network.weight)
+            nn.init.zeros_(network.bias)
+            step = TrainingStep(network, config, num_steps=4, scaler=scaler)
+            for images, labels in [(1e3 * batches[0][0], batches[0][1])] * (scaler is not None) + batches:
+                step(images, labels)
+            ended.append(network.weight.detach())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(*ended)
+
+
 @pytest.mark.parametrize("words", [("optimizer=sgd",), ("optimizer=sgd", "momentum=0"), ("optimizer=adamw", "ema=0.9")])
 def test_the_memory_of_an_optimizer_is_what_it_keeps(words: tuple[str, ...]) -> None:
     config = load([f"trainer.{word}" for word in words])

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 from torch import nn
 
+from stridelab import set_strides
+from stridelab.config import load
 from stridelab.explorer.network_file import images_of, tensor_data, weights_of
 from stridelab.explorer.page import PageImages, PageNetwork, explorer_page, layer_data, plan_data
 from stridelab.geometry import PADDING_MODES, PADDINGS, LayerPlan, layer, measure, totals
@@ -34,6 +37,7 @@ from stridelab.models.downsampling import DOWNSAMPLING
 from stridelab.models.families import settings_of
 from stridelab.models.plain_arrays import plain_arrays
 from stridelab.models.trace import geometry_of
+from stridelab.report.explorer import SETTINGS
 from stridelab.training.randomness import initialise
 from stridelab.training.tasks import TASKS
 
@@ -84,9 +88,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *trained(CnnConfig(channels=(4, 4, 6), strides=strides), seed=1),
             score="84.2 (83.3 to 85.1) %",
             score_label="test accuracy, mean of 7 seeds with its 95 % interval",
-            command=["stridelab", "train", "trainer.lr=0.1"],
+            command=["stridelab", "train", "trainer.lr=0.1", f"model.strides={spelled}"],
             settings={"strides": "stride", "padding": "padding"},
-            swept=["strides"],
         )
         for spelled, strides in (("1-1-1", 1), ("2-2-1", "2-2-1"))
     )
@@ -181,6 +184,7 @@ def test_branches_broadcasts_and_maps_that_grow_are_measured_as_in_python(calcul
         (
             layer("conv_transpose", kernel_size=4, stride=2, padding=1, out_channels=2, output_size=(18, 18)),
             layer("conv", kernel_size=3, stride=2, padding="same", out_channels=2),
+            layer("interpolate", function="nearest-exact", output_size=(11, 12)),
             layer("interpolate", function="bilinear", output_size=(12, 27)),
             layer("norm"),
             layer("activation", function="silu"),
@@ -464,6 +468,101 @@ def test_a_change_is_measured_at_once_and_named_for_what_it_is(opened: tuple[Pag
     page.get_by_label("conv2 stride, A").select_option("2")  # which is the other network's plan
     assert "trained as strides=2-2-1 <b>" in page.inner_text("#side-a .score")
     assert said == []
+
+
+def test_a_change_that_no_key_makes_has_no_command(opened: tuple[Page, list[str], list[str]]) -> None:
+    page, _, _ = opened
+    page.get_by_label("conv1 stride, A").select_option("2")
+    assert page.get_by_label("copy the command that trains it").count() == 1
+    page.get_by_label("conv1 kernel, A").select_option("5")
+    assert "Not trained" in page.inner_text("#side-a .score")
+    assert page.get_by_label("copy the command that trains it").count() == 0
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"conv1": {"stride": "2"}, "conv3": {"padding": "valid"}},
+        {"conv1": {"kernel_size": "5"}, "conv2": {"padding": "same", "dilation": "2"}},
+        {"conv2": {"downsample": "avg_pool"}, "conv3": {"downsample": "space_to_depth"}},
+        {"conv2": {"downsample": "blur_pool"}, "conv3": {"downsample": "max_pool", "stride": "3"}},
+    ],
+)
+def test_the_command_trains_what_the_page_shows(calculator: Page, edits: dict[str, dict[str, str]]) -> None:
+    base = {
+        "plan": plan_data(plan_of(CnnConfig())),
+        "settings": SETTINGS,
+        "command": ["model=cnn", "model.strides=1-2-2"],
+    }
+    script = """([base, edits]) => [plans.command(plans.chosen(base.plan, edits), base),
+        plans.identity(geometry.measure(plans.edited(base.plan, edits)))]"""
+    command, shown = calculator.evaluate(script, [plain(base), edits])
+    trained_plan = plain(plan_data(plan_of(load(shlex.split(command)).model)))
+    assert calculator.evaluate("(plan) => plans.identity(geometry.measure(plan))", trained_plan) == shown
+
+
+class Branches(nn.Module):
+    """Layers whose costs and sizes a trace tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.second = nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=4, padding_mode="reflect")
+        self.up = nn.ConvTranspose2d(8, 8, 4, stride=2, padding=1)
+        self.pool = nn.AvgPool2d(3, 2, ceil_mode=True)
+        self.read = nn.Linear(16, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        below = torch.nn.functional.silu(self.norm(self.first(images)))
+        above = self.up(self.second(below))
+        joined = self.pool(torch.cat([above, below * torch.sigmoid(above)], 1))
+        return self.read(joined.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "changed", ["first.stride=1", "first.stride=3 first.padding=0", "pool.stride=3", "first.dilation=2 first.padding=2"]
+)
+def test_a_changed_network_of_a_module_is_measured_as_the_changed_module(calculator: Page, changed: str) -> None:
+    module = Branches()
+    settings = dict(word.split("=") for word in changed.split())
+    edits: dict[str, dict[str, str]] = {}
+    for key, value in settings.items():
+        name, _, attribute = key.partition(".")
+        edits.setdefault(name, {})[attribute] = value
+    script = """([plan, edits]) => {
+        const all = geometry.totals(geometry.measure(plans.edited(plan, edits)));
+        return [all.macs, all.params, all.activation_bytes, all.last_map.output_size, all.last_map.receptive_field];
+    }"""
+    plan = plain(plan_data(geometry_of(module, 36).plan))
+    ours = geometry_of(set_strides(module, {key: int(value) for key, value in settings.items()}), 36).totals
+    assert ours.last_map is not None
+    costs = [ours.macs, ours.params, ours.activation_bytes]
+    wanted = plain([*costs, ours.last_map.output_size, ours.last_map.receptive_field])
+    found = calculator.evaluate(script, [plan, edits])
+    if found[2] is None:  # the sigmoid's gate keeps what no rule tells, of a map that has another size now
+        wanted[2] = None
+    assert found == wanted
+
+
+def test_what_was_seen_of_one_map_alone_is_not_told_of_another(calculator: Page) -> None:
+    resized = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Upsample(scale_factor=2), nn.Conv2d(4, 2, 3))
+    script = """([plan, edits]) => {
+        try { return geometry.measure(plans.edited(plan, edits)).at(-1).output_size; }
+        catch (error) { return error.message; }
+    }"""
+    plan = plain(plan_data(geometry_of(resized, 16).plan))
+    assert "it made 16x16 of 8x8 when it ran" in calculator.evaluate(script, [plan, {"0": {"stride": "1"}}])
+    assert calculator.evaluate(script, [plan, {"2": {"stride": "2"}}]) == [7, 7]
+
+
+def test_the_code_of_a_module_is_its_own(browser: Browser, tmp_path: Path) -> None:
+    path = geometry_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.2)), 8).to_html(tmp_path / "own.html")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("#side-a .figures").count() == 1
+    assert page.locator("#side-a summary").count() == 0
+    page.close()
 
 
 def test_what_is_impossible_is_refused_in_the_plan_s_words(opened: tuple[Page, list[str], list[str]]) -> None:

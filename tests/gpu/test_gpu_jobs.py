@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+import torch
 from fits import ACCELERATOR, REHEARSED, needs_gpu
 from injection import agenda_of, evidence, sweep, task, work_of
 
@@ -16,6 +17,7 @@ from stridelab.sweep.gpu_jobs import largest_mib, shared_process
 from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.task import Task
 from stridelab.system.gpus import visible_gpus
+from stridelab.system.memory import MIB
 from stridelab.tracking.journal import JOURNAL, read
 
 WORDS = ("model.strides=1-2-2,2-2-2", "seed=0,1", "trainer.batch_size=32", ACCELERATOR)
@@ -27,9 +29,10 @@ def pid_of(folder: Path) -> int:
 
 @needs_gpu
 def test_nvidia_smi_and_pytorch_agree_on_what_is_here(pool: LocalLauncher) -> None:
+    if (found := visible_gpus()) is None:
+        pytest.skip("nvidia-smi is not here, or speaks of parts of a card: PyTorch is asked instead")
     (outcome,) = pool.run([Task(gpus_of_torch, ())])
-    found = visible_gpus()
-    assert found is not None
+    assert outcome.reason is None
     assert [gpu.name for gpu in found] == [gpu.name for gpu in outcome.value]
     for one, other in zip(found, outcome.value, strict=True):
         assert other.free_mib <= one.free_mib <= other.free_mib + 1500, "PyTorch's own context is between the two"
@@ -82,7 +85,7 @@ def test_a_run_takes_no_more_of_a_card_than_predicted(words: tuple[str, ...], tm
     least = [before]
 
     def watch() -> None:
-        while not done.wait(0.05):
+        while not done.wait(0.01):
             least.append(min(least[-1], free_mib()))
 
     thread = Thread(target=watch)
@@ -91,12 +94,10 @@ def test_a_run_takes_no_more_of_a_card_than_predicted(words: tuple[str, ...], tm
     done.set()
     thread.join()
     taken = before - least[-1]
-    print(f"predicted {predicted:.0f} MiB, taken {taken} MiB")
+    print(f"predicted {predicted:.0f} MiB, taken {taken:.0f} MiB")
     assert outcome.status == "finished"
     assert predicted / 3 < taken <= predicted
 
 
-def free_mib() -> int:
-    found = visible_gpus()
-    assert found
-    return found[0].free_mib
+def free_mib() -> float:
+    return torch.cuda.mem_get_info()[0] / MIB

@@ -480,6 +480,7 @@
 
   function codeView(made) {
     if (!made.layers) return null;
+    if (plans.isTraced(data.networks[made.source].plan)) return null; // the module's own code says more than its geometry
     const [torch, keras] = [code.torch(made.layers), code.keras(made.layers, made.plan)];
     const none = "This network has a layer that the page cannot write down.";
     return h(

@@ -139,10 +139,10 @@ const geometry = (() => {
     [up, down] = [up / common, down / common];
     // where unit j lies, in units of 1 / (2 * down) column
     const taps = range(down).map((unit) => {
-      const place = 2 * unit * up + (mode === "bilinear" ? up - down : 0);
+      const place = 2 * unit * up + ({ bilinear: up - down, "nearest-exact": up }[mode] ?? 0);
       const low = Math.floor(place / (2 * down));
       const high = Math.ceil(place / (2 * down));
-      return mode === "nearest" || low === high ? [low] : [low, high];
+      return mode.startsWith("nearest") || low === high ? [low] : [low, high];
     });
     return axis(size, count, { kernel: Math.max(...taps.map((one) => one.length)), stride: up, taps });
   }
@@ -461,9 +461,22 @@ const geometry = (() => {
     });
   }
 
+  const RESIZED = ["conv_transpose", "interpolate", "slice", "opaque"];
+
+  // How large a map becomes that was seen at one size: known where steps are, not where a size or a factor was asked for.
+  function resized(layer, [{ size }]) {
+    if (!layer.seen || !RESIZED.includes(layer.kind) || size.join() === layer.seen.input_size.join()) return layer.output_size;
+    if (layer.kind !== "conv_transpose") {
+      const [from, to] = [layer.seen.input_size, layer.seen.output_size].map((one) => one.join("x"));
+      throw new Refusal(`it made ${to} of ${from} when it ran, and what it makes of another map is not known`);
+    }
+    return layer.output_size.map((count, side) => count + (size[side] - layer.seen.input_size[side]) * layer.stride[side]);
+  }
+
   function measureLayer(given, maps, saved) {
+    const sources = given.inputs.map((name) => maps.get(name));
     const layer = { ...PLAIN, ...given };
-    const sources = layer.inputs.map((name) => maps.get(name));
+    layer.output_size = resized(layer, sources);
     const effect = { params: 0, macs: 0, saves: [], image_bytes: 0, batch_bytes: 0, whole: false, ...KINDS[layer.kind](layer, sources) };
     checkPads(layer.padding_mode, effect.axes);
     const size = effect.axes.map((one) => one.count);
@@ -484,16 +497,17 @@ const geometry = (() => {
     const kept = here.needsGrad ? keptBytes(layer, effect, pad, sources, saved) : 0;
     maps.set(layer.name, here);
     const pair = (name) => effect.axes.map((one) => one[name]);
+    const now = { input_size: pair("size"), output_size: size, kernel_size: pair("kernel") };
+    const isAsSeen = Object.entries(layer.seen ?? {}).every(([name, seen]) => seen.join() === now[name].join());
+    const told = (name, rule) => (layer[name] === null ? rule : isAsSeen ? layer[name] : null);
     const known = fields[0] && fields[1];
     return {
       ...layer,
       in_channels: sources.length === 1 ? sources[0].channels : effect.channels,
       out_channels: effect.channels,
-      kernel_size: pair("kernel"),
+      ...now,
       stride: pair("step"),
       dilation: pair("dilation"),
-      input_size: pair("size"),
-      output_size: size,
       pad,
       unread_padding: pair("unread_padding"),
       unread_pixels: pair("unread_pixels"),
@@ -506,8 +520,8 @@ const geometry = (() => {
       misaligned: !(rows[1] && columns[1]) && !local.every((source) => source.whole),
       whole: here.whole,
       params,
-      macs: layer.uncounted ? null : layer.macs ?? effect.macs,
-      activation_bytes: layer.activation_bytes ?? kept,
+      macs: layer.uncounted ? null : told("macs", effect.macs),
+      activation_bytes: told("activation_bytes", kept),
       batch_bytes: layer.batch_bytes ?? effect.batch_bytes,
       fields,
       axes: effect.axes,

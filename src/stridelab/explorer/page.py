@@ -41,9 +41,7 @@ class PageNetwork:
     command: Sequence[str] = ()
     """The words that train it, as a shell takes them."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Which key of `model.*` holds what of each convolution: {"strides": "stride"}."""
-    swept: Sequence[str] = ()
-    """Those of `settings` that `command` leaves out."""
+    """Which key of `model.*` holds what of each convolution, and changes nothing else: {"strides": "stride"}."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,6 @@ def network_data(network: PageNetwork, distinct: Sequence[Weights]) -> dict[str,
         "score": score,
         "command": [printable(word) for word in network.command],
         "settings": dict(network.settings),
-        "swept": list(network.swept),
     }
 
 

@@ -44,8 +44,26 @@ const plans = (() => {
   }
 
   function edited(plan, edits) {
-    const made = chosen(plan, edits);
-    return aimed(made.layers.filter((layer) => layer.downsample).reduce(downSampled, made));
+    const made = isTraced(plan) && Object.keys(edits).length ? untold(chosen(plan, edits), plan) : chosen(plan, edits);
+    const names = made.layers.filter((layer) => layer.downsample).map((layer) => layer.name);
+    return aimed(names.reduce((now, name) => downSampled(now, now.layers.find((layer) => layer.name === name)), made));
+  }
+
+  // Read from a module that ran: its layers hold what that run cost, and not all that they compute.
+  const isTraced = (plan) => plan.layers.some((layer) => Number.isInteger(layer.activation_bytes));
+
+  // What the run told of a layer goes where the rule of its kind tells the same: the rule knows it of other maps too.
+  // What is left holds of maps of the sizes `seen` alone.
+  function untold(made, plan) {
+    const TOLD = ["params", "macs", "activation_bytes", "batch_bytes"];
+    const without = (layer, names) => Object.fromEntries(Object.entries(layer).filter(([name]) => !names.includes(name)));
+    const told = geometry.measure(plan);
+    const ruled = geometry.measure({ ...plan, layers: plan.layers.map((layer) => without(layer, TOLD)) });
+    const layers = made.layers.map((layer, at) => {
+      const { input_size, output_size, kernel_size } = told[at];
+      return { ...without(layer, TOLD.filter((name) => told[at][name] === ruled[at][name])), seen: { input_size, output_size, kernel_size } };
+    });
+    return { ...made, layers };
   }
 
   // A head that tells places on the image reads them from the units of the last map, wherever those lie now.
@@ -108,29 +126,32 @@ const plans = (() => {
     }
   }
 
-  const spelled = (words) => (new Set(words).size === 1 ? String(words[0]) : words.join("-"));
+  const valuesOf = (plan, key) => editable(plan).map((layer) => String(shown(layer, key)));
 
-  const valuesOf = (plan, key) => editable(plan).filter((layer) => layer.kind === "conv").map((layer) => String(shown(layer, key)));
-
+  // null where it cannot be spelled.
   function setting(name, key, values) {
     const isOne = new Set(values).size === 1;
-    if (key === "padding" && !isOne) return `'model.${name}=[${values.join(",")}]'`;
-    return `model.${name}=${key === "stride" ? values.join("-") : spelled(values)}`;
+    if (key === "padding") {
+      if (!values.every((word) => /^([a-z_]+|\d+)$/.test(word))) return null;
+      return isOne ? `model.${name}=${values[0]}` : `'model.${name}=[${values.join(",")}]'`;
+    }
+    if (key === "padding_mode" && !isOne) return null;
+    return `model.${name}=${isOne && key !== "stride" ? values[0] : values.join("-")}`;
   }
 
   // The command that trains a changed plan, from that of the network it was made of. settings: {"strides": "stride"}.
-  // null where a layer's setting has no key of its own.
+  // null where what was changed has no key of its own.
   function command(plan, base) {
-    const changed = [];
-    for (const [name, key] of Object.entries(base.settings)) {
+    const names = Object.fromEntries(Object.entries(base.settings).map(([name, key]) => [key, name]));
+    const changed = new Map();
+    for (const key of Object.keys(CHOICES)) {
       const values = valuesOf(plan, key);
-      if (values.join() === valuesOf(base.plan, key).join() && !base.swept.includes(name)) continue;
-      if (key === "padding_mode" && new Set(values).size > 1) return null;
-      changed.push([name, setting(name, key, values)]);
+      if (values.join() !== valuesOf(base.plan, key).join()) changed.set(names[key], names[key] ? setting(names[key], key, values) : null);
     }
-    const isChanged = (word) => changed.some(([name]) => word.replace(/^['"+]*/, "").startsWith(`model.${name}=`));
-    return [...base.command.filter((word) => !isChanged(word)), ...changed.map(([, word]) => word)].join(" ");
+    if ([...changed.values()].includes(null)) return null;
+    const isChanged = (word) => [...changed.keys()].some((name) => word.replace(/^['"+]*/, "").startsWith(`model.${name}=`));
+    return [...base.command.filter((word) => !isChanged(word)), ...changed.values()].join(" ");
   }
 
-  return { CHOICES, editable, shown, isChoice, chosen, edited, identity, blockEnd, command };
+  return { CHOICES, editable, shown, isChoice, chosen, edited, isTraced, identity, blockEnd, command };
 })();

@@ -153,8 +153,9 @@ def transposed_axis(
 def interpolated_axis(input_size: int, output_size: int, *, mode: str) -> AxisGeometry:
     """Interpolation as PyTorch's: where unit j lies, and which columns it mixes there.
 
-    nearest: floor(j * n / m). bilinear: the columns on both sides of (j + 1/2) * n / m - 1/2, or, where corners are
-    aligned, of j * (n - 1) / (m - 1). A column of weight zero is not read.
+    nearest: floor(j * n / m). nearest-exact: floor((j + 1/2) * n / m). bilinear: the columns on both sides of
+    (j + 1/2) * n / m - 1/2, or, where corners are aligned, of j * (n - 1) / (m - 1). A column of weight zero is not
+    read.
 
     >>> interpolated_axis(4, 8, mode="bilinear").taps
     ((-1, 0), (0, 1))
@@ -164,9 +165,9 @@ def interpolated_axis(input_size: int, output_size: int, *, mode: str) -> AxisGe
         ratio = Fraction(input_size - 1, output_size - 1) if output_size > 1 else Fraction(1)
     if not ratio:
         return irregular_axis(input_size, output_size)
-    offset = (ratio - 1) / 2 if mode == "bilinear" else Fraction(0)
+    offset = {"bilinear": (ratio - 1) / 2, "nearest-exact": ratio / 2}.get(mode, Fraction(0))
     places = [unit * ratio + offset for unit in range(ratio.denominator)]
-    taps = [(floor(at),) if mode == "nearest" else tuple(sorted({floor(at), ceil(at)})) for at in places]
+    taps = [(floor(at),) if mode.startswith("nearest") else tuple(sorted({floor(at), ceil(at)})) for at in places]
     return _bare_axis(
         input_size,
         output_size,

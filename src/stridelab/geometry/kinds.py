@@ -52,7 +52,8 @@ def conv_transpose(layer: Layer, maps: Sequence[MapSize]) -> Effect:
 
 
 def interpolate(layer: Layer, maps: Sequence[MapSize]) -> Effect:
-    """`function`: nearest, bilinear, or aligned: bilinear with the corners of both maps on each other."""
+    """`function`: PyTorch's mode (nearest, nearest-exact, bilinear), or aligned: bilinear with the corners of both maps
+    on each other."""
     grid = only_map(maps)
     height, width = (
         interpolated_axis(n, m, mode=layer.function) for n, m in zip(grid.size, asked_size(layer), strict=True)

@@ -16,6 +16,7 @@ from stridelab.report.provenance import command_text
 from stridelab.report.sentences import change, equivalent_text, num_comparisons, times
 from stridelab.report.speed import column_of
 from stridelab.text import duration, human, plural
+from stridelab.tracking.status import DIVERGED, FINISHED, REFUSED
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -80,9 +81,8 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
     rows = [row for row in comparison.by_variant.values() if row["difference_verdict"] in statistics.OPEN]
     if not rows:
         return "", ""
-    now = int(max(row["difference_seeds"] for row in rows))
-    wanted = _seeds_wanted(rows, comparison)
-    if wanted is None:
+    wanted = {row["variant"]: seeds for row in rows if (seeds := _seeds_wanted(row, comparison))}
+    if not wanted:
         if comparison.margin:
             size = f"{comparison.margin:g} {_unit(comparison, comparison.margin)}".rstrip()
             return "", f"Seeds scatter so widely that to tell {size} takes more than {statistics.MOST_SEEDS} of them."
@@ -91,14 +91,33 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
             "seeds. Say with sweep.margin= what does not matter, and ask for equivalence."
         )
     known = sorted({int(seed) for seed in comparison.runs["seed"].dropna()})
-    fresh = [seed for seed in range(wanted + len(known)) if seed not in known][: max(wanted - now, 0)]
+    ended = _ended(comparison)
+    more = max(count - _can_share(name, known, comparison, ended) for name, count in wanted.items())
+    fresh = [seed for seed in range(more + len(known)) if seed not in known][: max(more, 0)]
+    possible = [name for name in comparison.names if REFUSED not in [ended.get((name, seed)) for seed in known]]
+    runs = [(name, seed) for name in possible for seed in [*known, *fresh]]
+    count = sum(ended.get(run) not in (FINISHED, DIVERGED) for run in runs)
     argv = read_json(comparison.sweep.run, names.PROVENANCE_FILE).get("argv") or []
-    if not fresh or not argv or not known:
-        return "", f"{wanted} seeds a variant would decide it 8 times in 10."
+    if not argv or not count:
+        few = any(row["difference_verdict"] == statistics.TOO_FEW for row in rows)
+        says = "are the fewest that can decide it" if few else "would decide it 8 times in 10"
+        return "", f"{max(wanted.values())} seeds a variant {says}."
     words = [word for word in map(str, argv) if not word.startswith("seed=")]
-    count = len(fresh) * len(comparison.names)
     words.append(f"seed={_seeds_text([*known, *fresh])}")
     return command_text(words), f"{plural(count, 'more run')}{_about(comparison, count)}"
+
+
+def _ended(comparison: Comparison) -> dict[tuple[str, int], str]:
+    """How the run of a variant and a seed ended, as far as it did."""
+    runs = comparison.runs[["variant", "seed", "status"]].dropna()
+    return {(name, int(seed)): status for name, seed, status in runs.itertuples(index=False)}
+
+
+def _can_share(variant: str, seeds: Sequence[int], comparison: Comparison, ended: Mapping[tuple[str, int], str]) -> int:
+    """How many seeds a variant has in common with the baseline once the sweep's command has tried again what failed:
+    all but those of which either diverged, which it does again."""
+    pairs = [(ended.get((variant, seed)), ended.get((comparison.baseline, seed))) for seed in seeds]
+    return sum(not {DIVERGED, REFUSED} & set(pair) for pair in pairs)
 
 
 def _seeds_text(seeds: Sequence[int]) -> str:
@@ -108,17 +127,16 @@ def _seeds_text(seeds: Sequence[int]) -> str:
     return ",".join(map(str, seeds))
 
 
-def _seeds_wanted(rows: list[dict[str, Any]], comparison: Comparison) -> int | None:
-    """Enough for a p below 0.05; where that is had, to find the margin, or the differences that were seen."""
-    comparisons = num_comparisons(comparison)
-    needed = statistics.seeds_needed(comparisons)
-    if any(row["difference_verdict"] == statistics.TOO_FEW for row in rows):
-        return needed
-    level, margin = statistics.strictest_level(comparisons), comparison.margin / comparison.measure.factor
-    sizes = [(margin or abs(row["difference_mean"])) / row["difference_sd"] for row in rows if row["difference_sd"] > 0]
-    found = [seeds for size in sizes if (seeds := statistics.seeds_to_find(size, level=level))]
-    now = int(max(row["difference_seeds"] for row in rows))
-    return max(*found, now + 3) if found else None
+def _seeds_wanted(row: Mapping[str, Any], comparison: Comparison) -> int | None:
+    """Enough for a p below 0.05; where that is had, to find the margin, or the difference that was seen, in a report to
+    which this one was an earlier look."""
+    comparisons, now = num_comparisons(comparison), int(row["difference_seeds"])
+    if row["difference_verdict"] == statistics.TOO_FEW:
+        return statistics.seeds_needed(comparisons)
+    level = statistics.strictest_level(comparisons) / (len(comparison.earlier) + 2)
+    size = comparison.margin / comparison.measure.factor or abs(row["difference_mean"])
+    found = statistics.seeds_to_find(size / row["difference_sd"], level=level) if row["difference_sd"] > 0 else None
+    return max(found, now + 3) if found else None
 
 
 def _about(comparison: Comparison, count: int) -> str:
@@ -176,14 +194,16 @@ def choice(comparison: Comparison) -> Iterator[str]:
 
 
 def cheapest_near_best(comparison: Comparison) -> tuple[dict[str, Any] | None, dict[str, dict[str, Any]]]:
-    """The best variant, and by each of COSTS that is known the cheapest within the margin of it; None where there is
-    nothing to choose between."""
+    """The best variant, and by each of COSTS that is known the cheapest within the margin of it, over the seeds that
+    they share; None where there is nothing to choose between."""
     metric, mean, within = comparison.measure, f"{comparison.metric}_mean", _within(comparison)
     rows = _affordable(comparison)
     if len(rows) < 2 or not within:
         return None, {}
     best = max(rows, key=lambda row: metric.sign * row[mean])
-    near = [row for row in rows if metric.sign * (best[mean] - row[mean]) <= within / metric.factor]
+    apart = paired(comparison.runs, metric=comparison.metric, baseline=best["variant"])
+    behind = -metric.sign * apart.mean().fillna(comparison.variants.set_index("variant")[mean] - best[mean])
+    near = [row for row in rows if behind[row["variant"]] <= within / metric.factor + statistics.NO_SPREAD]
     cheapest = {}
     for cost in COSTS:
         column, sign = column_of(comparison, cost), -1 if cost.startswith("throughput") else 1
@@ -212,15 +232,17 @@ def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> 
         * paired(comparison.runs, metric=comparison.metric, baseline=best)[variant].dropna()
     )
     unit = _unit(comparison, 2)
+    is_ahead = d.mean() < 0  # in the seeds that both have, of which the best is not the best of all
+    size = f"{abs(d.mean()):.2f} {unit} {'ahead in shared seeds' if is_ahead else 'behind'}"
     if len(d) < 2:
-        return f", {d.mean():.1f} {unit} behind with one seed" if len(d) else ""
+        return f", {size} with one seed" if len(d) else ""
     if (sd := float(d.std(ddof=1))) <= statistics.NO_SPREAD:
         p = float(statistics.equivalence_p(d.mean(), sd, n=len(d), margin=within))
         said = "so within it" if p < statistics.ALPHA else "too few to be sure"
-        return f", {d.mean():.2f} {unit} behind in each of {len(d)} seeds, {said}"
+        return f", {size} in each of {len(d)} seeds, {said}"
     bound = d.mean() + statistics.one_sided_width(sd, n=len(d))
     sure = "so within it" if bound <= within else "so it may lie outside"
-    return f", {d.mean():.2f} {unit} behind and at most {bound:.2f} (one-sided 95 %, n = {len(d)}), {sure}"
+    return f", {size} and at most {bound:.2f}{' behind' if is_ahead else ''} (one-sided 95 %, n = {len(d)}), {sure}"
 
 
 def order_of(comparison: Comparison) -> list[str]:

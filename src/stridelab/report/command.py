@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from stridelab import names
 from stridelab.config.overrides import LAYERS
-from stridelab.config.plans import parse_plans
 from stridelab.config.variants import AS_MADE, short
 from stridelab.report.artifacts import read_json
 from stridelab.report.table import variant_of
@@ -21,28 +20,27 @@ OF_SWEEPS = ("seed=", "sweep.", "search=", "search.")
 """Words that say how many are trained, and not how one is."""
 
 
-def variant_command(comparison: Comparison, variant: str) -> str:
-    """As a shell takes it; empty where the sweep's own command, or a part of the variant's name, is not known."""
+def variant_words(comparison: Comparison, variant: str) -> list[str]:
+    """As a shell takes them; none where the sweep's own command, or a part of the variant's name, is not known."""
     run = next((run for run in comparison.sweep.runs if variant_of(run) == variant), None)
     config = (read_json(run, names.CONFIG_FILE) or {}) if run else {}
     known = {short(key): key for key in keys_of(config)} | {"data": "data"}
     pairs = [pair.partition("=") for pair in variant.split(" ")]
     keys = [known.get(name) or (f"{LAYERS}{name}" if "." in name else "") for name, _, _ in pairs]
     if not all(keys) or not provenance(comparison.sweep.run):
-        return ""
-    words = [word for word in command_of(comparison, run)[0] if word.partition("=")[0] not in keys]
+        return []
+    words = [word for word in command_of(comparison, run) if word.partition("=")[0] not in keys]
     own = [f"{key}={value}" for key, (_, _, value) in zip(keys, pairs, strict=True) if value != AS_MADE]
-    return " ".join([*words, *(shlex.quote(word.replace("=None", "=null")) for word in own)])
+    return [*words, *(shlex.quote(word.replace("=None", "=null")) for word in own)]
 
 
-def command_of(comparison: Comparison, run: Any) -> tuple[list[str], list[str]]:
-    """The words of the sweep's command that are not swept, and which settings of the model were."""
+def command_of(comparison: Comparison, run: Any) -> list[str]:
+    """The words of the sweep's command that are not swept."""
     facts = next(filter(None, map(provenance, (comparison.sweep.run, run))), {})
     argv = [str(word) for word in facts.get("argv") or ["train.py"]]
     words = [word for word in argv[1:] if "=" in word and not word.startswith("-")]
-    swept = [key for word in words for key in swept_keys(word)]
     kept = [shlex.quote(word) for word in words if not is_swept(word) and not word.startswith(OF_SWEEPS)]
-    return [*program(argv[0]), *kept], [key.removeprefix("model.") for key in swept if key.startswith("model.")]
+    return [*program(argv[0]), *kept]
 
 
 def program(started: str) -> list[str]:
@@ -54,13 +52,6 @@ def program(started: str) -> list[str]:
 
 def provenance(run: Any) -> Mapping[str, Any]:
     return read_json(run, names.PROVENANCE_FILE) or {}
-
-
-def swept_keys(word: str) -> list[str]:
-    key, _, value = word.partition("=")
-    if key == "sweep.plans":
-        return [domain.key for domain in parse_plans(value).domains]
-    return [key] if is_swept(word) else []
 
 
 def is_swept(word: str) -> bool:

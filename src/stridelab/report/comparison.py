@@ -76,6 +76,11 @@ class Comparison:
     def metric_text(self) -> str:
         return self.measure.label or self.metric
 
+    @cached_property
+    def seeds_trained(self) -> pd.Series:
+        """Seeds with a finished run, by variant; `n` of `variants` are those that measured what is compared."""
+        return per_draw(self.runs).groupby(level="variant").size().reindex(self.names, fill_value=0)
+
     def short(self, variant: str) -> str:
         """`2-2-1 valid` for `strides=2-2-1 padding=valid`, where no two variants would be called the same."""
         return self._short_names[variant]
@@ -253,6 +258,8 @@ def load(
 
 def _variants(runs: pd.DataFrame, *, metric: str, baseline: str, margin: float, looks: int) -> pd.DataFrame:
     table = variant_table(runs)
+    measured = per_draw(runs)[metric].groupby(level="variant").count()
+    table["n"] = table["variant"].map(measured).fillna(0).astype(int)  # what is compared may be of fewer seeds
     factor = (metric_of(metric) or Metric("", "")).factor
     found = differences(runs, metric=metric, baseline=baseline, margin=margin / factor, looks=looks)
     against = found.rename(columns={"n": "seeds"})

@@ -14,9 +14,8 @@ import numpy as np
 from stridelab import names
 from stridelab.explorer.network_file import images_of, plan_of, tensor_data, weights_of
 from stridelab.explorer.page import MOST_BYTES, PageImages, PageNetwork, explorer_page
-from stridelab.geometry import LayerPlan
 from stridelab.report.artifacts import read_arrays, read_json
-from stridelab.report.command import command_of
+from stridelab.report.command import variant_words
 from stridelab.report.comparison import Comparison, feature_maps
 from stridelab.report.display import EXPLORER, quantity
 
@@ -33,7 +32,9 @@ SETTINGS = {
     "dilations": "dilation",
     "downsample": "downsample",
 }
-"""Keys of `model.*` that say something of each convolution, and what."""
+"""Keys of `model.*` that say something of each convolution of family cnn, and what."""
+PAGE_BLUR = 3
+"""Taps of the filter that the page puts in for a blur_pool."""
 
 
 def write_explorer(comparison: Comparison, folder: Path) -> Path | None:
@@ -72,7 +73,6 @@ def page_network(comparison: Comparison, name: str, run: RunRecord, arrays: Mapp
     plan = plan_of(arrays)
     score, label = score_of(comparison, name)
     config = read_json(run, names.CONFIG_FILE) or {}
-    command, swept = command_of(comparison, run)
     return PageNetwork(
         name=name,
         plan=plan,
@@ -80,9 +80,8 @@ def page_network(comparison: Comparison, name: str, run: RunRecord, arrays: Mapp
         recorded=recorded_maps(run),
         score=score,
         score_label=label,
-        command=command if swept else (),
-        settings=settings_of(plan, config.get("model") or {}),
-        swept=swept,
+        command=variant_words(comparison, name),
+        settings=settings_of(config.get("model") or {}),
     )
 
 
@@ -104,14 +103,12 @@ def score_of(comparison: Comparison, name: str) -> tuple[str | None, str]:
     )
 
 
-def settings_of(plan: LayerPlan, model: Mapping[str, Any]) -> dict[str, str]:
-    """Those of SETTINGS that the network's family has, one entry a convolution."""
-    count = sum(layer.kind == "conv" for layer in plan.layers)
-    return {
-        name: key
-        for name, key in SETTINGS.items()
-        if name in model and (not isinstance(model[name], list) or len(model[name]) == count)
-    }
+def settings_of(model: Mapping[str, Any]) -> dict[str, str]:
+    """Those of SETTINGS that say all that the page can change of the network; none where one key is that of several
+    convolutions, or where a stride is the step of another layer."""
+    if model.get("family") != "cnn" or set(model.get("downsample", ())) != {"stride"}:
+        return {}
+    return {name: key for name, key in SETTINGS.items() if name != "downsample" or model.get("blur_size") == PAGE_BLUR}
 
 
 def limited(networks: Sequence[PageNetwork]) -> list[PageNetwork]:

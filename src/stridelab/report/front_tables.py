@@ -14,7 +14,7 @@ import pandas as pd
 from stridelab import names
 from stridelab.report.answer import cheapest_near_best
 from stridelab.report.artifacts import read_json
-from stridelab.report.command import variant_command
+from stridelab.report.command import variant_words
 from stridelab.report.display import EXPLORER
 from stridelab.report.front import COSTS, DRAWS, front_table
 from stridelab.report.page_parts import Page, table_page
@@ -48,15 +48,15 @@ def show_front(comparison: Comparison) -> Page:
 
 def show_chosen(comparison: Comparison) -> tuple[str, str]:
     """What trains the cheapest variant within the margin of the best, as HTML and as text, and where its network
-    stands as PyTorch code; empty where there is none to choose."""
+    stands, with its code where that is ours; empty where there is none to choose."""
     _, cheapest = cheapest_near_best(comparison)
     row = cheapest.get("cost/macs")
-    command = variant_command(comparison, row["variant"]) if row else ""
+    command = " ".join(variant_words(comparison, row["variant"])) if row else ""
     if row is None or not command:
         return "", ""
     name = f"To train the cheapest, {printable(comparison.short(row['variant']))}"
     address = f"{EXPLORER}#{urlencode({'a': row['variant'], 'compare': 0, 'code': 1})}"
-    code = f" <a href='{escape(address)}'>See its network and its PyTorch code</a>" if Path(EXPLORER).exists() else ""
+    code = f" <a href='{escape(address)}'>See its network</a>" if Path(EXPLORER).exists() else ""
     shown = f"<p class='next'>{escape(name)}: <code>{escape(printable(command))}</code>.{code}</p>"
     return shown, f"\n{name}: {printable(command)}"
 

@@ -88,7 +88,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     earlier = seeds_seen(folder)
     comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
-    _remember(folder, {*earlier, int(comparison.variants["n"].max())})
+    _remember(folder, {*earlier, int(comparison.seeds_trained.max())})
     runs = write_csv(comparison.runs, folder / "runs.csv")
     variants = write_csv(comparison.variants, folder / "variants.csv")
     paper = write_paper(comparison, folder)

@@ -15,9 +15,18 @@ from stridelab.report.figures import FIGURES
 from stridelab.report.front import front_table
 from stridelab.report.mistakes import by_class
 from stridelab.report.provenance import origin
-from stridelab.report.sentences import best, interval_text, num_comparisons, seeds_text, value_text, verdict_text
+from stridelab.report.sentences import (
+    best,
+    correction,
+    equivalent_text,
+    interval_text,
+    num_comparisons,
+    seeds_text,
+    value_text,
+    verdict_text,
+)
 from stridelab.report.table import write_csv
-from stridelab.text import human, markdown_text
+from stridelab.text import human, markdown_text, plural
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -83,21 +92,19 @@ def methods(comparison: Comparison) -> str:
 
 def _methods(comparison: Comparison) -> Iterator[str]:
     found, count = origin(comparison.sweep), num_comparisons(comparison)
-    seeds = seeds_text(comparison.variants["n"])
+    seeds = seeds_text(comparison.seeds_trained)
     yield f"{len(comparison.names)} variants were trained with {seeds} seeds each"
     yield f"({', '.join(f'{name} {value}' for name, value in found.recipe.items())})."
-    yield (
-        "For one seed, all variants started from the same initial weights and saw the same batches in the same order. "
-        f"{comparison.controls.sentence}"
-    )
-    how = "Benjamini and Hochberg's procedure" if statistics.is_screening(count) else "Holm's procedure"
+    yield comparison.controls.sentence
+    is_sampled = comparison.variants["difference_seeds"].max() > statistics.EXACT_SEEDS
+    patterns = f"a fixed sample of {statistics.SAMPLED:,} sign patterns" if is_sampled else "all sign patterns"
     yield (
         f"Variants were compared with {comparison.short(comparison.baseline)} by {comparison.metric_text}, paired by "
-        "seed: mean differences with Student's 95 % intervals, and exact two-sided sign-flip tests (p values "
-        f"corrected over {count} comparisons by {how}, level 0.05)."
+        f"seed: mean differences with Student's 95 % intervals, and two-sided sign-flip tests over {patterns} (p of "
+        f"{plural(count, 'comparison')}{correction(comparison)}, level 0.05)."
     )
     if comparison.margin:
-        yield f"Equivalence was tested by two one-sided t-tests within {comparison.margin:g}, set beforehand."
+        yield f"What is {equivalent_text(comparison)}, set beforehand, was tested by two one-sided t-tests."
     if found.versions:
         yield f"Software: {', '.join(f'{name} {version}' for name, version in found.versions.items())}."
     code = f"Code: Stridelab, commit {found.commit}. " if found.commit else ""

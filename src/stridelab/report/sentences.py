@@ -120,7 +120,7 @@ def overview(comparison: Comparison) -> str:
     text = f"{plural(len(variants), 'variant')}, {plural(len(runs), 'run')}"
     if others:
         return f"{text}: {done:,} finished, {', '.join(others)}."
-    return f"{text}, all finished (n = {seeds_text(variants['n'])} a variant)."
+    return f"{text}, all finished (n = {seeds_text(comparison.seeds_trained)} a variant)."
 
 
 def best(comparison: Comparison) -> str:
@@ -193,7 +193,8 @@ def strength(comparison: Comparison) -> Iterator[str]:
     if not spread > 0:
         return
     unit = f" {'points' if metric.is_share else metric.unit}".rstrip()
-    size = statistics.detectable(int(n), level=statistics.strictest_level(num_comparisons(comparison)))
+    level = statistics.strictest_level(num_comparisons(comparison)) / (1 + len(comparison.earlier))
+    size = statistics.detectable(int(n), level=level)
     if math.isfinite(size):
         found = change(size * spread, metric).lstrip("+")
         yield f"With {n} seeds and this spread, a difference of {found}{unit} would have been found 8 times in 10."

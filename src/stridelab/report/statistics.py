@@ -20,6 +20,8 @@ POWER = 0.8
 """How often a difference that could have been found is found."""
 EXACT_SEEDS = 20
 """Up to this many differences every sign flip is counted; beyond it a fixed random sample of them."""
+SAMPLED = 100_000
+"""Sign flips in that sample."""
 SCREENING_FROM = 21
 """As many contrasts or more are a screening: Benjamini and Hochberg's procedure stands in for Holm's."""
 MOST_SEEDS = 50
@@ -76,7 +78,7 @@ def sign_flip_p(differences: ArrayLike) -> float:
 @lru_cache(maxsize=2)
 def _signs(count: int) -> NDArray[np.int8]:
     """The patterns that are drawn for `count` differences; drawing them takes six times as long as adding up."""
-    return np.random.default_rng(0).choice([-1.0, 1.0], size=(100_000, count)).astype(np.int8)
+    return np.random.default_rng(0).choice([-1.0, 1.0], size=(SAMPLED, count)).astype(np.int8)
 
 
 def equivalence_p(mean: ArrayLike, sd: ArrayLike, *, n: ArrayLike, margin: float) -> Floats:

@@ -19,6 +19,9 @@ from stridelab.system.processes import usable_cores
 
 PROCESS_MIB = 1100
 """Of a run, beside its own tensors: the CUDA context, the libraries' code, cuBLAS's workspaces (one H100)."""
+BRANCH_MIB = 64
+"""Of a run that trains beside others in its process: cuBLAS has a workspace of 32 MiB (CUBLAS_WORKSPACE_CONFIG=:4096:8)
+on its CUDA stream for each thread, of the forward and of the backward pass."""
 HOST_MIB = 2048
 """Of the machine, for each process that holds CUDA's libraries: assumed, to be on the safe side."""
 SAFE_SHARE = 0.8
@@ -93,7 +96,7 @@ def choose(
         unknown = "the memory of a layer" if gpus else "what is free on the GPU here"
         said = f"1 run at once: {unknown} is not known; sweep.jobs=N decides otherwise."
         return GpuJobs(min(wanted or 1, runs), "" if wanted or runs == 1 else said)
-    need_mib = PROCESS_MIB + together * (need_mib - PROCESS_MIB)
+    need_mib = PROCESS_MIB + together * (need_mib - PROCESS_MIB + (BRANCH_MIB if together > 1 else 0))
     groups = grouped(gpus, config.trainer.devices)
     fit = sum(int(SAFE_SHARE * free_mib(group) / need_mib) for group in groups)
     bounds = {

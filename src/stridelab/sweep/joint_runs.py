@@ -54,10 +54,11 @@ def run_jointly(specs: Sequence[RunSpec], *, progress: Progress) -> list[Outcome
 
     def one(member: int) -> Outcome:
         seat = joint.seats[member]
+        seat.enter()
         try:
             return attempt(Task(partial(run, seat=seat), (specs[member],)), partial(told, member))
         finally:
-            seat.leave()
+            seat.go()
 
     for spec in specs[1:]:
         spec.folder.mkdir(parents=True, exist_ok=True)

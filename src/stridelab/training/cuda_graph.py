@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -64,6 +65,7 @@ class StepGraph:
             replayed = Replayed(self.work, batch, parameters=self.parameters)
         except RuntimeError as error:  # CUDA's, out of memory too
             self._refuse(f"it cannot be recorded: {first_cause(error)}")
+        if self.refused:  # only here: the error held what was made of the step, on the stream of the record
             return self.work(*batch)
         made, same = proven(replayed, self.work, batch, state=self.state)
         if same:
@@ -98,18 +100,29 @@ class Replayed:
 
 def recorded(work: Callable[[], Tensors]) -> tuple[torch.cuda.CUDAGraph, Tensors]:
     """Nothing is computed until the graph is replayed."""
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    graph, stream, pool = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), torch.cuda.graph_pool_handle()
     numbers = torch.cuda.default_generators[torch.cuda.current_device()]
     sound = numbers.clone_state()
     try:
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use CUDA meanwhile
+        # Other threads may use CUDA meanwhile.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             made = work()
     except RuntimeError:
         # PyTorch leaves the stream in use, and the random numbers in a state that only a graph can draw from.
         torch.cuda.set_stream(stream)
         numbers.graphsafe_set_state(sound)
+        give_up(pool)
         raise
     return graph, made
+
+
+def give_up(pool: tuple[int, int]) -> None:
+    """Until PyTorch 2.12, its allocator goes on recording for a graph whose record CUDA ended with an error, and the
+    next `empty_cache` of the process, Lightning's at the end of a fit for instance, is an internal error."""
+    device = torch.cuda.current_device()
+    with suppress(RuntimeError):  # it has ended by itself, and PyTorch gives the memory back
+        torch._C._cuda_endAllocateToPool(device, pool)
+        torch._C._cuda_releasePool(device, pool)
 
 
 def watched(work: Callable[[], Tensors]) -> tuple[Tensors, str]:

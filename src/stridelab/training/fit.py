@@ -72,6 +72,8 @@ def fit(
     metrics = epochs.final | module.take_metrics("test") | made.attempts.peaks()
     image = made.batches["test"].normalised(data.test.take(slice(1)))
     metrics |= measured(trained_network, plan, share_of(config), made.throughput, image=image)
+    if seat is not None:
+        seat.go()
     metrics |= {"time/fit_s": made.fit_s, "time/total_s": made.attempts.earlier_s + perf_counter() - began}
     for epoch in range(max(epochs.history), config.max_epochs):
         order(epoch)  # left out by early stopping: equal digests still mean equal batches, as far as each run went

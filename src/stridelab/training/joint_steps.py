@@ -4,10 +4,12 @@ a branch of one CUDA graph. A small network leaves most of a GPU idle."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from threading import Condition
 from typing import Protocol
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -27,23 +29,36 @@ class Stepper(Protocol):
 
 class JointSteps:
     """Each member trains in a thread of its own, and waits with each whole batch until all others that still train have
-    come with theirs; the last to come does the step of all."""
+    come with theirs; then one thread does the steps of all. What comes before the first step is done by one member
+    after the other, and so is, when all have trained, what follows: while a graph is recorded nobody else may wait for
+    the GPU, and what Lightning gives back where a fit begins and ends (cuBLAS's workspaces) is not only its own."""
 
     def __init__(self, members: int) -> None:
         self.seats = [Seat(self, number) for number in range(members)]
         self.training = set(self.seats)
+        self.alone: Seat | None = None
+        """Who prepares its training, or follows it up."""
         self.asked: dict[Seat, tuple[Stepper, Tensor, Tensor]] = {}
         self.made: dict[Seat, tuple[Tensor, Tensor] | BaseException] = {}
         self.arrival = Condition()
         self.graphs: dict[object, StepGraph] = {}
+        self.stepping = ThreadPoolExecutor(1, "joint-steps")
+        """Always the same thread: with the first steps it gets what CUDA's libraries make for each, which cannot be
+        made while a graph is recorded."""
+
+    def enter(self, seat: Seat) -> None:
+        with self.arrival:
+            self.arrival.wait_for(lambda: self.alone in (None, seat))
+            self.alone = seat
 
     def step(self, seat: Seat, stepper: Stepper, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with self.arrival:
+            self._let_others(seat)
             self.asked[seat] = stepper, images, targets
             while seat in self.asked and len(self.asked) < len(self.training):
                 self.arrival.wait()
             if seat in self.asked:
-                self._step_all()
+                self.stepping.submit(self._step_all).result()
                 self.arrival.notify_all()
             made = self.made.pop(seat)
         if isinstance(made, BaseException):
@@ -53,6 +68,20 @@ class JointSteps:
     def leave(self, seat: Seat) -> None:
         with self.arrival:
             self.training.discard(seat)
+            self._let_others(seat)
+            self.arrival.notify_all()
+            self.arrival.wait_for(lambda: not self.training and self.alone is None)
+            self.alone = seat
+
+    def go(self, seat: Seat) -> None:
+        with self.arrival:
+            self.training.discard(seat)
+            self._let_others(seat)
+            self.arrival.notify_all()
+
+    def _let_others(self, seat: Seat) -> None:
+        if self.alone is seat:
+            self.alone = None
             self.arrival.notify_all()
 
     def _step_all(self) -> None:
@@ -97,12 +126,33 @@ class Seat:
     def members(self) -> int:
         return len(self.joint.seats)
 
+    def enter(self) -> None:
+        """Returns when no other prepares its training; it has begun with the first step."""
+        self.joint.enter(self)
+
     def step(self, stepper: Stepper, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self.joint.step(self, stepper, images, targets)
 
     def leave(self) -> None:
-        """The others wait for this one no more."""
+        """The others wait for this one no more; returns when all have left, one after the other."""
         self.joint.leave(self)
+
+    def go(self) -> None:
+        """The next one may go on."""
+        self.joint.go(self)
+
+
+class Leaving(pl.Callback):
+    """Before Lightning tidies up, be it that training ended well."""
+
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.seat.leave()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self.seat.leave()
 
 
 class Branches:

@@ -19,7 +19,7 @@ from . import ranks
 from .batch_norm import synchronise_batch_norm
 from .checkpoints import EpochCheckpoints, Start
 from .feature_maps import FeatureMaps
-from .joint_steps import Seat, refuse_noise
+from .joint_steps import Leaving, Seat, refuse_noise
 from .lightning_trainer import trainer_of
 from .memory import PeakMemory
 from .module import Classifier
@@ -84,8 +84,8 @@ class TrainingLoop:
         maps = feature_maps(self.data, config, batches["test"], recorder)
         attempts = Attempts(order, throughput, peak)
         seen = [*self.watching(epochs), throughput, *maps, weights, attempts]
-        checkpoints = EpochCheckpoints(recorder.folder / "checkpoints", owner=self.owner)
-        callbacks = [*self.callbacks, *seen, checkpoints]
+        last = [EpochCheckpoints(recorder.folder / "checkpoints", owner=self.owner), *self.leaving()]
+        callbacks = [*self.callbacks, *seen, *last]
         trainer = trainer_of(config, recorder.folder, callbacks=callbacks, rank=self.rank)
         begin(trainer, module, batches, start)
         if self.seat is not None:
@@ -123,6 +123,9 @@ class TrainingLoop:
         patience = self.config.early_stopping
         stopping = [EarlyStopping(patience, epochs)] if patience else []
         return [LayerNoise(self.seed), Divergence(), epochs, *stopping, ProgressEvents(self.progress, epochs)]
+
+    def leaving(self) -> list[pl.Callback]:
+        return [] if self.seat is None else [Leaving(self.seat)]
 
     def tell_step(self, said: str) -> None:
         """How whole batches are trained on a GPU; a person is told where it is the slower way."""

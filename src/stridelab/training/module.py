@@ -145,10 +145,10 @@ class Classifier(pl.LightningModule):
             num_steps=self.steps.in_all,
             loss=self.task.loss,
             average=self.average,
+            scaler=getattr(self.trainer.precision_plugin, "scaler", None),
             tell=self.tell,
             seat=self.seat,
         )
-        self.step.scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return [self.step.optimizer], [self.step.schedule]
 
 

@@ -22,13 +22,17 @@ class Attempts(pl.Callback):
         self.earlier_s = 0.0
         self.earlier_peak: dict[str, float] = {}
         self.began = perf_counter()
+        self.ended: float | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.began = perf_counter()
 
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.ended = perf_counter()
+
     def seconds(self) -> float:
         """Of fitting, in all attempts."""
-        return self.earlier_s + perf_counter() - self.began
+        return self.earlier_s + (self.ended or perf_counter()) - self.began
 
     def peaks(self) -> dict[str, float]:
         everybody = ranks.gather(self.peak.metrics())

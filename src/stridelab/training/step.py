@@ -34,22 +34,26 @@ class TrainingStep:
         num_steps: int,
         loss: Callable[..., Tensor] = cross_entropy,
         average: Average | None = None,
+        scaler: torch.amp.GradScaler | None = None,
         tell: Callable[[str], None] = lambda said: None,
         seat: Seat | None = None,
     ) -> None:
-        """`num_steps`: of the whole fit, which the schedule is spread over. `tell`: how the steps are done on a GPU.
-        `seat`: among the networks that step together."""
+        """`num_steps`: of the whole fit, which the schedule is spread over. `scaler`: of the gradients of float16,
+        whose small values would be zero. `tell`: how the steps are done on a GPU. `seat`: among the networks that step
+        together."""
         self.network, self.config, self.loss, self.average = network, config, loss, average
         self.optimizer = OPTIMIZERS[config.optimizer].make(groups_of(network, config), config.lr, config.momentum)
         self.schedule = schedule_of(self.optimizer, config, num_steps)
         self.compiled = compiled(network) if config.compile else network
         """For whole batches; the last of an epoch may be smaller, and is not worth a compilation."""
-        self.scaler: torch.amp.GradScaler | None = None
-        """Of the gradients of float16, whose small values would be zero."""
-        self.tell, self.seat = tell, seat
+        self.scaler, self.tell, self.seat = scaler, tell, seat
+        if scaler is not None:
+            begin_momentum(self.optimizer)
         self.graphs: dict[torch.Size, StepGraph] = {}
         """By the shape of a batch."""
-        self.rate = torch.zeros((), device=device_of_weights(network)) if is_on_gpu(network) else None
+        self.rate = (
+            torch.zeros((), dtype=torch.float32, device=device_of_weights(network)) if is_on_gpu(network) else None
+        )
         """The learning rate where a GPU reads it, whose steps are recorded: a number would be recorded with them."""
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,6 +143,14 @@ def rate_read_from(rate: Tensor | None, optimizer: torch.optim.Optimizer) -> Ite
     finally:
         for group, before in zip(optimizer.param_groups, kept, strict=True):
             group |= {name: before[name] for name in ("lr", "capturable") if name in before}
+
+
+def begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """At zero. A fused SGD leaves it to its first step, which writes none where a scaled gradient is infinite: the next
+    step would go on from whatever that memory held (PyTorch 2.11 and 2.14)."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def device_of_weights(network: nn.Module) -> torch.device:

@@ -84,13 +84,13 @@ def interpolate(call: Call) -> Made:
     factors = factors if isinstance(factors, tuple | list) else (factors, factors)
     if any(before * by != after for before, by, after in zip(size, factors, made, strict=False)):
         raise Unfollowed(f"by a factor of {factor} makes no whole number of pixels of {spell(size)}")
-    how = "aligned" if aligned else INTERPOLATIONS[mode]
+    how = "aligned" if aligned else mode
     return Made(
         "interpolate", GRID, {"output_size": made, "function": how, "padding_mode": "zeros" if aligned else "replicate"}
     )
 
 
-INTERPOLATIONS = {"nearest": "nearest", "nearest-exact": "nearest", "bilinear": "bilinear"}
+INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear")
 
 
 def depth_to_space(call: Call) -> Made:
