@@ -19,6 +19,7 @@ from stridelab.sweep.devices import Devices
 from stridelab.training.checkpoints import AtomicCheckpointIO
 from stridelab.training.fit import fit
 from stridelab.training.memory import PeakMemory, measured_saved_bytes
+from stridelab.training.module import aligned
 from stridelab.training.randomness import LayerNoise, keyed_seed
 from stridelab.training.throughput import batch1_latency_ms
 from test_training import Notes
@@ -50,6 +51,17 @@ def test_noise_is_what_manual_seed_gives_on_the_devices_in_use(kind: str, monkey
     assert seeded == ({kind: seed} if kind != "cpu" else {})
     torch.manual_seed(seed)
     assert torch.equal(torch.rand(5), drawn)
+
+
+@pytest.mark.parametrize(("count", "copied"), [(8, [False, False, False]), (2, [False, True, True])])
+def test_a_part_of_several_batches_begins_in_memory_as_a_batch_does(count: int, copied: list[bool]) -> None:
+    whole = torch.rand(3 * count, 5, 5, 1).permute(0, 3, 1, 2)  # 100 bytes each
+    for part, moved in zip(torch.split(whole, count), copied, strict=True):
+        found = aligned(part)
+        assert found.data_ptr() % 32 == 0
+        assert (found is not part) is moved
+        assert torch.equal(found, part)
+        assert found.stride() == part.stride()
 
 
 def test_a_network_that_was_moved_to_be_timed_can_be_asked_for_gradients_after(monkeypatch: pytest.MonkeyPatch) -> None:
