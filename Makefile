@@ -5,7 +5,7 @@ READY := .venv/.ready
 # Without bytecode, each of the many processes of a sweep and of the tests compiles its libraries anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup ray sweep test test-gpu engines faults benchmarks check ui server data notebook plan reference findings lock clean clean-results
+.PHONY: help setup ray sweep test oldest test-gpu engines faults benchmarks check ui server data notebook plan reference findings lock clean clean-results
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,6 +37,11 @@ TESTERS ?= 3
 
 test: $(READY) ## the tests, in TESTERS processes
 	$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder --ignore tests/engines --ignore tests/gpu
+
+oldest: $(READY) ## the tests with the oldest packages that pyproject.toml allows, in .venv-oldest
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-oldest
+	$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct --editable '.[dev]'
+	.venv-oldest/bin/python -m pytest -o filterwarnings=ignore -n $(TESTERS) --dist loadfile --no-loadscope-reorder --ignore tests/engines --ignore tests/gpu
 
 test-gpu: $(READY) ## what only a GPU shows, on one card (six minutes at most; without one, all of it is skipped)
 	$(BIN)/python -m pytest --durations 15 tests/gpu tests/test_augmentation.py tests/test_data_batches.py

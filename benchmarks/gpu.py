@@ -19,7 +19,11 @@ from .commands import CHECKOUT
 from .device import is_gpu
 from .rows import Row
 
-TESTS = ("tests/gpu", "tests/test_augmentation.py", "tests/test_data_batches.py")
+TESTS = (
+    *(f"tests/gpu/test_gpu_{name}.py" for name in ("training", "memory", "sweep", "jobs")),
+    *("tests/test_augmentation.py", "tests/test_data_batches.py", "tests/gpu/test_gpu_compiled.py"),
+)
+"""In the order of what they are worth."""
 SHARES = {"tests": 0.45, "training": 0.2, "sweep": 0.3, "memory": 0.05}
 """Of the time, at most; what a part leaves is shared by those behind it."""
 STUCK_S, LIMIT_S = 60, 150

@@ -48,10 +48,6 @@ def strides(*plans: str) -> dict[str, str]:
     return {plan: f"strides={plan}" for plan in plans}
 
 
-def prefixed(form: str, **arms: str) -> dict[str, str]:
-    return {name: form.format(value) for name, value in arms.items()}
-
-
 DETAIL = "strides={} downsample=stride padding=half channels={} kernel_sizes=3 dilations={}"
 LATE = {
     **{plan: f"strides={plan} channels=8-16-32" for plan in ("2-1-1", "1-2-1", "1-1-2", "3-1-1", "1-1-3")},

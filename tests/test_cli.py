@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from importlib import import_module
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,23 @@ def test_a_reader_that_leaves_ends_a_command_quietly_and_a_full_disk_is_said(
         monkeypatch.setattr("sys.stdout", full)
         assert run(*arguments) == 1
     assert capsys.readouterr().err == "error: No space left on device.\n"
+
+
+def test_a_file_that_the_system_refuses_is_named_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results").touch()
+    monkeypatch.setattr("stridelab.cli.compare.compare", lambda _: (tmp_path / "results" / "reports").mkdir())
+    assert run("compare") == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/results/reports: Not a directory.\n"
+
+
+def test_a_terminal_without_utf_8_costs_signs_not_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = BytesIO()
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(seen, encoding="ascii"))
+    monkeypatch.setattr("stridelab.cli.compare.compare", lambda _: print("22.1 \u00b1 0.5"))
+    assert run("compare") == 0
+    assert seen.getvalue() == b"22.1 ? 0.5\n"
 
 
 def test_questions_are_answered_and_create_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -282,6 +282,7 @@ def test_activations_are_pytorch_s_of_that_name(function: str) -> None:
     torch.testing.assert_close(made, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
 def test_the_same_result_compiled_channels_last_copied_and_pickled() -> None:
     net = build(residual_plan()).eval()
     images = torch.randn(2, 3, 12, 12)

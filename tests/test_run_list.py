@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -164,6 +165,18 @@ def test_a_deleted_run_is_in_the_trash_with_its_folder(runs: Any, tmp_path: Path
     assert deleted(store, row["id"])
     with pytest.raises(ValueError, match="is not in"):
         find_run(store, row["id"], results=results)
+
+
+def test_a_run_of_a_copied_results_folder_is_deleted_in_its_own_store(runs: Any, tmp_path: Path) -> None:
+    """Its folder knows its run's id in the store that it was copied from."""
+    results = tmp_path / "results"
+    record_sweep(results, [Fake("1-1-1", 0, acc=0.8), Fake("2-2-2", 0, acc=0.7)], name="copied")
+    (row,) = rows_of(runs("list", "format=csv", "columns=name", "where=name~2-2-2", at=results))
+    copy = Path(copytree(results, tmp_path / "copy"))
+    assert "MLflow's trash" in runs("delete", "run=strides=2-2-2 seed=0", "yes=true", at=copy)
+    assert [path.name for path in (copy / "trash").iterdir()] == ["copied-1"]
+    assert deleted(resolve_store(TrackingConfig(), results_dir=copy), row["id"])
+    assert not deleted(resolve_store(TrackingConfig(), results_dir=results), row["id"])
 
 
 def deleted(store: Store, run_id: str) -> bool:

@@ -124,6 +124,8 @@ HIDING = """
 import ctypes, multiprocessing, os, pathlib, signal, sys
 import psutil  # which has its own way on every system
 del os.sched_getaffinity, signal.SIGHUP, os.O_DIRECTORY
+if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; without affinity the two are one
+    os.process_cpu_count = os.cpu_count
 sys.modules["fcntl"] = sys.modules["resource"] = None
 multiprocessing.get_all_start_methods = lambda: ["spawn"]
 class NoLibrary:

@@ -3,8 +3,9 @@ CUDA records and replays it is for tests/gpu."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Lock
 from time import sleep
 from typing import Any
@@ -157,21 +158,33 @@ def test_what_ends_the_step_of_all_ends_each_of_them(monkeypatch: pytest.MonkeyP
         assert list(pool.map(one, range(2))) == ["division by zero"] * 2
 
 
-def test_who_has_trained_goes_on_when_all_have_and_one_after_the_other() -> None:
+def test_what_comes_before_and_after_training_is_done_by_one_after_the_other() -> None:
+    """One fails, one has nothing left to train."""
     joint, alone, going = JointSteps(4), Lock(), list[int]()
+
+    @contextmanager
+    def undisturbed() -> Iterator[None]:
+        assert alone.acquire(blocking=False), "two at the same time"
+        sleep(0.01)
+        yield
+        alone.release()
 
     def one(number: int) -> None:
         seat = joint.seats[number]
-        if number == 3:  # fails, and has nothing left to do
+        seat.enter()
+        try:
+            with undisturbed():
+                stepper = TrainingStep(nn.Linear(1, 10), load([]).trainer, num_steps=9)
+            if number == 3:
+                return
+            if number != 2:
+                seat.step(stepper, torch.rand(4, 1), torch.zeros(4, dtype=torch.long))
+            seat.leave()
+            assert not joint.training
+            with undisturbed():
+                going.append(number)
+        finally:
             seat.go()
-            return
-        seat.leave()
-        assert alone.acquire(blocking=False), "two at the same time"
-        assert not joint.training
-        sleep(0.01)
-        going.append(number)
-        alone.release()
-        seat.go()
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(one, range(4))) == [None] * 4

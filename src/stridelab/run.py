@@ -102,22 +102,27 @@ def run(spec: RunSpec, *, progress: Progress, seat: Seat | None = None) -> Resul
                 rank=rank,
                 seat=seat,
             )
-        record.tags(
-            {
-                names.INIT_DIGEST: result.init_digest,
-                names.BATCH_ORDER_DIGEST: result.batch_order_digest,
-                names.WEIGHTS_DIGEST: result.weights_digest,
-            }
-        )
-        point("result.begun")
-        if not (spec.folder / JOURNAL).exists():
-            raise FileNotFoundError(f"{spec.folder} was removed while its run trained; its records are lost.")
-        record.confirm()
-        write_json_atomic(spec.folder / RESULT, asdict(result))
-        record.artifact(spec.folder / RESULT)
-        point("result.written")
+        complete(record, result, spec.folder)
     point("run.closed")
     return result
+
+
+def complete(record: Run, result: Result, folder: Path) -> None:
+    """Leave the result, when all that it stands for is on disk."""
+    record.tags(
+        {
+            names.INIT_DIGEST: result.init_digest,
+            names.BATCH_ORDER_DIGEST: result.batch_order_digest,
+            names.WEIGHTS_DIGEST: result.weights_digest,
+        }
+    )
+    point("result.begun")
+    if not (folder / JOURNAL).exists():
+        raise FileNotFoundError(f"{folder} was removed while its run trained; its records are lost.")
+    record.confirm()
+    write_json_atomic(folder / RESULT, asdict(result))
+    record.artifact(folder / RESULT)
+    point("result.written")
 
 
 def take_part(spec: RunSpec, rank: Rank, ready: Callable[[], None]) -> None:

@@ -99,15 +99,6 @@ def test_in_double_precision_a_gpu_learns_what_the_cpu_learns(fits: Fits) -> Non
         assert there.values[key] == pytest.approx(here.values[key], rel=1e-6), key  # told in 32 bits
 
 
-@pytest.mark.filterwarnings("default")  # the compiler's advice
-def test_fast_trains_and_repeats_itself(fits: Fits) -> None:
-    words = ("trainer=fast", ACCELERATOR)
-    first = fits(*words)
-    assert first.bits == fits.again(*words).bits
-    assert first.step == "", "a compiled step is not recorded"
-    assert first.values["train/loss", 2] < first.values["train/loss", 1]
-
-
 def test_files_of_images_train_as_images_in_memory_do(fits: Fits, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for kind in range(3):

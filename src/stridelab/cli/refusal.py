@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 BROKEN_PIPE = 141
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -16,7 +17,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def refusing() -> Iterator[None]:
     """Turn what a person got wrong into one message; STRIDELAB_TRACEBACK=1 shows where it came from. `| head` closes
     the pipe before the last line: no complaint, and the exit code that shells expect."""
-    open_closed_streams()
+    make_writable()
     try:
         yield
         sys.stdout.flush()
@@ -37,16 +38,18 @@ def exit_code(error: BaseException) -> int | None:
         case BrokenPipeError() | SystemExit(__context__=BrokenPipeError()):  # the latter is what rich makes of it
             empty_stdout()
             return BROKEN_PIPE
+        case FileNotFoundError(errno=None) | ValueError():
+            return refusal(error)
+        case OSError(filename=str(path)):
+            return refusal(ValueError(f"{path}: {error.strerror}."))
         case OSError(errno=number) if number in FULL:
             empty_stdout()
-            return refusal(ValueError(f"{error.strerror}{f': {error.filename}' if error.filename else ''}."))
-        case ValueError() | FileNotFoundError():
-            return refusal(error)
+            return refusal(ValueError(f"{error.strerror}."))
     return None
 
 
-def open_closed_streams() -> None:
-    """A stream that is closed (`>&-`) would be the next file that is opened: children would print into that."""
+def make_writable() -> None:
+    """A stream that is closed (`>&-`) would be the next file that is opened, which children would print into."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -54,6 +57,8 @@ def open_closed_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal or a file that knows no UTF-8 costs a sign, not a report
 
 
 def empty_stdout() -> None:

@@ -130,6 +130,7 @@ def content(run: RunRecord, path: str) -> Any:
 def delete_run(arguments: Sequence[str]) -> int:
     """Into MLflow's trash, and its folder into results/trash; asks first."""
     from stridelab.tracking.find import Finder
+    from stridelab.tracking.mlflow_reader import Reader
     from stridelab.tracking.store import connect
 
     given, overrides = split(arguments, {"run": "", "yes": "false"})
@@ -138,18 +139,23 @@ def delete_run(arguments: Sequence[str]) -> int:
     config, store = opened(overrides)
     results = Path(config.paths.results_dir)
     run = run_of(store, given["run"], results)
-    folder = Finder(store, results).folders.get(run.tags.get(names.UID, ""))
+    uid = run.tags.get(names.UID, "")
+    folder = Finder(store, results).folders.get(uid)
+    # a folder that was copied, or never sent, does not know its run's id in this store
+    stored = [one.run_id for one in Reader(store).having({names.UID: uid})] if folder else [run.run_id]
     print(f"{printable(run.name)}, {run.status.lower()}, of {started(run)}; id {run.run_id}")
     if given["yes"] != "true" and not agreed():
         print("Nothing is deleted.")
         return 1
-    connect(store, create=False).delete_run(run.run_id)
+    for run_id in stored:
+        connect(store, create=False).delete_run(run_id)
     if folder is not None:
         target = results / "trash" / folder.name
         target.parent.mkdir(exist_ok=True)
         folder.rename(target if not target.exists() else target.with_name(f"{target.name}-{run.run_id[:8]}"))
         print(f"Its folder is in {target.parent}.")
-    print("It is in MLflow's trash; a sweep that lists it trains it again.")
+    where = "It is in MLflow's trash" if stored else "MLflow has it no more, or never had it"
+    print(f"{where}; a sweep that lists it trains it again.")
     return 0
 
 

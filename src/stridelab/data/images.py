@@ -77,10 +77,8 @@ def read_image(
     image's values is returned instead. UnreadableError for whatever is wrong with the file.
     """
     try:
-        with (
-            Image.open(path, formats=formats()) as image,
-            MEMORY.held(num_bytes := image.width * image.height * PIXEL_BYTES),
-        ):
+        image = Image.open(path, formats=formats())
+        with MEMORY.held(num_bytes := image.width * image.height * PIXEL_BYTES):
             try:
                 return pixels_of(image, size=size, channels=channels, ranges=ranges, note=note)
             finally:

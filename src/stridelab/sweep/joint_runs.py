@@ -54,6 +54,7 @@ def run_jointly(specs: Sequence[RunSpec], *, progress: Progress) -> list[Outcome
 
     def one(member: int) -> Outcome:
         seat = joint.seats[member]
+        seat.enter()
         try:
             return attempt(Task(partial(run, seat=seat), (specs[member],)), partial(told, member))
         finally:

@@ -29,15 +29,15 @@ class Stepper(Protocol):
 
 class JointSteps:
     """Each member trains in a thread of its own, and waits with each whole batch until all others that still train have
-    come with theirs; then one thread does the steps of all. Who has trained waits until all have, and they go on one
-    after the other: while a graph is recorded nobody else may wait for the GPU, and what Lightning gives back at the
-    end of a fit (cuBLAS's workspaces) is not only its own."""
+    come with theirs; then one thread does the steps of all. What comes before the first step is done by one member
+    after the other, and so is, when all have trained, what follows: while a graph is recorded nobody else may wait for
+    the GPU, and what Lightning gives back where a fit begins and ends (cuBLAS's workspaces) is not only its own."""
 
     def __init__(self, members: int) -> None:
         self.seats = [Seat(self, number) for number in range(members)]
         self.training = set(self.seats)
         self.alone: Seat | None = None
-        """Who goes on, of those that have trained."""
+        """Who prepares its training, or follows it up."""
         self.asked: dict[Seat, tuple[Stepper, Tensor, Tensor]] = {}
         self.made: dict[Seat, tuple[Tensor, Tensor] | BaseException] = {}
         self.arrival = Condition()
@@ -46,8 +46,14 @@ class JointSteps:
         """Always the same thread: with the first steps it gets what CUDA's libraries make for each, which cannot be
         made while a graph is recorded."""
 
+    def enter(self, seat: Seat) -> None:
+        with self.arrival:
+            self.arrival.wait_for(lambda: self.alone in (None, seat))
+            self.alone = seat
+
     def step(self, seat: Seat, stepper: Stepper, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with self.arrival:
+            self._let_others(seat)
             self.asked[seat] = stepper, images, targets
             while seat in self.asked and len(self.asked) < len(self.training):
                 self.arrival.wait()
@@ -62,14 +68,20 @@ class JointSteps:
     def leave(self, seat: Seat) -> None:
         with self.arrival:
             self.training.discard(seat)
+            self._let_others(seat)
             self.arrival.notify_all()
-            self.arrival.wait_for(lambda: not self.training and self.alone in (None, seat))
+            self.arrival.wait_for(lambda: not self.training and self.alone is None)
             self.alone = seat
 
     def go(self, seat: Seat) -> None:
         with self.arrival:
             self.training.discard(seat)
-            self.alone = None if self.alone is seat else self.alone
+            self._let_others(seat)
+            self.arrival.notify_all()
+
+    def _let_others(self, seat: Seat) -> None:
+        if self.alone is seat:
+            self.alone = None
             self.arrival.notify_all()
 
     def _step_all(self) -> None:
@@ -113,6 +125,10 @@ class Seat:
     @property
     def members(self) -> int:
         return len(self.joint.seats)
+
+    def enter(self) -> None:
+        """Returns when no other prepares its training; it has begun with the first step."""
+        self.joint.enter(self)
 
     def step(self, stepper: Stepper, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self.joint.step(self, stepper, images, targets)
