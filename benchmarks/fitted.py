@@ -25,7 +25,7 @@ Figures = Mapping[str, float]
 class EpochWatch(pl.Callback):
     """Seconds from the start of each epoch to the end of its last step."""
 
-    seconds = began = 0.0
+    seconds = first = began = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         synchronise()
@@ -35,6 +35,7 @@ class EpochWatch(pl.Callback):
         if batch_idx + 1 == trainer.num_training_batches:
             synchronise()
             self.seconds += perf_counter() - self.began
+            self.first = self.first or self.seconds
 
 
 class TimedRecorder:
@@ -74,6 +75,7 @@ def fitted(config: Config, carrying: Carrier) -> Figures:
     return {
         "tracked": result.metrics["throughput/train_images_per_s"],
         "steps": images / watch.seconds,
+        "later steps": (images - len(data.train)) / (watch.seconds - watch.first),
         "whole": images / fit_s,
         "tracking": 100 * recorder.seconds / fit_s,
     }

@@ -199,6 +199,14 @@ REFUSED = {
     ("downsample=stride-none",): r"model\.downsample=stride-none has 2 entries, but model\.channels has 3 layers",
     ("blur_size=7",): r"model\.blur_size=7 must be from 2 to 5",
     ("downsample=space_to_depth", "strides=1x2"): r"strides\[0\]=1x2: blocks of pixels must be square",
+    ("family=resnet", "stem_downsample=space_to_depth", "stem_stride=1x2"): r"stem_downsample=space_to_depth with "
+    r"model\.stem_stride=1x2: blocks of pixels must be square",
+    (
+        "family=resnet",
+        "stem_downsample=none",
+        "stem_stride=2",
+    ): r"without down-sampling a stride must be 1; give 1 there, "
+    r"or another model\.stem_downsample",
     ("downsample=space_to_depth", "strides=2"): r"'down3' .* on a map of 7x7: its sides must be multiples of 2 and 2",
     ("downsample=blur_pool", "blur_size=5", "strides=1-14-2"): r"'down3' .* 'reflect' cannot pad a height of 2 by 2",
     ("family=resnet", "depth=21"): r"model\.depth=21 must be 18, 34, 50 or 6n \+ 2",

@@ -17,11 +17,12 @@ from report_sweeps import ARGV, Fake, grid, sweep_of
 from stridelab import report
 from stridelab.cli.compare import budget_of
 from stridelab.config import expand
+from stridelab.report import statistics
 from stridelab.report.answer import choice, fits, next_step, order_of, verdict
 from stridelab.report.chart import chart_data
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.paper import methods
-from stridelab.report.sentences import best, interval_text
+from stridelab.report.sentences import best, interval_text, summary
 
 
 def of(shifts: Sequence[float], *, seeds: int, sd: float = 0.002, margin: float | None = None) -> Comparison:
@@ -136,6 +137,9 @@ def test_seeds_are_asked_for_at_the_level_that_they_are_judged_at() -> None:
         bound = scipy.stats.t.ppf(1 - level / 2, count - 1)
         power = scipy.stats.nct.sf(bound, count - 1, size * np.sqrt(count))
         assert 0.79 < power < 0.85, (earlier, count)
+    found = 100 * own.std(ddof=1) * statistics.detectable(8, level=0.05 / 3)
+    said = " ".join(summary(compare(sweep, earlier=(6, 7))))
+    assert f"With 8 seeds and this spread, a difference of {found:.1f} points would have been found" in said
 
 
 def test_what_no_number_of_seeds_would_find_is_not_asked_for() -> None:

@@ -28,6 +28,7 @@ from stridelab.report import statistics
 from stridelab.report.differences import differences, paired
 from stridelab.report.mistakes import image_error
 from stridelab.report.provenance import command_text, origin
+from stridelab.report.selection import select
 from stridelab.report.sentences import equivalent_text, interval_text, points, summary, verdict_text
 from stridelab.report.table import IDENTITY, map_sizes, variant_table, write_csv
 from stridelab.report.terminal import variants_table
@@ -380,6 +381,22 @@ def test_settings_that_change_no_result_are_not_called_a_difference() -> None:
     elsewhere = {"data": {"cache_dir": "/fast", "root": "/b", "corrupt": "skip"}, "trainer": {"timeout_min": 5.0}}
     runs = [Fake("1-1-1", 0, 0.9), Fake("1-2-2", 0, 0.9, config=elsewhere)]
     assert report.compare(sweep_of(runs)).controls.caveats == ()
+
+
+def test_runs_of_one_variant_that_differ_are_said_to_be_mixed() -> None:
+    """Of two sweeps over the same strides with another learning rate, as the reader of both might forget."""
+    slow, fast = (
+        sweep_of([Fake(text, 0, 0.9, config={"trainer": {"lr": lr}}) for text in ("1-1-1", "1-2-2")])
+        for lr in (0.1, 0.2)
+    )
+    again = sweep_of([Fake("1-1-1", 1, 0.9), Fake("2-2-1", 1, 0.9, config={"trainer": {"lr": 0.2}})])
+    said = report.compare(select([slow, fast])).controls.caveats
+    assert any(text.startswith("Runs of one variant differ in trainer.lr: ") for text in said)
+    assert not any("The variants differ in" in text for text in said)
+    assert "learning rate" not in origin(select([slow, fast])).recipe
+    said = report.compare(select([slow, again])).controls.caveats
+    assert any(text.startswith("The variants differ in trainer.lr, ") for text in said)
+    assert not any("Runs of one variant differ" in text for text in said)
 
 
 @pytest.mark.parametrize(

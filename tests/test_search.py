@@ -69,6 +69,22 @@ def test_a_plan_that_diverges_is_given_up(name: str) -> None:
     step, scores = play(space, lambda trial: -math.inf if trial.point == bad else noisy(trial))
     assert bad not in step.finalists
     assert len([trial for trial in scores if trial.point == bad]) <= 2
+    assert step.dropped[bad].endswith(": diverged")
+
+
+def test_halving_says_why_it_dropped_a_plan_that_diverged_alone_in_its_octave() -> None:
+    space = space_of("halving")
+    [bad] = [point for point in space.points if sum(point) == max(map(sum, space.points))]
+    step, _ = play(space, lambda trial: -math.inf if trial.point == bad else noisy(trial))
+    assert step.dropped[bad] == "after 1 epoch: diverged"
+    assert {*step.dropped, *step.finalists} == {*space.points}
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(0.55, 11), (0.07, 2), (1 / 3, 7)])
+def test_halving_keeps_the_share_that_was_asked_for(keep: float, kept: int) -> None:
+    space = space_of("halving", sides=(20,), front=False, keep=keep)
+    _, scores = play(space, noisy)
+    assert len({trial.point for trial in scores if trial.epochs == 3}) == kept
 
 
 def test_halving_takes_the_best_third_of_each_octave_up_the_rungs() -> None:

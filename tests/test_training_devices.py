@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stridelab.cli.train import start
 from stridelab.config import load
@@ -19,9 +20,22 @@ from stridelab.sweep.devices import Devices
 from stridelab.training.checkpoints import AtomicCheckpointIO
 from stridelab.training.fit import fit
 from stridelab.training.memory import PeakMemory, measured_saved_bytes
+from stridelab.training.module import Classifier, aligned
+from stridelab.training.progress import refuse_divergence
 from stridelab.training.randomness import LayerNoise, keyed_seed
+from stridelab.training.step_grouping import Steps
 from stridelab.training.throughput import batch1_latency_ms
 from test_training import Notes
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what the processor would wait for a GPU for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += torch.Tag.data_dependent_output in func.tags
+        return func(*args, **(kwargs or {}))
 
 
 def test_cuda_is_begun_before_its_peak_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +64,28 @@ def test_noise_is_what_manual_seed_gives_on_the_devices_in_use(kind: str, monkey
     assert seeded == ({kind: seed} if kind != "cpu" else {})
     torch.manual_seed(seed)
     assert torch.equal(torch.rand(5), drawn)
+
+
+@pytest.mark.parametrize(("count", "copied"), [(8, [False, False, False]), (2, [False, True, True])])
+def test_a_part_of_several_batches_begins_in_memory_as_a_batch_does(count: int, copied: list[bool]) -> None:
+    whole = torch.rand(3 * count, 5, 5, 1).permute(0, 3, 1, 2)  # 100 bytes each
+    for part, moved in zip(torch.split(whole, count), copied, strict=True):
+        found = aligned(part)
+        assert found.data_ptr() % 32 == 0
+        assert (found is not part) is moved
+        assert torch.equal(found, part)
+        assert found.stride() == part.stride()
+
+
+def test_weights_that_are_no_numbers_are_found_by_name_and_asked_for_once() -> None:
+    config = load(["trainer.ema=0.9"]).trainer
+    module = Classifier(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), config, steps=Steps(1, 9, 1))
+    with HostReads() as reads:
+        refuse_divergence(module, epoch=2)
+    assert reads.count == 1
+    module.network[1].running_var[1] = float("inf")
+    with pytest.raises(FloatingPointError, match=r"^diverged: 1.running_var holds .* after epoch 2; lower trainer.lr"):
+        refuse_divergence(module, epoch=2)
 
 
 def test_a_network_that_was_moved_to_be_timed_can_be_asked_for_gradients_after(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,10 @@ def test_branches_broadcasts_and_maps_that_grow_are_measured_as_in_python(calcul
             layer("linear", out_channels=3, bias=True),
         ),
     )
-    plans = [block(1, 1), block(2, 2), block(2, 1), up]
+    conv, pool = layer("conv", "a", kernel_size=3), layer("adaptive_max_pool", output_size=(1, 1))
+    most = LayerPlan(1, (9, 9), (conv, pool, layer("linear", out_channels=3)))
+    torn = LayerPlan(1, (9, 9), (conv, layer("concat", inputs=("image", "a"))))
+    plans = [block(1, 1), block(2, 2), block(2, 1), up, most, torn]
     assert in_page(calculator, plans) == [in_python(plan) for plan in plans]
 
 

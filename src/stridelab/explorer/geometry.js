@@ -283,7 +283,10 @@ const geometry = (() => {
   }
 
   function adaptivePool(layer, [map], indices) {
-    if (layer.output_size[0] === 1 && layer.output_size[1] === 1) return { channels: map.channels, axes: everything(map), whole: true };
+    if (layer.output_size[0] === 1 && layer.output_size[1] === 1) {
+      const saved = indices ? { saves: ["input"], image_bytes: 8 * map.channels } : {};
+      return { channels: map.channels, axes: everything(map), whole: true, ...saved };
+    }
     const axes = both((side) => {
       const [size, count] = [map.size[side], layer.output_size[side]];
       if (size % count === 0) return windowAxis(size, { kernel: size / count, stride: size / count });
@@ -311,14 +314,15 @@ const geometry = (() => {
   const same = (map, more = {}) => ({ channels: map.channels, axes: unchanged(map), ...more });
   const joined = (maps) => maps.reduce((best, map) => (map.size[0] > best.size[0] || (map.size[0] === best.size[0] && map.size[1] > best.size[1]) ? map : best));
 
+  const sizesOf = (maps) => maps.map((one) => `${one.channels}x${one.size.join("x")}`).join(" and ");
+
   // The map that the others are joined with, element by element; a single channel or pixel is broadcast.
   function agree(maps) {
     const large = maps.reduce((best, map) => (elements(map) > elements(best) ? map : best));
     for (const { channels, size } of maps) {
       const fits = size.join() === large.size.join() || size.join() === "1,1";
       if (!fits || (channels !== large.channels && channels !== 1)) {
-        const sizes = maps.map((one) => `${one.channels}x${one.size.join("x")}`).join(" and ");
-        throw new Refusal(`maps that are joined element by element must be of one size, not ${sizes}`);
+        throw new Refusal(`maps that are joined element by element must be of one size, not ${sizesOf(maps)}`);
       }
     }
     return large;
@@ -336,7 +340,7 @@ const geometry = (() => {
     blur_pool: blurPool,
     concat: (layer, maps) => {
       if (new Set(maps.map((map) => map.size.join("x"))).size > 1) {
-        throw new Refusal(`a concat needs maps of one size, not ${maps.map((map) => map.size.join("x")).join(" and ")}`);
+        throw new Refusal(`a concat needs maps of one size, not ${sizesOf(maps)}`);
       }
       return { channels: sum(maps.map((map) => map.channels)), axes: unchanged(maps[0]) };
     },

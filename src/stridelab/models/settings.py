@@ -73,7 +73,7 @@ class ConvNetConfig(ModelConfig):
         if not 2 <= positive("model.blur_size", self.blur_size) <= 5:
             raise ValueError(f"model.blur_size={self.blur_size} must be from 2 to 5.")
         for index, (stride, way) in enumerate(zip(strides, ways, strict=True)):
-            refuse_unfit(index, stride, way)
+            refuse_unfit(f"model.strides[{index}]", stride, way, "model.downsample")
         require_choice("model.padding_mode", self.padding_mode, tuple(PADDING_MODES))
         require_choice("model.head", self.head, HEADS)
 
@@ -88,14 +88,13 @@ def down_sampling(key: str, value: object) -> str:
     return str(value)
 
 
-def refuse_unfit(index: int, stride: Pair, way: str) -> None:
-    said = f"model.downsample={way} with model.strides[{index}]={spell_entry(stride)}"
+def refuse_unfit(name: str, stride: Pair, way: str, key: str) -> None:
+    """`name`: of the stride that is made by `way`, which `key` says."""
+    said = f"{key}={way} with {name}={spell_entry(stride)}"
     if way == "none" and stride != (1, 1):
-        raise ValueError(
-            f"{said}: without down-sampling a stride must be 1; give 1 there, or another model.downsample."
-        )
+        raise ValueError(f"{said}: without down-sampling a stride must be 1; give 1 there, or another {key}.")
     if way == "space_to_depth" and stride[0] != stride[1]:
-        raise ValueError(f"{said}: blocks of pixels must be square; give one number, or another model.downsample.")
+        raise ValueError(f"{said}: blocks of pixels must be square; give one number, or another {key}.")
 
 
 def require_choice(key: str, value: object, choices: Sequence[str]) -> None:

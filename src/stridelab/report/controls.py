@@ -100,11 +100,15 @@ def _sentence(violations: pd.DataFrame, *, compared: int) -> str:
 
 
 def _also_varied(sweep: SweepRecord) -> list[str]:
-    varied = [
-        key for key, values in settings(sweep).items() if len(values) > 1 and key != "seed" and affects_results(key)
-    ]
+    known = {key: by_variant for key, by_variant in settings(sweep).items() if key != "seed" and affects_results(key)}
+    varied = [key for key, by_variant in known.items() if len({frozenset(one) for one in by_variant.values()}) > 1]
     others = [key for key in varied if not is_geometry(key)]
     said = [f"The variants differ in {', '.join(others)}, not in stride and padding alone."] if others else []
+    if mixed := [key for key, by_variant in known.items() if any(len(one) > 1 for one in by_variant.values())]:
+        said.append(
+            f"Runs of one variant differ in {', '.join(mixed)}: its mean is of different things, and seeds are no "
+            "repetitions of one. where= takes those that belong together."
+        )
     if ways := [key for key in varied if key in WAYS]:
         said.append(
             f"The variants differ in how they down-sample ({', '.join(ways)}): ahead of a pool or a filter, "

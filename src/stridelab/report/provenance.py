@@ -111,17 +111,18 @@ def _commit(sweep: SweepRecord) -> str:
 
 def _recipe(sweep: SweepRecord) -> dict[str, str]:
     """What all variants share; a key whose value varies is left out."""
-    found = settings(sweep)
+    found = {key: set().union(*by_variant.values()) for key, by_variant in settings(sweep).items()}
     return {name: values.pop() for key, name in RECIPE.items() if len(values := found.get(key, set()) - {""}) == 1}
 
 
-def settings(sweep: SweepRecord) -> dict[str, set[str]]:
-    """Every key of the configuration, such as `trainer.lr`, with the values that the variants' first runs had."""
-    first = {variant_of(run): run for run in reversed(sweep.runs)}
-    found: dict[str, set[str]] = {}
-    for run in first.values():
+def settings(sweep: SweepRecord) -> dict[str, dict[str, set[str]]]:
+    """Every key of the configuration, such as `trainer.lr`, with the values that each variant's runs had: of each sweep
+    that they are from, its first run's."""
+    first = {(variant_of(run), run.tags.get(names.SWEEP)): run for run in reversed(sweep.runs)}
+    found: dict[str, dict[str, set[str]]] = {}
+    for (variant, _), run in first.items():
         for key, value in _flat(read_json(run, names.CONFIG_FILE)):
-            found.setdefault(key, set()).add(_text(value))
+            found.setdefault(key, {}).setdefault(variant, set()).add(_text(value))
     return found
 
 

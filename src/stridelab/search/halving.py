@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from stridelab.text import plural
 
-from .space import Point, Space, Step, Trial
+from .space import Point, Space, Step, Trial, share_of
 
 STEPS = (9, 3, 1)
 """Parts of max_epochs that the rungs are, where none are given."""
@@ -23,15 +23,16 @@ def halving(space: Space, scores: Mapping[Trial, float]) -> Step:
         trials = {point: Trial(point, epochs, space.settings.seed) for point in left}
         if missing := tuple(trial for trial in trials.values() if trial not in scores):
             return Step(missing, said=f"rung {number}: {plural(len(left), 'plan')}, {plural(epochs, 'epoch')}")
-        kept: set[Point] = set()
         for band in space.octaves(left):
             ranked = sorted(band, key=lambda point: scores[trials[point]], reverse=True)
-            kept.update(ranked[: math.ceil(len(band) * space.settings.keep)])
+            most = share_of(len(band), space.settings.keep)
             reason = "of all plans" if not space.settings.front else "of its octave of MACs"
             for place, point in enumerate(ranked, start=1):
-                if point not in kept:
+                if scores[trials[point]] == -math.inf:
+                    dropped[point] = f"after {plural(epochs, 'epoch')}: diverged"
+                elif place > most:
                     dropped[point] = f"after {plural(epochs, 'epoch')}: {place} of {len(band)} {reason}"
-        left = [point for point in left if point in kept and scores[trials[point]] > -math.inf]
+        left = [point for point in left if point not in dropped]
     return Step(finalists=tuple(left), dropped=dropped)
 
 

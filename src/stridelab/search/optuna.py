@@ -12,7 +12,7 @@ from typing import Any
 from stridelab.text import plural
 
 from .halving import refuse_stale
-from .space import Point, Space, Step, Trial
+from .space import Point, Space, Step, Trial, share_of
 
 WORST, MOST_OCTAVES = -1e9, 64.0
 """What a diverged plan has reached, and what one outside the bounds costs: a sampler takes no infinity."""
@@ -40,8 +40,10 @@ def optuna(space: Space, scores: Mapping[Trial, float]) -> Step:
         tried |= {trial.point: scores[trial] for trial in trials}
         sampler.tell({trial.point: scores[trial] for trial in trials})
     finalists = front(space, tried)
-    reason = f"after {plural(space.max_epochs, 'epoch')} with one seed: beaten by a plan of no more MACs"
-    return Step(finalists=finalists, dropped={point: reason for point in tried if point not in finalists})
+    beaten = "beaten by a plan of no more MACs" if space.settings.front else "others are better"
+    when = f"after {plural(space.max_epochs, 'epoch')} with one seed"
+    lost = {point: "diverged" if tried[point] == -math.inf else beaten for point in tried if point not in finalists}
+    return Step(finalists=finalists, dropped={point: f"{when}: {why}" for point, why in lost.items()})
 
 
 def front(space: Space, tried: Mapping[Point, float]) -> tuple[Point, ...]:
@@ -49,7 +51,7 @@ def front(space: Space, tried: Mapping[Point, float]) -> tuple[Point, ...]:
     sound = [point for point in tried if tried[point] > -math.inf]
     if not space.settings.front:
         ranked = sorted(sound, key=lambda point: tried[point], reverse=True)
-        return tuple(ranked[: math.ceil(len(ranked) * space.settings.keep)])
+        return tuple(ranked[: share_of(len(ranked), space.settings.keep)])
     return tuple(
         point
         for point in sound

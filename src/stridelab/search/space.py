@@ -66,3 +66,8 @@ class Space:
         for point in points:
             bands.setdefault(int(math.log2(self.macs(point))) if self.settings.front else 0, []).append(point)
         yield from (bands[octave] for octave in sorted(bands))
+
+
+def share_of(count: int, keep: float) -> int:
+    """How many a share of them is, rounded up; 0.55 of 20 are 11, though 0.55 * 20 is a little more."""
+    return math.ceil(count * keep - 1e-9)

@@ -94,7 +94,7 @@ class Classifier(pl.LightningModule):
         parts = list(zip(*(torch.split(values, size) for values in batch), strict=True))
         made = []
         for images, targets in parts:
-            made.append(self.step(images, targets))
+            made.append(self.step(aligned(images) if images.is_cuda else images, targets))
             point("step")
         losses = torch.stack([loss for loss, _ in made]).float()
         counts = self.floats(tuple(len(targets) for _, targets in parts), losses.device)
@@ -150,6 +150,16 @@ class Classifier(pl.LightningModule):
             seat=self.seat,
         )
         return [self.step.optimizer], [self.step.schedule]
+
+
+ALIGNED_BYTES = 32
+
+
+def aligned(images: Tensor) -> Tensor:
+    """As if they had memory of their own, not a part of that of several steps: cuDNN chooses a convolution also by
+    where its input begins, so that bits would depend on how steps are grouped, and differ from those of a CUDA graph,
+    which copies its batch."""
+    return images.clone() if images.data_ptr() % ALIGNED_BYTES else images
 
 
 def floats(values: tuple[float, ...], device: torch.device) -> Tensor:

@@ -103,13 +103,15 @@ class Divergence(pl.Callback):
 
 
 def refuse_divergence(module: pl.LightningModule, *, epoch: int) -> None:
-    """Weights can be lost while the loss still looks sound."""
-    for name, values in module.state_dict().items():
-        if not values.isfinite().all():
-            raise FloatingPointError(
-                f"diverged: {name.removeprefix('network.')} holds values that are no numbers after epoch {epoch}; "
-                f"lower trainer.lr."
-            )
+    """Weights can be lost while the loss still looks sound. Asked together: a GPU is waited for once."""
+    sound = {name: values.isfinite().all() for name, values in module.state_dict().items()}
+    if torch.stack([one.to(module.device) for one in sound.values()]).all():
+        return
+    name = next(name for name, one in sound.items() if not one)
+    raise FloatingPointError(
+        f"diverged: {name.removeprefix('network.')} holds values that are no numbers after epoch {epoch}; lower "
+        "trainer.lr."
+    )
 
 
 def steps_an_epoch(trainer: pl.Trainer, module: Classifier) -> int:

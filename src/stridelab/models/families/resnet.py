@@ -9,7 +9,7 @@ from stridelab.geometry import IMAGE, Layer, LayerPlan, parse_padding
 
 from ..downsampling import DOWNSAMPLING
 from ..heads import head
-from ..settings import GEOMETRY, PAIR, ConvNetConfig, Pair, down_sampling, pair, positive, require_choice
+from ..settings import GEOMETRY, PAIR, ConvNetConfig, Pair, down_sampling, pair, positive, refuse_unfit, require_choice
 
 IMAGENET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Depth -> blocks of each of four stages."""
@@ -45,6 +45,7 @@ class ResnetConfig(ConvNetConfig):
         positive("model.stem_kernel", self.stem_kernel)
         object.__setattr__(self, "stem_stride", pair("model.stem_stride", self.stem_stride))
         down_sampling("model.stem_downsample", self.stem_downsample)
+        refuse_unfit("model.stem_stride", self.stem_stride, self.stem_downsample, "model.stem_downsample")
         require_choice("model.stem_pool", self.stem_pool, STEM_POOLS)
         stages = len(self.blocks)
         if self.strides is None:
