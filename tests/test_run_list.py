@@ -109,6 +109,7 @@ def test_what_a_probe_measured_has_its_unit_and_its_better_end(runs: Any) -> Non
         (["list", "where=acc!!3"], "where=acc!!3 is not a condition; write key, one of <=, >="),
         (["list", "where=seed=77"], "none of the runs is so"),
         (["list", "sort=sed"], "sort=sed: no run has it; near it: seed"),
+        (["best", "metric=test/ac"], "metric=test/ac: no run has it; near it: test/acc"),
         (["list", "columns=nam"], "columns=nam: no run has it; near it: name"),
         (["list", "format=xml"], "format=xml is not one of its choices; choose one of table, json, markdown, csv"),
         (["list", "limit=0"], "limit=0 must be a whole number of at least 1"),
