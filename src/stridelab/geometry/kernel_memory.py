@@ -35,14 +35,16 @@ def backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
 
 def relaid_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     """A circular pad loses the layout channels_last, so that a convolution copies the map again."""
-    return step.copied_bytes(layer) if layer.kind == "conv" and layer.padding_mode == "circular" else 0
+    return step.copied_bytes(layer) if layer.kind in ("blur_pool", "conv") and layer.padding_mode == "circular" else 0
 
 
 def is_planar(step: StepTensors, layer: LayerGeometry, *, above: bool) -> bool:
     """Whether a gradient that `layer` makes has its channels apart and not, as its map, last: that of a mean over the
-    map and of a flattened one, and what functions of single values make of one (`above`)."""
+    map and of a flattened one, that behind a circular pad, and what functions of single values make of one (`above`)."""
     if layer.kind in ("flatten", "global_avg_pool"):
         return step.channels_last and max(layer.input_size) > 1
+    if pad_backward_bytes(step, layer):
+        return step.channels_last
     through = layer.kind == "activation" and layer.function not in ("leaky_relu", "relu")
     return above and (through or layer.kind in ("add", "concat", "dropout", "identity", "multiply", "space_to_depth"))
 

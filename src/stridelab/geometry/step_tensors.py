@@ -114,9 +114,12 @@ class StepTensors:
         """Whether what `layer` holds is known."""
         if layer.kind == "opaque" or layer.params is None or layer.activation_bytes is None:
             return False
+        copied = self.copied_bytes(layer) > 0
+        if layer.padding_mode == "circular" and layer.in_channels == prod(layer.kernel_size) == 1 and copied:
+            return False  # neither the copy nor the filters tell PyTorch that channels are last
         if not self.mixed:
             return True
-        pads = layer.padding_mode in ("reflect", "replicate") and self.copied_bytes(layer) > 0
+        pads = layer.padding_mode in ("reflect", "replicate") and copied
         by_cpu = self.device == "cpu" and (pads or layer.function in ("group", "layer"))  # computes those in float32
         return layer.saves is not None and not by_cpu
 
