@@ -104,6 +104,7 @@ REFUSED = {
     "trainer.epochs=1": r"Did you mean trainer\.max_epochs\?",
     "trainer.devices=0": r"trainer\.devices=0 must be at least 1",
     "trainer=glob(z*)": r"trainer: no choice fits; choose among cpu, fast, gpu",
+    "model.strides=glob(*)": r"model.strides: no choice fits; glob\(\) is for groups, whose choices are files",
     "seed=range(0,3,0)": r"the step of a range must not be 0",
     'model.strides="[1,1,1],[1,2,2]"': r"quotes make one text of the list.*'model\.strides=\[1,1,1\],\[1,2,2\]'",
     "model.padding='[same,valid,1]'": r"quotes make one text of the list",

@@ -118,6 +118,10 @@ def test_the_notebook_runs_and_says_what_is_true(tmp_path: Path) -> None:
         "".join(out.get("data", {}).get("text/plain", "") for out in cell.get("outputs", ())) for cell in notebook.cells
     ]
     assert [text for text in said if text][-2:] == ["['strides=1-2', 'strides=2-2']", "[(32, 32), (8, 8)]"]
+    printed = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", ()))
+    assert "run 4 of 4" in printed
+    assert 'install "ipywidgets"' not in printed
+    assert "loading libraries" not in printed, "no bar of a terminal's"
     assert len(list(tmp_path.glob("results/runs/*/result.json"))) == 4
 
 

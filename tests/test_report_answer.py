@@ -21,6 +21,7 @@ from stridelab.report import statistics
 from stridelab.report.answer import choice, fits, next_step, order_of, verdict
 from stridelab.report.chart import chart_data
 from stridelab.report.comparison import Comparison, compare
+from stridelab.report.paper import methods
 from stridelab.report.sentences import best, interval_text, summary
 
 
@@ -248,3 +249,20 @@ def test_a_budget_is_typed_with_or_without_a_unit() -> None:
     for text in ("lots", "-1", "M", "nan"):
         with pytest.raises(ValueError, match=r"budget.macs='.+' must be a number above 0, such as 500, 5e6 or 5M"):
             budget_of({"budget.macs": text})
+
+
+def test_the_methods_speak_of_tests_only_where_variants_were_compared() -> None:
+    alone, two = (methods(compare(sweep_of(grid(names, seeds=(0,))))) for names in (["1-1-1"], ["1-1-1", "2-2-2"]))
+    assert alone.startswith("1 variant was trained with 1 seed each (")
+    assert "Variants were compared" not in alone
+    assert two.startswith("2 variants were trained with 1 seed each (")
+    assert "Variants were compared with 1-1-1" in two
+    assert "(p of 1 comparison, level 0.05)" in two
+
+
+def test_what_costs_nearly_the_same_is_not_said_to_be_a_multiple() -> None:
+    runs = [replace(run, metrics={**run.metrics, "memory/peak_rss_mib": mib}) for run, mib in zip(
+        sweep_of([Fake("1-1-1", 0, 0.9), Fake("2-2-2", 0, 0.9)]).runs, (36.5, 36.4), strict=True
+    )]  # fmt: skip
+    (said,) = choice(compare(replace(sweep_of([Fake("1-1-1", 0, 0.9)]), runs=tuple(runs))))
+    assert "peak memory (by less than 1 %)" in said

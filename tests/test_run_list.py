@@ -95,6 +95,7 @@ def test_the_best_are_those_that_are_better_by_the_metric(runs: Any) -> None:
         (["list", "where=acc!!3"], "where=acc!!3 is not a condition; write key, one of <=, >="),
         (["list", "where=seed=77"], "none of the runs is so"),
         (["list", "sort=sed"], "sort=sed: no run has it; near it: seed"),
+        (["best", "metric=test/ac"], "metric=test/ac: no run has it; near it: test/acc"),
         (["list", "columns=nam"], "columns=nam: no run has it; near it: name"),
         (["list", "format=xml"], "format=xml is not one of its choices; choose one of table, json, markdown, csv"),
         (["list", "limit=0"], "limit=0 must be a whole number of at least 1"),

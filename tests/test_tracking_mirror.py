@@ -551,7 +551,7 @@ def test_a_mirror_that_was_closed_early_says_what_is_left(
     mirror.watch(runs / "a")
     with caplog.at_level(logging.WARNING):
         assert not mirror.close(0.5)
-    assert "1 runs are not yet complete in sqlite:///" in caplog.text
+    assert "1 run is not yet complete in sqlite:///" in caplog.text
     assert mirror.locate(runs / "a") is None
     assert mirror.locate(runs / "unknown") is None
 

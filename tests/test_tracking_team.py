@@ -157,7 +157,7 @@ def test_a_local_store_is_moved_whole_though_it_is_cut_off_and_the_server_is_tam
 
     runs(["sync", *words])
     assert "8 runs are in" in (told := capsys.readouterr().out)
-    assert "1 runs in the trash of the local store are left out" in told
+    assert "left out: 1 run in the trash of the local store" in told
     moved = sorted(uid for uid in uids if uid != records[identity(3).signature].tags[names.UID])
     assert sorted(team.rows(f"SELECT value FROM tags WHERE key = '{names.UID}' AND {there}")) == moved
     points = f"SELECT count(*), count(DISTINCT (run_uuid, key, step)) FROM metrics WHERE {there}"

@@ -41,7 +41,7 @@ def records_of(store: Store, sweep: str, results: Path) -> list[RunRecord]:
     return found
 
 
-def list_runs(arguments: Sequence[str]) -> None:
+def list_runs(arguments: Sequence[str], *, sorted_by: str = "sort") -> None:
     own = {"sweep": "", "where": "", "sort": "", "columns": "", "limit": "", "format": "table"}
     given, overrides = split(arguments, own)
     if given["format"] not in FORMATS:
@@ -52,7 +52,7 @@ def list_runs(arguments: Sequence[str]) -> None:
     rows = list(kept(rows, given["where"], known))
     if not rows:
         raise ValueError(f"where={given['where']}: none of the runs is so; runs list without it shows all.")
-    rows = ordered(rows, given["sort"], known)
+    rows = ordered(rows, given["sort"], known, of=sorted_by)
     shown = rows[: limit_of(given["limit"])] if given["limit"] else rows
     columns = columns_of(shown, given["columns"], known)
     write(columns, shown, form=given["format"])
@@ -66,7 +66,10 @@ def best_runs(arguments: Sequence[str]) -> None:
     metric = given["metric"]
     where = f"{given['where']}, status=finished".removeprefix(", ")
     falling = METRICS[metric].sign > 0 if metric in METRICS else True
-    list_runs([*overrides, f"sort={'-' if falling else ''}{metric}", f"where={where}", f"limit={given['limit']}"])
+    list_runs(
+        [*overrides, f"sort={'-' if falling else ''}{metric}", f"where={where}", f"limit={given['limit']}"],
+        sorted_by="metric",
+    )
 
 
 def limit_of(word: str) -> int:
@@ -75,12 +78,12 @@ def limit_of(word: str) -> int:
     return int(word)
 
 
-def ordered(rows: list[Listed], sort: str, known: Iterable[str]) -> list[Listed]:
-    """By a column; `-column`: the largest first. Rows without it come last."""
+def ordered(rows: list[Listed], sort: str, known: Iterable[str], *, of: str) -> list[Listed]:
+    """By a column; `-column`: the largest first. Rows without it come last. `of`: the key that it was given by."""
     key = sort.removeprefix("-")
     if not key:
         return rows
-    require_known(key, known, of="sort")
+    require_known(key, known, of=of)
     having = [row for row in rows if row.values.get(key) is not None]
 
     def rank(row: Listed) -> tuple[bool, Any]:

@@ -54,7 +54,8 @@ def check_choices(key: str, found: Sequence[tuple[str, Any]], schema: type, file
                 f"{key}={text}: the quotes make one text of the list; quote for the shell alone: '{key}={value}'."
             )
     if not found:
-        raise ValueError(f"{key}: no choice fits; choose among {', '.join(files or ())}.")
+        choices = f"choose among {', '.join(files)}" if files else "glob() is for groups, whose choices are files"
+        raise ValueError(f"{key}: no choice fits; {choices}.")
 
 
 def check_path(key: str, schema: type, *, family: str = "") -> None:

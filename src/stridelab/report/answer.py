@@ -178,7 +178,8 @@ def choice(comparison: Comparison) -> Iterator[str]:
     for cost, row in cheapest.items():
         column, sign = column_of(comparison, cost), -1 if cost.startswith("throughput") else 1
         ratio = best.get(column, math.nan) / row[column]
-        words = f" ({times(ratio if sign > 0 else 1 / ratio)} {'less' if sign > 0 else 'faster'})"
+        factor = times(ratio if sign > 0 else 1 / ratio)
+        words = " (by less than 1 %)" if factor == "1.00x" else f" ({factor} {'less' if sign > 0 else 'faster'})"
         chosen.setdefault(row["variant"], []).append(COSTS[cost] + ("" if row is best else words))
     unit = _unit(comparison, within)
     limit = f" of those within {budget_text(comparison)}" if comparison.budget else ""

@@ -91,24 +91,30 @@ def methods(comparison: Comparison) -> str:
 
 
 def _methods(comparison: Comparison) -> Iterator[str]:
-    found, count = origin(comparison.sweep), num_comparisons(comparison)
-    seeds = seeds_text(comparison.seeds_trained)
-    yield f"{len(comparison.names)} variants were trained with {seeds} seeds each"
+    found = origin(comparison.sweep)
+    count, seeds = len(comparison.names), seeds_text(comparison.seeds_trained)
+    were, noun = "was" if count == 1 else "were", "seed" if seeds == "1" else "seeds"
+    yield f"{plural(count, 'variant')} {were} trained with {seeds} {noun} each"
     yield f"({', '.join(f'{name} {value}' for name, value in found.recipe.items())})."
     yield comparison.controls.sentence
+    if num_comparisons(comparison):
+        yield from _tests(comparison)
+    if found.versions:
+        yield f"Software: {', '.join(f'{name} {version}' for name, version in found.versions.items())}."
+    code = f"Code: Stridelab, commit {found.commit}. " if found.commit else ""
+    yield f"{code}Machine: {found.machine}. Command: `{found.command}`."
+
+
+def _tests(comparison: Comparison) -> Iterator[str]:
     is_sampled = comparison.variants["difference_seeds"].max() > statistics.EXACT_SEEDS
     patterns = f"a fixed sample of {statistics.SAMPLED:,} sign patterns" if is_sampled else "all sign patterns"
     yield (
         f"Variants were compared with {comparison.short(comparison.baseline)} by {comparison.metric_text}, paired by "
         f"seed: mean differences with Student's 95 % intervals, and two-sided sign-flip tests over {patterns} (p of "
-        f"{plural(count, 'comparison')}{correction(comparison)}, level 0.05)."
+        f"{plural(num_comparisons(comparison), 'comparison')}{correction(comparison)}, level 0.05)."
     )
     if comparison.margin:
         yield f"What is {equivalent_text(comparison)}, set beforehand, was tested by two one-sided t-tests."
-    if found.versions:
-        yield f"Software: {', '.join(f'{name} {version}' for name, version in found.versions.items())}."
-    code = f"Code: Stridelab, commit {found.commit}. " if found.commit else ""
-    yield f"{code}Machine: {found.machine}. Command: `{found.command}`."
 
 
 def _layers(comparison: Comparison) -> pd.DataFrame:

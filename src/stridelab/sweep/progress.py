@@ -25,9 +25,10 @@ PIPED_WIDTH = 120
 
 
 def screen() -> Console:
-    """As wide as the terminal; 120 columns where there is none, so that tables in logs stay readable."""
+    """As wide as the terminal; 120 columns where there is none, so that tables in logs stay readable. Plain lines in a
+    notebook, where rich would ask for ipywidgets at every bar."""
     console = Console()
-    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+    return console if console.is_terminal else Console(width=PIPED_WIDTH, force_terminal=False, force_jupyter=False)
 
 
 def bars(console: Console, *columns: ProgressColumn) -> Progress:

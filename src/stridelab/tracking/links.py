@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stridelab import names
+from stridelab.text import plural
 
 from .settings import redact
 from .store import Store
@@ -71,5 +72,5 @@ def sweep_note(answer: str, *, experiment_id: str, run_id: str, num_runs: int) -
     """Markdown for the sweep's run in the UI; its links lead inside the UI, wherever that is served."""
     charts, table = (view_link("", experiment_id=experiment_id, run_id=run_id, charts=on) for on in (True, False))
     report = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts?{VIEW}"
-    links = f"{num_runs} runs [as charts]({charts}) or [as a table]({table}); the report is `comparison.html`"
+    links = f"{plural(num_runs, 'run')} [as charts]({charts}) or [as a table]({table}); the report is `comparison.html`"
     return f"{answer}\n\n{links} among [this run's artifacts](/{report})."

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stridelab import names
 from stridelab.system.files import read_json, write_json_atomic
+from stridelab.text import plural
 
 from .find import Finder
 from .folder_reader import FolderReader
@@ -70,7 +71,7 @@ def move(source: Store, results_dir: Path, target: Store, *, told: Told = lambda
             said += [f"{folder}: {wrong}."] if wrong else []
             done += not wrong
         told(done, len(folders))
-    left_out = [f"{len(trash)} runs in the trash of the local store are left out."] if trash else []
+    left_out = [f"left out: {plural(len(trash), 'run')} in the trash of the local store."] if trash else []
     return Moved(done, (*said, *left_out), complete=done == len(folders) and not said)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from stridelab.text import plural
+
 from .journal_cursor import Cursor, Pause, place_of, saved_position
 from .mlflow_writer import Found, Writer
 from .run import read_identity
@@ -120,8 +122,8 @@ class Mirror:
         later = f", and `{self._resend}` with the same paths and tracking sends it" if self._resend else ""
         advice = f" What helps: {self.remedy}." if self.remedy else ""
         return (
-            f"{count} runs are not yet complete in {redact(self.store.uri)}. Nothing is lost: the run folders have all "
-            f"of it{later}.{advice}"
+            f"{plural(count, 'run')} {'is' if count == 1 else 'are'} not yet complete in {redact(self.store.uri)}. "
+            f"Nothing is lost: the run folders have all of it{later}.{advice}"
         )
 
     def what_is_odd(self) -> list[str]:

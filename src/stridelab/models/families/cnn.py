@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stridelab.geometry import IMAGE, Layer, LayerPlan, parse_padding
+from stridelab.text import plural
 
 from ..heads import head
 from ..settings import ConvNetConfig, Pair, each_layer, padding_policy, pair, per_layer, positive
@@ -27,7 +28,7 @@ class CnnConfig(ConvNetConfig):
         count = len(channels)
         self.settle(
             count=count,
-            of=f"model.channels has {count} layers",
+            of=f"model.channels has {plural(count, 'layer')}",
             channels=channels,
             kernel_sizes=per_layer("kernel_sizes", self.kernel_sizes, count=count, parse=pair),
             dilations=per_layer("dilations", self.dilations, count=count, parse=pair),
