@@ -40,7 +40,7 @@ def relaid_bytes(step: StepTensors, layer: LayerGeometry) -> int:
 
 def is_planar(step: StepTensors, layer: LayerGeometry, *, above: bool) -> bool:
     """Whether a gradient that `layer` makes has its channels apart and not, as its map, last: that of a mean over the
-    map and of a flattened one, that behind a circular pad, and what functions of single values make of one (`above`)."""
+    map, of a flattened one and of one with a circular pad, and what functions of single values make of one (`above`)."""
     if layer.kind in ("flatten", "global_avg_pool"):
         return step.channels_last and max(layer.input_size) > 1
     if pad_backward_bytes(step, layer):
