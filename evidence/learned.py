@@ -121,7 +121,7 @@ def contrasts(arms: Arms) -> list[dict[str, Any]]:
         for rival in dict.fromkeys(rivals.values())
     ]
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = round(float(p), 4)
+        row |= {"p": round(row["p"], 4), "p_holm": round(float(p), 4)}
     return rows
 
 
@@ -137,7 +137,7 @@ def contrast(arms: Arms, arm: str, rival: str, chosen: Sequence[str]) -> dict[st
         "seeds_above": int((d > 0).sum()),
         "mean_points": round(float(d.mean()), 2),
         "half_width_points": round(float(half_width(d.std(ddof=1), n=len(d))), 2),
-        "p": round(sign_flip_p(d), 4),
+        "p": sign_flip_p(d),
     }
 
 

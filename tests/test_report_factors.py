@@ -80,6 +80,54 @@ def test_a_grid_with_a_hole_is_solved_by_least_squares() -> None:
     assert found["p"].isna().all()  # two seeds
 
 
+@pytest.mark.parametrize(
+    "lost", [{("2-2-2", "valid")}, {("1-1-1", "valid"), ("2-2-2", "valid")}], ids=["a cell", "a level"]
+)
+def test_variants_that_never_finish_take_no_effect_of_the_others_away(lost: set[tuple[str, str]]) -> None:
+    noise = np.random.default_rng(3).normal(0, 0.003, (2, 3, 8))
+    score = {
+        (plan, pad, seed): 0.8 + 0.05 * i + 0.02 * i * (pad == "same") + noise[i, j, seed]
+        for i, plan in enumerate(("1-1-1", "2-2-2"))
+        for j, pad in enumerate(("half", "same", "valid"))
+        for seed in range(8)
+    }
+    runs = [
+        Fake(plan, seed, acc, padding=pad, name=f"strides={plan} padding={pad}",
+             params={"padding": pad, "strides": plan}, failure="out of luck" if (plan, pad) in lost else "")
+        for (plan, pad, seed), acc in score.items()
+    ]  # fmt: skip
+    found = effects(compare(sweep_of(runs)))
+    by = found.set_index(["kind", "factors"])
+    first = [score["2-2-2", "half", seed] - score["1-1-1", "half", seed] for seed in range(8)]
+    second = [score["2-2-2", "same", seed] - score["1-1-1", "same", seed] for seed in range(8)]
+    both = by.loc["interaction"].iloc[0]
+    assert both["mean"] == pytest.approx(np.mean(second) - np.mean(first)), "its four cells are there"
+    assert (found["n"] == 8).all()
+    assert len(found) == (4 if len(lost) == 1 else 3)
+    stride = by.loc["main"].iloc[0]
+    assert stride["mean"] == pytest.approx((np.mean(first) + np.mean(second)) / 2)
+    assert stride["p_corrected"] == pytest.approx(len(found) * 2 / 2**8)
+    assert stride["verdict"] == "differs"
+
+
+def test_an_effect_of_too_few_seeds_counts_in_the_correction_of_the_others() -> None:
+    noise = np.random.default_rng(6).normal(0, 0.001, (2, 2, 7))
+    runs = [
+        Fake(plan, seed, 0.8 + 0.05 * i + 0.01 * j + noise[i, j, seed], padding=pad,
+             name=f"strides={plan} padding={pad}", params={"padding": pad, "strides": plan},
+             failure="out of luck" if (plan, pad, seed) == ("2-2-2", "same", 0) else "")
+        for i, plan in enumerate(("1-1-1", "2-2-2")) for j, pad in enumerate(("half", "same")) for seed in range(7)
+    ]  # fmt: skip
+    found = effects(compare(sweep_of(runs)))
+    assert found["n"].tolist() == [7, 7, 6]
+    assert found["p"].tolist()[:2] == [2 / 2**7] * 2
+    assert found["p_corrected"].tolist()[:2] == [3 * 2 / 2**7] * 2, "Holm over three effects"
+    assert math.isnan(found["p"][2])
+    assert found["verdict"].tolist() == ["differs", "differs", "too few seeds"]
+    figure = draw(compare(sweep_of(runs)), "factor_effects")
+    assert "(n = 6 to 7)" in " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+
+
 def test_plans_that_are_no_grid_have_no_factor_view() -> None:
     runs = [Fake(plan, seed, 0.9) for plan in ("1-1-1", "1-2-2", "2-2-1") for seed in (0, 1)]
     comparison = compare(sweep_of(runs))

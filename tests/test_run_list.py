@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -27,7 +28,8 @@ from stridelab.tracking.store import Store, resolve_store
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of six runs, and one run of another that failed."""
     folder = tmp_path_factory.mktemp("runs") / "results"
-    record_sweep(folder, grid(), name="strides-one")
+    runs = [replace(fake, metrics={"probe/aliasing": fake.acc / 2}) for fake in grid()]
+    record_sweep(folder, runs, name="strides-one")
     record_sweep(
         folder, [Fake("3-3-3", 0, acc=0.5), Fake("4-4-4", 1, acc=0.4, failure="\x1b[31mout of luck")], name="two"
     )
@@ -86,6 +88,18 @@ def test_the_best_are_those_that_are_better_by_the_metric(runs: Any) -> None:
     cheapest = runs("best", "metric=cost/macs", "limit=1")
     assert "3-3-3" in cheapest
     assert "4-4-4" not in runs("best", "limit=99")  # it did not finish
+
+
+def test_what_a_probe_measured_has_its_unit_and_its_better_end(runs: Any) -> None:
+    low, high = sorted(grid(), key=lambda fake: fake.acc)[:: len(grid()) - 1]
+    best = runs("best", "metric=probe/aliasing", "limit=1")
+    assert f"{100 * low.acc:.2f}" in best, "the least aliasing"
+    assert f"{100 * high.acc:.2f}" not in best
+    listed = runs("list", "sweep=strides-one", "columns=probe/aliasing", "sort=probe/aliasing").splitlines()
+    assert listed[1].split() == ["id", "%"]
+    assert listed[3].split()[-1] == f"{100 * low.acc / 2:.2f}"
+    assert f"{low.acc / 2:.3%}"[:4] in runs("show", f"run={listed[3].split()[0]}")
+    assert "energy of the layer's output" in runs("show", f"run={listed[3].split()[0]}")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shlex
@@ -9,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import zlib
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from stridelab.tracking.relocate import follow_move
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig, redact, redact_values, redact_word
 from stridelab.tracking.store import Store, connect, resolve_store
+from stridelab.tracking.view import view_tag, wish
 from tracking_stores import free_port, identity, local_store, rows, send
 
 
@@ -188,6 +191,14 @@ def test_the_command_that_opens_the_store(store: Store) -> None:
     assert ui_base(store) == "http://127.0.0.1:5000"
     assert ui_base(Store("http://host:5000", "", "x")) == "http://host:5000"
     assert ui_base(Store("http://me:secret@host:5000", "", "x")) == "http://host:5000"
+
+
+@pytest.mark.parametrize(("metric", "rising"), [("test/acc", False), ("test/error_px", True), ("their/own", False)])
+def test_a_prepared_view_has_the_better_runs_first(metric: str, rising: bool) -> None:
+    wished = wish(metric, params=["strides"], epochs="val/loss")
+    _, value = view_tag("r", wished, name="a sweep", uid="u", now_ms=0)
+    state = json.loads(zlib.decompress(base64.b64decode(json.loads(value)["state"].removeprefix("deflate;"))))
+    assert (state["orderByKey"], state["orderByAsc"]) == (f"metrics.`{metric}`", rising)
 
 
 def test_links_select_the_runs_of_the_sweep_in_the_view_for_training(store: Store) -> None:

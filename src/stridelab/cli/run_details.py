@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
-from stridelab.metrics import METRICS
+from stridelab.probes.catalog import metric_of
 from stridelab.text import duration, plural, printable, three_digits
 from stridelab.tracking.listed import started
 
@@ -47,7 +47,7 @@ def show_run(arguments: Sequence[str]) -> None:
     for label, tag in {"sweep": names.SWEEP, "commit": names.COMMIT, "signature": names.SIGNATURE}.items():
         if run.tags.get(tag):
             print(f"  {label:<9} {printable(run.tags[tag])}")
-    meaning = {key: METRICS[key].meaning if key in METRICS else "" for key in run.metrics}
+    meaning = {key: known.meaning if (known := metric_of(key)) else "" for key in run.metrics}
     rows = [[key, three(value, key), meaning[key]] for key, value in run.metrics.items()]
     print()
     print_table(["metric", "value", "meaning"], rows, words={"metric", "meaning"})
@@ -59,7 +59,7 @@ def show_run(arguments: Sequence[str]) -> None:
 
 
 def three(value: float, key: str) -> str:
-    metric = METRICS.get(key)
+    metric = metric_of(key)
     unit = f" {metric.shown_unit}" if metric and metric.shown_unit else ""
     return f"{three_digits(value * (metric.factor if metric else 1))}{unit}"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stridelab import names
 from stridelab.config import Config, load
-from stridelab.metrics import METRICS
+from stridelab.probes.catalog import metric_of
 from stridelab.tables import as_text, fitted
 from stridelab.text import printable
 from stridelab.tracking.listed import Listed, kept, require_known
@@ -65,7 +65,8 @@ def best_runs(arguments: Sequence[str]) -> None:
     given, overrides = split(arguments, {"metric": "test/acc", "limit": "5", "where": ""})
     metric = given["metric"]
     where = f"{given['where']}, status=finished".removeprefix(", ")
-    falling = METRICS[metric].sign > 0 if metric in METRICS else True
+    known = metric_of(metric)
+    falling = known is None or known.sign > 0
     list_runs(
         [*overrides, f"sort={'-' if falling else ''}{metric}", f"where={where}", f"limit={given['limit']}"],
         sorted_by="metric",
@@ -140,13 +141,13 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, words
 
 
 def heading(key: str) -> str:
-    metric = METRICS.get(key)
+    metric = metric_of(key)
     unit = metric.shown_unit if metric else ""
     return f"{key} {unit}" if unit and not key.endswith(unit) and unit != "images/s" else key
 
 
 def shown(row: Listed, key: str) -> str:
-    value, metric = row.values.get(key), METRICS.get(key)
+    value, metric = row.values.get(key), metric_of(key)
     if value is None:
         return ""
     if key == "id":

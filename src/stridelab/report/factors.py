@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 
 def factors(comparison: Comparison) -> pd.DataFrame:
-    """One row a variant, one column a swept key (a list over layers: a layer), values as text. Keys that never
-    vary apart from each other are one column: `stride_2 and stride_3`."""
+    """One row a variant that has a result, one column a swept key (a list over layers: a layer), values as text. Keys
+    that never vary apart from each other are one column: `stride_2 and stride_3`."""
     runs = comparison.runs
     keys = [str(key) for key in runs.columns if key not in IDENTITY and "/" not in str(key)]
     keys = [key for key in keys if not _is_spelled_by_layer(key, keys)]
-    first = runs.groupby("variant", sort=False)[keys].first().reindex(comparison.names)
+    measured = comparison.variants.loc[comparison.variants["n"] > 0, "variant"]
+    first = runs.groupby("variant", sort=False)[keys].first().reindex(measured)
     levels = first.map(_text)
     merged: dict[tuple[int, ...], list[str]] = {}
     for key in keys:
@@ -49,18 +50,22 @@ def effects(comparison: Comparison) -> pd.DataFrame:
     low, high (Student's, 95 %), p, p_corrected (over all effects), verdict; empty where there is no grid.
 
     A main effect is what a level changes against the baseline's, the other keys held; an interaction, what two such
-    changes do together beyond their sum. A seed counts whose finished runs suffice for all effects.
+    changes do together beyond their sum, where a variant has both. A seed counts whose finished runs suffice for all
+    effects of a kind; a kind that no seed suffices for is left out.
     """
     table = factors(comparison)
     if not (main := _main_terms(table, comparison.baseline)):
         return pd.DataFrame()
-    pairs = [(a, b) for a, b in itertools.combinations(main, 2) if a[0] != b[0]]
+    pairs = [pair for pair in itertools.combinations(main, 2) if pair[0][0] != pair[1][0] and _occurs(table, pair)]
     terms: list[tuple[tuple[str, str], ...]] = [(term,) for term in main]
-    draws = _draws(comparison, table, terms)
-    if _estimable(_design(table, [*terms, *pairs])):
-        draws = np.hstack([draws, _draws(comparison, table, [*terms, *pairs])[:, len(terms) :]])
-        terms = [*terms, *pairs]
-    return _summed_up(draws, terms, comparison)
+    draws, together = (_draws(comparison, table, some) for some in (terms, [*terms, *pairs]))
+    if np.isfinite(together).any():
+        draws, terms = np.hstack([draws, together[:, len(terms) :]]), [*terms, *pairs]
+    return _summed_up(draws, terms, comparison) if np.isfinite(draws).any() else pd.DataFrame()
+
+
+def _occurs(table: pd.DataFrame, term: Sequence[tuple[str, str]]) -> bool:
+    return bool(np.logical_and.reduce([table[key] == level for key, level in term]).any())
 
 
 def is_grid(comparison: Comparison) -> bool:
@@ -70,7 +75,7 @@ def is_grid(comparison: Comparison) -> bool:
 
 def _main_terms(table: pd.DataFrame, baseline: str) -> list[tuple[str, str]]:
     """Key and level; empty where the variants are no grid of two keys or more whose effects can be told apart."""
-    if table.shape[1] < 2:
+    if table.shape[1] < 2 or baseline not in table.index:
         return []
     reference = table.loc[baseline]
     keys = map(str, table.columns)
@@ -107,10 +112,12 @@ def _draws(comparison: Comparison, table: pd.DataFrame, terms: Sequence[tuple[tu
 def _summed_up(draws: Any, terms: Sequence[tuple[tuple[str, str], ...]], comparison: Comparison) -> pd.DataFrame:
     d = [column[np.isfinite(column)] for column in draws.T]
     n = [len(values) for values in d]
-    mean = np.array([values.mean() if len(values) else np.nan for values in d])
+    mean = np.array([values.mean() for values in d])
     half = statistics.half_width([values.std(ddof=1) if len(values) > 1 else np.nan for values in d], n=n)
-    p = [statistics.sign_flip_p(values) if len(values) >= statistics.seeds_needed(len(d)) else np.nan for values in d]
+    few = np.array(n) < statistics.seeds_needed(len(d))
+    p = np.array([statistics.sign_flip_p(values) for values in d])
     corrected = np.minimum(statistics.corrected(p) * (1 + len(comparison.earlier)), 1.0)
+    p[few] = corrected[few] = np.nan
     return pd.DataFrame(
         {
             "kind": ["main" if len(term) == 1 else "interaction" for term in terms],

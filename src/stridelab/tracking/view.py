@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stridelab import names
+from stridelab.metrics import METRICS
 
 TAG = "mlflow.sharedViewState."
 TOP, MAPS, ALL_RUNS = "stridelab-top", "stridelab-maps", 100
@@ -51,7 +52,7 @@ def _state(members: str, metric: str, epochs: str, params: Sequence[str]) -> Map
     return {
         "searchFilter": f"tags.`{members}` LIKE '%'",
         "orderByKey": f"metrics.`{metric}`",
-        "orderByAsc": False,
+        "orderByAsc": metric in METRICS and METRICS[metric].sign < 0,
         "selectedColumns": columns,
         "columnOrder": [NAME, *columns, CREATED],
         "columnWidths": {NAME: 260},

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from stridelab.report.factors import effects, factors
 from stridelab.report.figures.style import INK, OKABE_ITO, NothingToDraw, headline, new_figure, plain
-from stridelab.report.sentences import interval_text, p_text, value_text
+from stridelab.report.sentences import interval_text, p_text, seeds_text, value_text
 from stridelab.report.statistics import DIFFERS
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def factor_effects(comparison: Comparison) -> Figure:
     for place, pair in enumerate(maps[:MAPS]):
         _heat_map(figure.add_subplot(grid[1, place]), pair, comparison)
     note = (
-        f"Least squares over the grid, seed by seed (n = {shown['n'].max()}): mean, Student's 95 % interval. Against "
-        f"{plain(comparison.short(comparison.baseline))}: what the level changes, the other keys held; "
+        f"Least squares over the grid, seed by seed (n = {seeds_text(shown['n'])}): mean, Student's 95 % interval. "
+        f"Against {plain(comparison.short(comparison.baseline))}: what the level changes, the other keys held; "
         f"'with': what two changes do beyond their sum. p: sign flips, corrected over {len(table)} effects. Below: "
         "means over variants and seeds."
     )
