@@ -147,10 +147,22 @@ def test_where_parameters_are_most_of_it(optimizer: str) -> None:
     assert error(plan, batch_size=2, optimizer=optimizer) == pytest.approx(0, abs=0.005)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("task", ["segment", "locate"])
-def test_the_loss_of_maps_counts(task: str) -> None:
-    plan = TASKS[task].head(plan_of("cnn", {"strides": "2-2-2"}), 10)
-    assert error(plan, task=task, batch_size=16) == pytest.approx(0, abs=0.02)
+def test_the_loss_of_maps_counts(task: str, precision: str) -> None:
+    for settings in ({"strides": "2-2-2"}, {"strides": 1, "channels": (16,)}):
+        plan = TASKS[task].head(plan_of("cnn", settings), 10)
+        assert error(plan, task=task, batch_size=16, precision=precision) == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize("family", ["cnn", "resnet", "allconv"])
+def test_a_single_image_has_a_kernel_of_its_own(family: str) -> None:
+    assert error(plan_of(family, {}), batch_size=1) == pytest.approx(0, abs=0.005)
+
+
+def test_groups_of_float64_are_joined() -> None:
+    plan = plan_of("cnn", {"strides": (3, 2), "downsample": ("blur_pool", "stride"), "channels": (32, 16)})
+    assert error(plan, batch_size=4, precision="64-true") == pytest.approx(0, abs=0.005)
 
 
 def test_gradients_that_meet_at_branches() -> None:
