@@ -152,7 +152,7 @@ def test_where_parameters_are_most_of_it(optimizer: str) -> None:
 def test_the_loss_of_maps_counts(task: str, precision: str) -> None:
     for settings in ({"strides": "2-2-2"}, {"strides": 1, "channels": (16,)}):
         plan = TASKS[task].head(plan_of("cnn", settings), 10)
-        assert error(plan, task=task, batch_size=16, precision=precision) == pytest.approx(0, abs=0.01)
+        assert error(plan, task=task, batch_size=16, precision=precision) == pytest.approx(0, abs=0.02)
 
 
 @pytest.mark.parametrize("family", ["cnn", "resnet", "allconv"])
