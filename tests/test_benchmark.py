@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from stridelab.benchmark.timing import Session, Timing, VariantTimings
 from stridelab.benchmark.worker import Worker
 from stridelab.benchmark.workloads import TINY, WORKLOADS, Subject, Workload
 from stridelab.cli.benchmark import benchmark, main
+from stridelab.cli.probe import probe
 from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.models.build import build
@@ -327,6 +329,19 @@ def test_runs_that_cannot_be_recorded_in_are_said(results: Path, capsys: pytest.
     assert "not recorded 1 of 2 runs: no folder on this machine" in said
     assert f"not recorded {folder.name}" in said
     assert (folder / JOURNAL).stat().st_size == before
+
+
+def test_nothing_is_measured_where_it_could_not_be_recorded(results: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "results").mkdir()
+    if subprocess.run(["mount", "--bind", results, folder], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        for verb, words in ((benchmark, ()), (probe, ("probe=aliasing", "sweep=latest"))):
+            with pytest.raises(ValueError, match=f"^paths.results_dir={folder} cannot be written to: Read-only file"):
+                verb([f"paths.results_dir={folder}", *words])
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)  # the store is still open
 
 
 @pytest.mark.parametrize(

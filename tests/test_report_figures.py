@@ -171,7 +171,7 @@ def test_many_seeds_become_a_band_that_holds_the_middle_of_them() -> None:
 
 def test_a_variant_has_one_colour_everywhere(comparison: Comparison) -> None:
     look = looks(comparison)
-    assert [style.color for style in look.values()] == list(OKABE_ITO[:3])
+    assert [one.color for one in look.values()] == list(OKABE_ITO[:3])
     curves, forest, cost = (draw(comparison, name) for name in ("learning_curves", "accuracy_differences", "costs"))
     assert {to_hex(line.get_color()).upper() for axes in curves.axes for line in axes.lines} == set(OKABE_ITO[:3])
     named = [line for line in forest.axes[0].lines if line.get_marker() in style.MARKERS]

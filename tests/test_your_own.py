@@ -29,6 +29,7 @@ from stridelab.data.catalog.user import USER_DATASETS
 from stridelab.geometry import measure, totals
 from stridelab.models.build import build, load_weights
 from stridelab.models.families import FAMILIES
+from stridelab.models.surgery import change
 from stridelab.models.user_family import USER_FAMILIES
 from stridelab.plan import layer_plan_of
 from stridelab.sweep.agenda import code_of
@@ -170,6 +171,52 @@ def test_a_lower_output_stride_keeps_receptive_field_and_responses() -> None:
     fields = [stridelab.geometry_of(one, 64)[-1].receptive_field for one in (net, dense)]
     assert fields[0] == fields[1]
     assert [layer.stride for layer in net][:3] == [(2, 2)] * 3
+
+
+class Repeated(nn.Module):
+    """A convolution that is called several times, or a pool that is a function."""
+
+    def __init__(self, *, times: int) -> None:
+        super().__init__()
+        self.first, self.again = nn.Conv2d(2, 2, 3, stride=2, padding=1), nn.Conv2d(2, 2, 3, stride=2, padding=1)
+        self.times = times
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.first(images)
+        for _ in range(self.times):
+            maps = self.again(maps)
+        return maps if self.times > 1 else torch.nn.functional.max_pool2d(maps, 2)
+
+
+@pytest.mark.parametrize(("times", "layer"), [(2, "again_2"), (1, "max_pool2d")])
+def test_an_output_stride_that_cannot_be_kept_is_refused(times: int, layer: str) -> None:
+    """Of the image's 32 pixels a side the last map has 4; with half the output stride it would have to have 8."""
+    net = Repeated(times=times)
+    assert net(torch.zeros(1, 2, 32, 32)).shape[2:] == (4, 4)
+    assert stridelab.set_strides(net, {}, output_stride=8)(torch.zeros(1, 2, 32, 32)).shape[2:] == (4, 4)
+    with pytest.raises(
+        ValueError, match=rf"output_stride=4: {layer} would have an effective stride of 8 and .* not .* 4"
+    ):
+        stridelab.set_strides(net, {}, output_stride=4)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_half_a_padding_is_that_of_what_is_set_beside_it(order: int) -> None:
+    """In any order of the keys, and where a pattern sets one and a name the other."""
+    images = torch.zeros(1, 3, 9, 9)
+    for settings in ({"0.padding": "half", "0.dilation": 2}, {"*.padding": "half", "0.dilation": 3}):
+        words = dict(list(settings.items())[::order])
+        assert stridelab.set_strides(nn.Sequential(nn.Conv2d(3, 4, 3)), words)(images).shape[2:] == (9, 9)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    change(net, dict([("*.padding", "half"), ("0.kernel_size", 7)][::order]))
+    assert net[0].padding == (3, 3)
+
+
+def test_layers_of_one_axis_or_three_have_no_height_and_width_to_set() -> None:
+    net = nn.Sequential(nn.Conv1d(3, 4, 3), nn.MaxPool3d(2))
+    for key in ("0.stride", "0.padding", "1"):
+        with pytest.raises(ValueError, match=r"is a (Conv1d|MaxPool3d), which has no height and width to set"):
+            stridelab.set_strides(net, {key: 2})
 
 
 def test_set_strides_copies_the_module_and_keeps_its_weights() -> None:

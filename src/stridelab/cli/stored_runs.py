@@ -12,6 +12,7 @@ from rich.console import Console
 from stridelab import names
 from stridelab.config import Config
 from stridelab.reproduce.rebuild import rebuild
+from stridelab.sweep.preflight import writable
 from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.run import IDENTITY, read_identity
 from stridelab.tracking.store import Store
@@ -35,7 +36,7 @@ class StoredRun:
 
 
 def finished(records: Sequence[RunRecord], results: Path) -> list[StoredRun]:
-    """Those of `records` that have finished. ValueError when none has."""
+    """Those of `records` that have finished. ValueError when none has, or nothing can be added to them."""
     folders = folders_by_uid(results)
     found = [
         StoredRun(run, config_of(run), folders.get(run.tags.get(names.UID, "")))
@@ -44,6 +45,8 @@ def finished(records: Sequence[RunRecord], results: Path) -> list[StoredRun]:
     ]
     if not found:
         raise ValueError(f"{describe(records)} has finished; only finished runs are measured.")
+    if any(run.folder for run in found):
+        writable(results)
     return found
 
 

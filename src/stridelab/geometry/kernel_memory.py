@@ -14,6 +14,8 @@ LANES = 16
 """Channels of a block in oneDNN's layout of filters, which each group is padded to."""
 FEW_IMAGES = 16
 """Fewer are left to PyTorch's own kernel for 1x1 filters."""
+SMALL_IMAGE = 20_480
+"""Numbers of a single image's map up to which it is left to that kernel, too."""
 CONVOLUTIONS = frozenset({"blur_pool", "conv", "conv_transpose", "readout"})
 
 
@@ -24,25 +26,32 @@ def forward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     if layer.kind == "global_avg_pool" and step.widths[layer.inputs[0]] == HALF_BYTES:
         return 2 * step.map_bytes(layer.inputs[0])  # summed up as float32
     blocked = step.parameter_bytes(layer) if layer.kind == "conv" and by_onednn(step, layer) else 0
-    return blocked + relaid_bytes(step, layer) + columns_bytes(step, layer)
+    return blocked + relaid_bytes(step, layer) + windows_bytes(step, layer, made=step.map_bytes(layer.name))
 
 
 def backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     """In the backward pass of `layer`, beside the gradients that it reads and makes."""
     both = relaid_bytes(step, layer) + broadcast_bytes(step, layer)
-    return both + (columns_bytes(step, layer) + cpu_copies(step, layer) if step.device == "cpu" else 0)
+    if step.device != "cpu":
+        return both
+    source = layer.inputs[0]
+    made = (step.copied_bytes(layer) or step.map_bytes(source)) if step.trained[source] else 0
+    return both + windows_bytes(step, layer, made=made) + cpu_copies(step, layer)
 
 
 def relaid_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     """A circular pad loses the layout channels_last, so that a convolution copies the map again."""
-    return step.copied_bytes(layer) if layer.kind == "conv" and layer.padding_mode == "circular" else 0
+    return step.copied_bytes(layer) if layer.kind in ("blur_pool", "conv") and layer.padding_mode == "circular" else 0
 
 
 def is_planar(step: StepTensors, layer: LayerGeometry, *, above: bool) -> bool:
     """Whether a gradient that `layer` makes has its channels apart and not, as its map, last: that of a mean over the
-    map and of a flattened one, and what functions of single values make of one (`above`)."""
+    map, of a flattened, resampled or circularly padded one, and what functions of single values make of one (`above`).
+    """
     if layer.kind in ("flatten", "global_avg_pool"):
         return step.channels_last and max(layer.input_size) > 1
+    if layer.kind == "resample" or pad_backward_bytes(step, layer):
+        return step.channels_last
     through = layer.kind == "activation" and layer.function not in ("leaky_relu", "relu")
     return above and (through or layer.kind in ("add", "concat", "dropout", "identity", "multiply", "space_to_depth"))
 
@@ -75,10 +84,18 @@ def cpu_copies(step: StepTensors, layer: LayerGeometry) -> int:
 
 
 def by_onednn(step: StepTensors, layer: LayerGeometry) -> bool:
-    """Where PyTorch has another kernel: of float64, and of 1x1 filters and few images in a single thread
-    (aten/src/ATen/native/Convolution.cpp, use_mkldnn)."""
-    few = layer.kernel_size == layer.stride == (1, 1) and step.batch_size < FEW_IMAGES and not step.mixed
-    return step.number_bytes != 8 and not few
+    """Where PyTorch has another kernel: of float64, of 1x1 filters and few images in a single thread, and of one small
+    image (aten/src/ATen/native/Convolution.cpp, use_mkldnn)."""
+    if step.mixed or step.number_bytes == 8:
+        return step.mixed
+    few = layer.kernel_size == layer.stride == (1, 1) and step.batch_size < FEW_IMAGES
+    read = step.copied_bytes(layer) or step.map_bytes(layer.inputs[0])
+    alone = step.batch_size == 1 and groups_of(layer) == 1 and read <= step.number_bytes * SMALL_IMAGE
+    return not few and not (alone and min(layer.kernel_size) <= 3)
+
+
+def groups_of(layer: LayerGeometry) -> int:
+    return layer.in_channels if layer.kind == "blur_pool" else layer.groups
 
 
 def blocked_filters(layer: LayerGeometry) -> int:
@@ -95,13 +112,16 @@ def workspace_bytes(step: StepTensors, layer: LayerGeometry) -> int:
     return step.map_bytes(layer.inputs[0]) + step.map_bytes(layer.name)
 
 
-def columns_bytes(step: StepTensors, layer: LayerGeometry) -> int:
-    """Float64 convolutions on a CPU are products with a matrix of all windows (im2col)."""
-    if step.number_bytes != 8 or layer.kind not in ("conv", "blur_pool") or layer.kernel_size == (1, 1):
+def windows_bytes(step: StepTensors, layer: LayerGeometry, *, made: int) -> int:
+    """PyTorch's own convolutions on a CPU are products with a matrix of all windows (im2col), group by group; the
+    pieces that the groups make are joined to a tensor of `made` bytes when that matrix is gone."""
+    if layer.kind not in ("conv", "blur_pool") or by_onednn(step, layer):
         return 0
-    groups = layer.in_channels if layer.kind == "blur_pool" else layer.groups
+    groups = groups_of(layer)
     images = step.batch_size if layer.dilation == (1, 1) else 1
-    return 8 * images * (layer.in_channels // groups) * prod(layer.kernel_size) * prod(layer.output_size)
+    windows = images * (layer.in_channels // groups) * prod(layer.kernel_size) * prod(layer.output_size)
+    columns = 0 if layer.kernel_size == (1, 1) else step.number_bytes * windows
+    return columns if groups == 1 else max(columns, made)
 
 
 def broadcast_bytes(step: StepTensors, layer: LayerGeometry) -> int:

@@ -123,10 +123,12 @@ class Walk:
             self.blocks.free(*(("map", storage) for storage in read if last_readers[storage] == layer.name))
         outputs = self.layers[-1].name
         self.blocks.free("outputs", *(("map", storage) for storage in storages.values()))  # some that nobody reads
-        for what in ("outputs", "log_softmax"):
-            self.blocks.take(what, self.tensors.map_bytes(outputs))
+        self.blocks.take("outputs", self.tensors.map_bytes(outputs))
+        self.blocks.take("log_softmax", self.tensors.loss_bytes)
         self.blocks.take("targets", self.tensors.target_bytes)
+        self.blocks.take("working", self.tensors.loss_copies * self.tensors.loss_bytes)
         self.blocks.note(outputs, FORWARD)
+        self.blocks.free("working")
 
     def forward_of(self, layer: LayerGeometry) -> None:
         storage = self.tensors.storages[layer.name]
@@ -144,12 +146,13 @@ class Walk:
 
     def backward(self) -> None:
         outputs = self.layers[-1].name
-        self.blocks.take("gradient of log_softmax", self.tensors.map_bytes(outputs))
+        self.blocks.take("gradient of log_softmax", self.tensors.loss_bytes)
         self.blocks.note(outputs, BACKWARD)
         self.blocks.free("targets")
-        self.blocks.take("gradient of outputs", self.tensors.map_bytes(outputs))
+        self.blocks.take("gradient of the loss", self.tensors.loss_bytes)
         self.blocks.note(outputs, BACKWARD)
-        self.blocks.free("log_softmax", "gradient of log_softmax")
+        self.blocks.free("log_softmax", "gradient of log_softmax", "gradient of the loss")
+        self.blocks.take("gradient of outputs", self.tensors.map_bytes(outputs))
         self.hand_on("gradient of outputs", outputs)
         for layer in reversed(self.layers):
             if layer.name in self.gradients:

@@ -114,9 +114,12 @@ class StepTensors:
         """Whether what `layer` holds is known."""
         if layer.kind == "opaque" or layer.params is None or layer.activation_bytes is None:
             return False
+        copied = self.copied_bytes(layer) > 0
+        if layer.padding_mode == "circular" and layer.in_channels == prod(layer.kernel_size) == 1 and copied:
+            return False  # neither the copy nor the filters tell PyTorch that channels are last
         if not self.mixed:
             return True
-        pads = layer.padding_mode in ("reflect", "replicate") and self.copied_bytes(layer) > 0
+        pads = layer.padding_mode in ("reflect", "replicate") and copied
         by_cpu = self.device == "cpu" and (pads or layer.function in ("group", "layer"))  # computes those in float32
         return layer.saves is not None and not by_cpu
 
@@ -134,6 +137,17 @@ class StepTensors:
     def target_bytes(self) -> int:
         """Of a batch's labels as the loss wants them, int64, where they are something else."""
         return self.batch_size * self.label_bytes * INDEX_BYTES if self.dense else 0
+
+    @property
+    def loss_bytes(self) -> int:
+        """Of the outputs as the loss computes with them: 32 bits a number in mixed precision too."""
+        width = FLOAT_BYTES if self.mixed else self.widths[self.layers[-1].name]
+        return self.batch_size * self.layers[-1].output_elements * width
+
+    @property
+    def loss_copies(self) -> int:
+        """Of the outputs that the loss makes for itself: cast, and on a CPU with the channels of each pixel apart."""
+        return self.mixed + (self.dense and self.channels_last and self.device == "cpu")
 
     def cast_weights_bytes(self, layer: LayerGeometry) -> int:
         return HALF_BYTES * (layer.params or 0) if self.mixed and layer.kind in HALVED else 0

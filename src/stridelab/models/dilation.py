@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from stridelab.geometry import Pair, measure
+from stridelab.geometry import LayerGeometry, Pair, measure
 from stridelab.text import side
 
 from .trace import trace
@@ -44,6 +44,29 @@ def dilate(module: nn.Module, output_stride: int, images: tuple[int, int, int] |
                 f"{side(before)} to {side(layer.effective_stride)}; choose a number that is among them"
             )
         give(layer.name, found, stride=whole(stride), factor=whole(factor), output_stride=output_stride)
+    refuse_other_fields(layers, measure(trace(module, size, input_channels=channels)), output_stride)
+
+
+def refuse_other_fields(before: Sequence[LayerGeometry], after: Sequence[LayerGeometry], output_stride: int) -> None:
+    """ValueError where a map has not the stride and the receptive field that were promised: it was made by a function,
+    which has no settings here, or by a module that is called several times, which has one for all. Pools of a map of
+    any size have fields that depend on that size."""
+    sized: set[str] = set()
+    for old, new in zip(before, after, strict=True):
+        if old.kind.startswith(("adaptive", "global")) or (not old.gated and sized.intersection(old.inputs)):
+            sized.add(old.name)
+        elif old.effective_stride and new.effective_stride and not old.whole:
+            wanted = tuple(min(step, output_stride) for step in old.effective_stride), old.receptive_field
+            if (found := (new.effective_stride, new.receptive_field)) != wanted:
+                raise ValueError(
+                    f"model.output_stride={output_stride}: {old.name} would have {stride_and_field(*found)}, not "
+                    f"{stride_and_field(*wanted)}; a stride is traded for dilation in modules that are called once, "
+                    "not in those that are called several times, nor in functions such as F.max_pool2d"
+                )
+
+
+def stride_and_field(stride: Any, receptive_field: Pair | None) -> str:
+    return f"an effective stride of {side(stride)} and a receptive field of {side(receptive_field)}"
 
 
 def whole(numbers: Sequence[Fraction]) -> Pair:

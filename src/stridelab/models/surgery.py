@@ -18,6 +18,11 @@ from .dilation import both, dilate, renew_pads
 
 SETTABLE = ("stride", "padding", "dilation", "kernel_size")
 IDENTITY = "identity"
+OF_OTHER_AXES = (
+    *(nn.Conv1d, nn.ConvTranspose1d, nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d),
+    *(nn.Conv3d, nn.ConvTranspose3d, nn.MaxPool3d, nn.AvgPool3d, nn.LPPool3d),
+)
+"""Layers of one axis or three, where a setting is (height, width)."""
 
 
 def set_strides(module: nn.Module, settings: Mapping[str, Any], *, output_stride: int | None = None) -> nn.Module:
@@ -50,7 +55,7 @@ def change(
     """Change `module` itself; the sentences say what followed. `images`: (channels, height, width) of the images that
     `output_stride` is measured on."""
     asked, shortcuts = resolved(module, settings), shortcuts_of(module)
-    for (name, attribute), value in asked.items():
+    for (name, attribute), value in sorted(asked.items(), key=is_padding):
         if attribute == IDENTITY:
             replace_by_identity(module, name)
         else:
@@ -64,6 +69,11 @@ def change(
 
 Asked = dict[tuple[str, str], Any]
 """(name of a module, attribute) -> value."""
+
+
+def is_padding(asked: tuple[tuple[str, str], Any]) -> bool:
+    """Set last: `half` is that of the kernel size and the dilation that are asked for beside it."""
+    return asked[0][1] == "padding"
 
 
 def resolved(module: nn.Module, settings: Mapping[str, Any]) -> Asked:
@@ -114,11 +124,14 @@ def fits(name: str, pattern: str) -> bool:
 def can_set(module: nn.Module, name: str, attribute: str) -> bool:
     """Blocks keep the stride that they were made with too, and do not read it again."""
     layer = module.get_submodule(name)
-    return attribute in SETTABLE and hasattr(layer, attribute) and not any(layer.children())
+    settable = hasattr(layer, attribute) and not any(layer.children()) and not isinstance(layer, OF_OTHER_AXES)
+    return attribute in SETTABLE and settable
 
 
 def refuse_attribute(module: nn.Module, key: str, name: str, attribute: str) -> Any:
     layer = module.get_submodule(name)
+    if isinstance(layer, OF_OTHER_AXES):
+        raise ValueError(f"model.set.{key}: {name} is a {type(layer).__name__}, which has no height and width to set")
     has = [known for known in SETTABLE if can_set(module, name, known)]
     parts_of = (f"{name}.{part}" for part, _ in layer.named_modules() if part)
     inside = [part for part in parts_of if can_set(module, part, "stride")]

@@ -14,6 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .macs import macs_of
 
+HIDDEN_WORKSPACE = "mkldnn_rnn_layer"
+"""Keeps a workspace of oneDNN's for the backward pass, which has no size on tensors without numbers."""
+
 
 class SavedTensors:
     """The memory that autograd keeps of a forward pass, each storage once, without that of tensors in `held`."""
@@ -48,8 +51,8 @@ class Cost:
     """What a part of a pass costs for a single image, work and memory of once a pass included."""
 
     macs: int
-    image_bytes: int
-    """Saved for the backward pass for each image."""
+    image_bytes: int | None
+    """Saved for the backward pass for each image; None: not known."""
     batch_bytes: int
     """Saved once, whatever the batch."""
     uncounted: str = ""
@@ -65,10 +68,12 @@ class Costs(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._batch_size = batch_size
         self._macs = self._taken = 0
         self._uncounted: dict[str, None] = {}
+        self._hidden = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():
             output = func(*args, **(kwargs or {}))
+        self._hidden |= HIDDEN_WORKSPACE in func._schema.name
         macs = macs_of(func, args, kwargs or {}, output)
         if macs is None or (macs and macs % self._batch_size**2 == 0):  # or it multiplies images with each other
             self._uncounted[func._schema.name.partition("::")[2]] = None
@@ -84,6 +89,7 @@ class Costs(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Since it was last asked."""
         new = self.saved.bytes_of_storages[self._taken :]
         growing = sum(size for size in new if size % self._batch_size == 0)
-        cost = Cost(self._macs, growing // self._batch_size, sum(new) - growing, ", ".join(self._uncounted))
-        self._macs, self._taken, self._uncounted = 0, self._taken + len(new), {}
+        kept = None if self._hidden else growing // self._batch_size
+        cost = Cost(self._macs, kept, sum(new) - growing, ", ".join(self._uncounted))
+        self._macs, self._taken, self._uncounted, self._hidden = 0, self._taken + len(new), {}, False
         return cost
