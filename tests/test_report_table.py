@@ -383,6 +383,16 @@ def test_settings_that_change_no_result_are_not_called_a_difference() -> None:
     assert report.compare(sweep_of(runs)).controls.caveats == ()
 
 
+def test_equivalence_is_corrected_for_looks_like_the_rest() -> None:
+    near = [0.001, -0.002, 0.002, 0.0, -0.001, 0.001, 0.002, -0.001]
+    runs = [Fake("1-1-1", seed, 0.9) for seed in range(8)]
+    runs += [Fake("1-2-2", seed, 0.9 + d) for seed, d in enumerate(near)]
+    table = report.compare(sweep_of(runs)).runs
+    found = differences(table, metric="test/acc", baseline="strides=1-1-1", margin=0.003, looks=3).iloc[1]
+    tests = [scipy.stats.ttest_1samp(near, m, alternative=way) for m, way in ((-0.003, "greater"), (0.003, "less"))]
+    assert found["p_equivalent"] == pytest.approx(3 * max(test.pvalue for test in tests))
+
+
 def test_the_recipe_has_only_what_every_variant_has() -> None:
     """One trains on all images and ends early, the other has a setting that the first one's family lacks."""
     stops = {"early_stopping": 2}
