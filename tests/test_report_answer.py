@@ -260,6 +260,12 @@ def test_the_methods_speak_of_tests_only_where_variants_were_compared() -> None:
     assert "(p of 1 comparison, level 0.05)" in two
 
 
+def test_the_methods_say_how_many_runs_did_not_finish() -> None:
+    runs = [*grid(["1-1-1", "2-2-2"], seeds=(0, 1)), Fake("1-2-2", 0, 0.1, failure="out of luck")]
+    assert "3 variants, 5 runs: 4 finished, 1 failed." in methods(compare(sweep_of(runs)))
+    assert "finished" not in methods(compare(sweep_of(runs[:4])))
+
+
 def test_what_costs_nearly_the_same_is_not_said_to_be_a_multiple() -> None:
     runs = [replace(run, metrics={**run.metrics, "memory/peak_rss_mib": mib}) for run, mib in zip(
         sweep_of([Fake("1-1-1", 0, 0.9), Fake("2-2-2", 0, 0.9)]).runs, (36.5, 36.4), strict=True

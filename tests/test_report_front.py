@@ -49,6 +49,11 @@ def test_shares_are_those_of_all_resamples(comparison: Comparison) -> None:
     assert share == pytest.approx(exact, abs=0.04)
 
 
+def test_the_seeds_that_are_drawn_are_those_of_all_variants_together() -> None:
+    runs = [Fake("1-1-1", seed, 0.8) for seed in (0, 1, 2)] + [Fake("2-2-2", seed, 0.7) for seed in (2, 3, 4)]
+    assert "bootstrap draws of the 5 seeds" in front_tables.show_front(compare(sweep_of(runs))).html
+
+
 def test_the_report_says_what_a_search_dropped_and_never_estimates_it(
     comparison: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -383,6 +383,28 @@ def test_settings_that_change_no_result_are_not_called_a_difference() -> None:
     assert report.compare(sweep_of(runs)).controls.caveats == ()
 
 
+def test_equivalence_is_corrected_for_looks_like_the_rest() -> None:
+    near = [0.001, -0.002, 0.002, 0.0, -0.001, 0.001, 0.002, -0.001]
+    runs = [Fake("1-1-1", seed, 0.9) for seed in range(8)]
+    runs += [Fake("1-2-2", seed, 0.9 + d) for seed, d in enumerate(near)]
+    table = report.compare(sweep_of(runs)).runs
+    found = differences(table, metric="test/acc", baseline="strides=1-1-1", margin=0.003, looks=3).iloc[1]
+    tests = [scipy.stats.ttest_1samp(near, m, alternative=way) for m, way in ((-0.003, "greater"), (0.003, "less"))]
+    assert found["p_equivalent"] == pytest.approx(3 * max(test.pvalue for test in tests))
+
+
+def test_the_recipe_has_only_what_every_variant_has() -> None:
+    """One trains on all images and ends early, the other has a setting that the first one's family lacks."""
+    stops = {"early_stopping": 2}
+    all_images = Fake("1-1-1", 0, 0.9, config={"trainer": stops})
+    few = Fake("1-2-2", 0, 0.9, config={"data": {"train_size": 400}, "trainer": stops | {"threads": 3}})
+    recipe = origin(sweep_of([all_images, few])).recipe
+    assert "training images" not in recipe
+    assert "threads a run" not in recipe
+    assert recipe["early stopping patience"] == "2"
+    assert origin(sweep_of([few])).recipe["training images"] == "400"
+
+
 def test_runs_of_one_variant_that_differ_are_said_to_be_mixed() -> None:
     """Of two sweeps over the same strides with another learning rate, as the reader of both might forget."""
     slow, fast = (

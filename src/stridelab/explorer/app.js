@@ -280,7 +280,7 @@
     const base = data.networks[side.network].plan;
     const editable = plans.editable(base);
     const measured = new Map((made.layers ?? []).map((layer) => [layer.name, layer]));
-    const head = ["layer", ...Object.values(KEYS), "map", "field", "eff. stride", "MACs", "KiB"];
+    const head = ["layer", ...Object.values(KEYS), "map", "field", "eff. stride", "MACs", "KiB"].map((word) => word.replace("dila", "dila\u00ad"));
     const rows = editable.map((layer) => {
       const here = measured.get(layer.name);
       const cells = Object.keys(KEYS).map((key) => h("td", {}, choice(index, base, layer, key)));

@@ -25,7 +25,7 @@ def differences(runs: pd.DataFrame, *, metric: str, baseline: str, margin: float
     were seeds not shared, and `correlation` over them.
 
     There is no p where the seeds are too few for any below 0.05. `looks`: reports, this one included, that could have
-    ended the search for a difference; p is multiplied by them.
+    ended the search for a difference; either p is multiplied by them.
     """
     columns = paired(runs, metric=metric, baseline=baseline)
     values = per_draw(runs)[metric].unstack("variant").reindex(columns=columns.columns)
@@ -47,7 +47,7 @@ def differences(runs: pd.DataFrame, *, metric: str, baseline: str, margin: float
     table["p"] = [statistics.sign_flip_p(d) if len(d) else np.nan for d in draws]
     table["p_corrected"] = np.minimum(looks * statistics.corrected(table["p"]), 1.0)
     equivalent = statistics.equivalence_p(table["mean"], table["sd"], n=n, margin=margin)
-    table["p_equivalent"] = statistics.corrected(equivalent)
+    table["p_equivalent"] = np.minimum(looks * statistics.corrected(equivalent), 1.0)
     table["verdict"] = statistics.verdicts(table["p_corrected"], p_equivalent=table["p_equivalent"], n=n)
     table.loc[table["variant"] == baseline, "verdict"] = statistics.BASELINE
     table.loc[[values[name].isna().all() for name in columns], "verdict"] = statistics.ABSENT

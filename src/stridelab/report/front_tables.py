@@ -66,7 +66,7 @@ def percent(share: float) -> str:
 
 
 def notes_of(comparison: Comparison, table: pd.DataFrame) -> Iterator[str]:
-    seeds = int(comparison.variants["n"].max())
+    seeds = comparison.scores(comparison.metric)["draw"].nunique()
     yield (
         f"On front: in which share of {DRAWS:,} bootstrap draws of the {plural(seeds, 'seed')} no variant of no more "
         f"cost is as good; {len(table)} variants compete. With few seeds these shares are rough. Latency and memory "

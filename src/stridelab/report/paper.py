@@ -21,6 +21,7 @@ from stridelab.report.sentences import (
     equivalent_text,
     interval_text,
     num_comparisons,
+    overview,
     seeds_text,
     value_text,
     verdict_text,
@@ -96,6 +97,8 @@ def _methods(comparison: Comparison) -> Iterator[str]:
     were, noun = "was" if count == 1 else "were", "seed" if seeds == "1" else "seeds"
     yield f"{plural(count, 'variant')} {were} trained with {seeds} {noun} each"
     yield f"({', '.join(f'{name} {value}' for name, value in found.recipe.items())})."
+    if (comparison.runs["status"] != "finished").any():
+        yield overview(comparison)
     yield comparison.controls.sentence
     if num_comparisons(comparison):
         yield from _tests(comparison)

@@ -29,6 +29,7 @@ RECIPE = {
     "model.padding_mode": "padding mode",
     "model.head": "head",
     "trainer.max_epochs": "epochs",
+    "trainer.early_stopping": "early stopping patience",
     "trainer.batch_size": "batch size",
     "trainer.lr": "learning rate",
     "trainer.schedule": "schedule",
@@ -111,8 +112,11 @@ def _commit(sweep: SweepRecord) -> str:
 
 def _recipe(sweep: SweepRecord) -> dict[str, str]:
     """What all variants share; a key whose value varies is left out."""
-    found = {key: set().union(*by_variant.values()) for key, by_variant in settings(sweep).items()}
-    return {name: values.pop() for key, name in RECIPE.items() if len(values := found.get(key, set()) - {""}) == 1}
+    found = settings(sweep)
+    count = max(map(len, found.values()), default=0)
+    values = {key: set().union(*by_variant.values()) for key, by_variant in found.items() if len(by_variant) == count}
+    shared = {key: some.pop() for key, some in values.items() if len(some) == 1}
+    return {name: shared[key] for key, name in RECIPE.items() if shared.get(key)}
 
 
 def settings(sweep: SweepRecord) -> dict[str, dict[str, set[str]]]:
