@@ -160,6 +160,12 @@ def test_a_single_image_has_a_kernel_of_its_own(family: str) -> None:
     assert error(plan_of(family, {}), batch_size=1) == pytest.approx(0, abs=0.005)
 
 
+def test_a_circular_pad_has_no_layout_to_lose_where_channels_are_first() -> None:
+    plan = plan_of("cnn", {"strides": 1, "channels": (3,), "padding_mode": "circular"})
+    for last in (False, True):
+        assert error(plan, batch_size=16, precision="64-true", channels_last=last) == pytest.approx(0, abs=0.005), last
+
+
 def test_groups_of_float64_are_joined() -> None:
     plan = plan_of("cnn", {"strides": (3, 2), "downsample": ("blur_pool", "stride"), "channels": (32, 16)})
     assert error(plan, batch_size=4, precision="64-true") == pytest.approx(0, abs=0.005)
