@@ -160,6 +160,12 @@ def test_a_single_image_has_a_kernel_of_its_own(family: str) -> None:
     assert error(plan_of(family, {}), batch_size=1) == pytest.approx(0, abs=0.005)
 
 
+def test_a_circular_pad_has_no_layout_to_lose_where_channels_are_first() -> None:
+    plan = plan_of("cnn", {"strides": 1, "channels": (3,), "padding_mode": "circular"})
+    for last in (False, True):
+        assert error(plan, batch_size=16, precision="64-true", channels_last=last) == pytest.approx(0, abs=0.005), last
+
+
 def test_groups_of_float64_are_joined() -> None:
     plan = plan_of("cnn", {"strides": (3, 2), "downsample": ("blur_pool", "stride"), "channels": (32, 16)})
     assert error(plan, batch_size=4, precision="64-true") == pytest.approx(0, abs=0.005)
@@ -301,6 +307,8 @@ def test_what_is_not_known_has_a_lower_bound_and_a_reason() -> None:
     assert 2 * whole.parameters < compiled.peak_at_least < whole.peak
     planar = training_memory(layers, batch_size=8, channels_last=False)
     assert planar.unknown == "convolutions of maps that are not channels_last work on copies of oneDNN's own"
+    assert not planar.evaluation_is_known
+    assert training_memory(layers, batch_size=8, compiled=True).evaluation_is_known
     assert training_memory(layers, batch_size=8, channels_last=False, device="cuda").peak is not None
 
 
@@ -377,6 +385,15 @@ def test_the_plan_says_where_evaluation_takes_more_than_training() -> None:
     assert said in planned("markdown", "trainer.batch_size=16")
     assert many["totals"]["memory"]["peak"] > many["totals"]["memory"]["evaluation"]
     assert "evaluation" not in planned("table", "trainer.batch_size=256")
+
+
+def test_an_evaluation_that_is_not_known_is_at_least_what_is() -> None:
+    keys = ["trainer.batch_size=16", "trainer.channels_last=false"]
+    memory = json.loads(planned("json", *keys))[0]["totals"]["memory"]
+    assert memory["peak"] is memory["evaluation"] is None
+    (row,) = csv.DictReader(io.StringIO(planned("csv", *keys)))
+    assert row["evaluation_memory_bytes"] == ""
+    assert "images a pass: at least " in planned("table", *keys)
 
 
 @pytest.mark.parametrize("batch_size", [32, 256])

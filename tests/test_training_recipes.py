@@ -23,7 +23,7 @@ from stridelab.training.optimizers import OPTIMIZERS
 from stridelab.training.randomness import weights_digest
 from stridelab.training.recorder import Silent
 from stridelab.training.settings import TrainerConfig
-from stridelab.training.step import TrainingStep
+from stridelab.training.step import TrainingStep, groups_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
 RECIPE = (
@@ -161,3 +161,16 @@ def test_a_warm_up_as_long_as_the_training_is_refused(warmup: str, epochs: int) 
     with pytest.raises(ValueError, match=said):
         TrainingStep(nn.Linear(1, 1), config.trainer, num_steps=10 * epochs)
     assert load([*words, "data.train_size=640", "trainer.warmup=9"]).trainer.warmup_steps(10) == 9
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_weights_of_convolutions_of_any_axes_decay_and_nothing_else_does(rank: int) -> None:
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1](4, 6, 3)
+    depthwise = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1](4, 4, 3, groups=4)
+    norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[rank - 1](6)
+    network = nn.Sequential(conv, depthwise, norm, nn.Linear(6, 2))
+    network.register_parameter("scale", nn.Parameter(torch.ones(6, 1, 1)))
+    network.register_parameter("positions", nn.Parameter(torch.ones(1, 9, 6)))
+    decayed, others = (group["params"] for group in groups_of(network, TrainerConfig(weight_decay=0.1)))
+    assert {id(one) for one in decayed} == {id(conv.weight), id(depthwise.weight), id(network[3].weight)}
+    assert len(decayed) + len(others) == len(list(network.parameters()))

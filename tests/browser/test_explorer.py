@@ -548,6 +548,35 @@ def test_a_changed_network_of_a_module_is_measured_as_the_changed_module(calcula
     assert found == wanted
 
 
+class Again(nn.Module):
+    """A convolution and a pool that run twice, between layers that run once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.pool, self.last_2 = nn.MaxPool2d(3, stride=2, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.pool(self.conv(self.stem(images)).relu())
+        return self.last_2(self.pool(self.conv(maps).relu()))
+
+
+@pytest.mark.parametrize(("layer", "stride"), [("conv", 2), ("pool", 1), ("pool", 3), ("last_2", 2)])
+def test_a_module_that_runs_twice_is_changed_for_both_its_calls(calculator: Page, layer: str, stride: int) -> None:
+    plan = plain(plan_data(geometry_of(Again(), 36).plan))
+    assert calculator.evaluate("(plan) => plans.editable(plan).map((one) => one.name)", plan) == [
+        *("stem", "conv", "pool", "last_2")
+    ]
+    ours = geometry_of(set_strides(Again(), {layer: stride}), 36).totals
+    assert ours.last_map is not None
+    script = """([plan, edits]) => {
+        const all = geometry.totals(geometry.measure(plans.edited(plan, edits)));
+        return [all.macs, all.params, all.activation_bytes, all.last_map.output_size];
+    }"""
+    found = calculator.evaluate(script, [plan, {layer: {"stride": str(stride)}}])
+    assert found == plain([ours.macs, ours.params, ours.activation_bytes, ours.last_map.output_size])
+
+
 def test_what_was_seen_of_one_map_alone_is_not_told_of_another(calculator: Page) -> None:
     resized = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Upsample(scale_factor=2), nn.Conv2d(4, 2, 3))
     script = """([plan, edits]) => {

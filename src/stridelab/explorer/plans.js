@@ -15,7 +15,14 @@ const plans = (() => {
   };
   const PAIRS = ["stride", "padding", "kernel_size", "dilation"];
 
-  const editable = (plan) => plan.layers.filter((layer) => WINDOWED.includes(layer.kind) && !layer.fixed);
+  const editable = (plan) => plan.layers.filter((layer) => WINDOWED.includes(layer.kind) && firstCall(plan, layer) === layer.name);
+
+  // A module that runs again has its settings for all its calls: of `conv_2`, whose weights were counted before, `conv`.
+  function firstCall(plan, layer) {
+    const name = /^(.+)_\d+$/.exec(layer.name)?.[1];
+    const alike = (one) => one.kind === layer.kind && (layer.kind === "conv" ? layer.params === 0 : PAIRS.every((key) => shown(one, key) === shown(layer, key)));
+    return isTraced(plan) && plan.layers.some((one) => one.name === name && alike(one)) ? name : layer.name;
+  }
 
   // What a person chooses: one value where both axes have the same, else e.g. "1x2".
   function shown(layer, key) {
@@ -37,7 +44,7 @@ const plans = (() => {
   // edits: {layer name: {key: word}}. Each layer keeps what a person chose; `edited` makes layers of it.
   function chosen(plan, edits) {
     const layers = plan.layers.map((layer) => {
-      const words = Object.entries(edits[layer.name] ?? {});
+      const words = Object.entries(edits[firstCall(plan, layer)] ?? {});
       return words.length ? { ...layer, ...Object.fromEntries(words.map(([key, word]) => [key, parsed(key, word)])) } : layer;
     });
     return { ...plan, layers };

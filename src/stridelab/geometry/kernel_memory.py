@@ -40,8 +40,11 @@ def backward_bytes(step: StepTensors, layer: LayerGeometry) -> int:
 
 
 def relaid_bytes(step: StepTensors, layer: LayerGeometry) -> int:
-    """A circular pad loses the layout channels_last, so that a convolution copies the map again."""
-    return step.copied_bytes(layer) if layer.kind in ("blur_pool", "conv") and layer.padding_mode == "circular" else 0
+    """A circular pad loses the layout channels_last, so that a convolution of that layout copies the map again."""
+    if not step.channels_last or layer.padding_mode != "circular" or layer.kind not in ("blur_pool", "conv"):
+        return 0
+    by_own_kernel = step.device == "cpu" and layer.kind == "conv" and not by_onednn(step, layer)
+    return 0 if by_own_kernel else step.copied_bytes(layer)
 
 
 def is_planar(step: StepTensors, layer: LayerGeometry, *, above: bool) -> bool:

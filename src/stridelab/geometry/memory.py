@@ -48,6 +48,8 @@ class TrainingMemory:
     """Of a pass without gradients, between steps."""
     unknown: str = ""
     """Why there is no peak, only a lower bound of it."""
+    evaluation_is_known: bool = True
+    """Otherwise `evaluation` is a lower bound."""
 
     @property
     def peak(self) -> int | None:
@@ -136,14 +138,16 @@ def training_memory(
     unknown = _unknown(tensors, compiled=compiled)
     until = START if compiled else FORWARD if unknown else STEP
     copies = OPTIMIZERS[optimizer] + averaged
+    evaluation = replace(tensors, batch_size=evaluated, evaluated=True)
     moment = peak_moment(tensors, step, until=until)
     return TrainingMemory(
         batch_size,
         tuple(_layer_memory(layer, batch_size, copies) for layer in layers),
         moment,
         moment if device == "cpu" else peak_moment(tensors, step, until=until, workspaces=True),
-        evaluation_moment(replace(tensors, batch_size=evaluated, evaluated=True), step),
+        evaluation_moment(evaluation, step),
         unknown,
+        not _unknown(evaluation, compiled=False),
     )
 
 

@@ -96,7 +96,7 @@ def totals_of(figures: Figures) -> dict[str, Any]:
             "peak_at_least": memory.peak_at_least,
             "peak_layer": memory.moment.layer,
             "peak_pass": memory.moment.phase,
-            "evaluation": memory.evaluation.size,
+            "evaluation": memory.evaluation.size if memory.evaluation_is_known else None,
         },
         "warnings": figures.warnings,
     }
@@ -125,7 +125,9 @@ CSV_COLUMNS: Mapping[str, Callable[[Figures], object]] = {
     "batch_size": lambda figures: figures.batch_size,
     "memory_bytes": lambda figures: figures.memory.total,
     "peak_memory_bytes": lambda figures: figures.memory.peak,
-    "evaluation_memory_bytes": lambda figures: figures.memory.evaluation.size,
+    "evaluation_memory_bytes": lambda figures: (
+        figures.memory.evaluation.size if figures.memory.evaluation_is_known else None
+    ),
     "warnings": lambda figures: " ".join(figures.warnings),
 }
 """After variant, ok and error; an impossible variant leaves them empty."""

@@ -68,6 +68,7 @@ class Seen:
         self.batch_sizes: set[int] = set()
         self.evaluation = 0
         """Bytes, of where it takes more than training."""
+        self.evaluation_is_known = True
 
     def note(self, row: VariantRow) -> VariantRow:
         if row.figures:
@@ -77,6 +78,7 @@ class Seen:
             memory = row.figures.memory
             if memory.evaluation.size > memory.peak_at_least:
                 self.evaluation = max(self.evaluation, memory.evaluation.size)
+                self.evaluation_is_known &= memory.evaluation_is_known
         return row
 
     def sentences(self) -> dict[str, str]:
@@ -91,7 +93,8 @@ class Seen:
             )
         if self.evaluation:
             found["evaluation"] = (
-                f"takes more, of at most {EVAL_BATCH_SIZE} images a pass: up to {human_bytes(self.evaluation)}"
+                f"takes more, of at most {EVAL_BATCH_SIZE} images a pass: "
+                f"{'up to' if self.evaluation_is_known else 'at least'} {human_bytes(self.evaluation)}"
             )
         return found
 

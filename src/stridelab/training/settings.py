@@ -87,7 +87,8 @@ class TrainerConfig:
     feature_map_channels: int = 16
     """Channels a layer kept of each, at most."""
     limit_train_batches: Any = 1.0
-    """Share (float) or number (int) of training batches an epoch; for debugging."""
+    """Share (float) or number (int) of training batches an epoch; for debugging: the schedule, and the share of warmup,
+    stay spread over whole epochs."""
     limit_val_batches: Any = 1.0
     """Share or number of validation and test batches; for debugging."""
     overfit_batches: Any = 0.0

@@ -171,7 +171,9 @@ def groups_of(network: nn.Module, config: TrainerConfig) -> list[dict[str, Any]]
 
 
 def decays(parameter: Tensor) -> bool:
-    return parameter.ndim > 1 and parameter.ndim != 3  # which are scales: (channels, 1, 1)
+    """Of three axes are scales (channels, 1, 1), tokens and positions (1, places, channels), and filters of Conv1d."""
+    shape = parameter.shape
+    return parameter.ndim > 1 and not (parameter.ndim == 3 and (shape[0] == 1 or shape[1:] == (1, 1)))
 
 
 def schedule_of(optimizer: torch.optim.Optimizer, config: TrainerConfig, num_steps: int) -> Any:
