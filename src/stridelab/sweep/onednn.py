@@ -26,10 +26,11 @@ def spoilt_on_cpu(variants: Sequence[Variant]) -> str:
         return ""
     name, layer = next(iter(found.items()))
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    channels = plural(layer.in_channels, "channel")
     return (
-        f"{name}{more}: {layer.name} is a 1x1 convolution with a stride, of {plural(layer.in_channels, 'channel')}. With "
-        f"fewer than {BLOCK}, PyTorch's kernel for CPUs writes past its memory (oneDNN issue 6035): a run may crash, or "
-        "its gradients be wrong. trainer.channels_last=false avoids it."
+        f"{name}{more}: {layer.name} is a 1x1 convolution with a stride, of {channels}. With fewer than {BLOCK}, "
+        "PyTorch's kernel for CPUs writes past its memory (oneDNN issue 6035): a run may crash, or its gradients be wrong. "
+        "trainer.channels_last=false avoids it."
     )
 
 
