@@ -29,8 +29,8 @@ def spoilt_on_cpu(variants: Sequence[Variant]) -> str:
     channels = plural(layer.in_channels, "channel")
     return (
         f"{name}{more}: {layer.name} is a 1x1 convolution with a stride, of {channels}. With fewer than {BLOCK}, "
-        "PyTorch's kernel for CPUs writes past its memory (oneDNN issue 6035): a run may crash, or its gradients be wrong. "
-        "trainer.channels_last=false avoids it."
+        "PyTorch's kernel for CPUs writes past its memory (oneDNN issue 6035): a run may crash, or its gradients be "
+        "wrong. trainer.channels_last=false avoids it."
     )
 
 
