@@ -84,7 +84,7 @@ def carry_out(
     name = (first.sweep.name or sweep_name(configs)) if multirun else ""
     variants = [examine(config, keys=series.keys) for config in configs]
     variants = variants_of(variants, say=lambda said: console.print(said, highlight=False, soft_wrap=True))
-    reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)
+    reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)  # a preview starts no process
     check(variants, stop=not multirun or first.on_invalid == "stop", here=launcher.here)
     at_once = make_ready(variants, launcher, reader, console)
     results = Path(first.paths.results_dir)

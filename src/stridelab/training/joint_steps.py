@@ -143,7 +143,7 @@ class Seat:
 
 
 class Leaving(pl.Callback):
-    """Before Lightning tidies up, be it that training ended well."""
+    """Before Lightning tidies up, whether training ended well or by an error."""
 
     def __init__(self, seat: Seat) -> None:
         self.seat = seat

@@ -89,7 +89,7 @@ class TrainingLoop:
         trainer = trainer_of(config, recorder.folder, callbacks=callbacks, rank=self.rank)
         begin(trainer, module, batches, start)
         if self.seat is not None:
-            self.seat.leave()
+            self.seat.leave()  # where no epoch was left to train, no callback has
         fit_s = attempts.seconds()
         if start.own:
             epochs.record_again()
