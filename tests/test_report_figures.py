@@ -23,6 +23,7 @@ from stridelab.report.comparison import Comparison, feature_maps
 from stridelab.report.figures import style
 from stridelab.report.figures.feature_maps import robust_top
 from stridelab.report.figures.style import OKABE_ITO, around, looks, plain
+from stridelab.report.paper import NUMBERS
 
 HOSTILE = ["$\\nonsense{1$", "_hidden \\alpha", "<script>alert(1)</script>", "\u4e2d\u6587 \U0001f600\n\x07", "x" * 300]
 
@@ -156,6 +157,13 @@ def test_learning_curves_are_the_histories(comparison: Comparison) -> None:
         logged = {tuple(round(factor * value, 6) for _, value in run.history(metric)) for run in finished}
         assert drawn == logged
         assert [len(line.get_xdata()) for line in axes.lines] == [EPOCHS] * len(axes.lines)
+
+
+def test_the_numbers_of_the_curves_are_of_all_panels(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = comparison.curves("val/acc")
+    known = ("val/error_px", "train/loss")  # of task=locate
+    monkeypatch.setattr(Comparison, "curves", lambda _, metric: table if metric in known else table.head(0))
+    assert set(NUMBERS["learning_curves"](comparison)["metric"]) == {*known}
 
 
 def test_many_seeds_become_a_band_that_holds_the_middle_of_them() -> None:

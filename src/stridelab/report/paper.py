@@ -12,6 +12,7 @@ from stridelab.report import statistics
 from stridelab.report.answer import order_of, verdict
 from stridelab.report.factors import effects
 from stridelab.report.figures import FIGURES
+from stridelab.report.figures.curves import PANELS
 from stridelab.report.front import front_table
 from stridelab.report.mistakes import by_class
 from stridelab.report.provenance import origin
@@ -131,7 +132,7 @@ def _layers(comparison: Comparison) -> pd.DataFrame:
 
 
 def _curves(comparison: Comparison) -> pd.DataFrame:
-    found = [comparison.curves(name).assign(metric=name) for name in ("val/acc", "train/loss")]
+    found = [comparison.curves(panel.metric).assign(metric=panel.metric) for panel in PANELS]
     return pd.concat([one for one in found if len(one)])
 
 

@@ -58,7 +58,7 @@ FIGURES: dict[str, ReportFigure] = {
         applies=is_grid,
     ),
     "accuracy_vs_macs": ReportFigure(
-        accuracy_vs_macs, "Accuracy and cost", "Accuracy of every variant and seed against its MACs."
+        accuracy_vs_macs, "Accuracy and cost", "Result of every variant and seed against its MACs."
     ),
     "costs": ReportFigure(costs, "Accuracy and cost", "Bars: each variant's costs as multiples of the baseline's."),
     "front": ReportFigure(
@@ -69,7 +69,7 @@ FIGURES: dict[str, ReportFigure] = {
     ),
     "geometry": ReportFigure(geometry, "Geometry", "Map sizes to scale, layer by layer, for each variant."),
     "learning_curves": ReportFigure(
-        learning_curves, "Learning curves", "Validation accuracy and training loss by epoch."
+        learning_curves, "Learning curves", "Validation results and training loss by epoch."
     ),
     "feature_maps_first": ReportFigure(
         feature_maps_first,
