@@ -18,12 +18,12 @@ from stridelab.report.provenance import origin
 from stridelab.report.sentences import (
     best,
     correction,
+    difference_text,
     equivalent_text,
-    interval_text,
     num_comparisons,
     overview,
+    score_text,
     seeds_text,
-    value_text,
     verdict_text,
 )
 from stridelab.report.table import write_csv
@@ -56,18 +56,19 @@ def note(comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    metric = comparison.measure
-    unit = metric.shown_unit
-    header = ["variant", "n", f"{comparison.metric_text}, {unit}".rstrip(", "), "difference", "verdict", "MACs"]
-    rows = []
-    for name in order_of(comparison):
-        row = comparison.by_variant[name]
-        paired = row["difference_seeds"] > 0
-        ends = row["difference_mean"], row["difference_low"], row["difference_high"]
-        value = value_text(row[f"{comparison.metric}_mean"], row[f"{comparison.metric}_sd"], metric)
-        difference = interval_text(*ends, metric) if paired else ""
-        cells = [comparison.short(name), str(int(row["n"])), value, difference, verdict_text(row)]
-        rows.append([*cells, human(row.get("cost/macs", float("nan")))])
+    header = ["variant", "n", comparison.metric_heading, "difference", "verdict", "MACs"]
+    rows = [
+        [
+            comparison.short(name),
+            str(int(row["n"])),
+            score_text(row, comparison),
+            difference_text(row, comparison.measure),
+            verdict_text(row),
+            human(row.get("cost/macs", float("nan"))),
+        ]
+        for name in order_of(comparison)
+        for row in [comparison.by_variant[name]]
+    ]
     return header, rows
 
 

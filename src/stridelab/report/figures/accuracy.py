@@ -29,7 +29,7 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
-from stridelab.report.sentences import correction, interval_text, p_text, seeds_text
+from stridelab.report.sentences import correction, difference_text, p_text, seeds_text
 from stridelab.report.statistics import EXACT_SEEDS
 from stridelab.text import plural
 
@@ -191,9 +191,8 @@ def _forest_row(
 
 
 def _forest_text(row: dict[str, Any], metric: Metric) -> str:
-    estimate = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], metric)
     p = f"{p_text(row['difference_p_corrected'])}  " if row["difference_p_corrected"] >= 0 else ""
-    return f"{estimate}   n={row['difference_seeds']:.0f}  {p}{row['difference_verdict']}"
+    return f"{difference_text(row, metric)}   n={row['difference_seeds']:.0f}  {p}{row['difference_verdict']}"
 
 
 def _forest_axes(axes: Axes, names: Sequence[str], texts: Sequence[str]) -> None:

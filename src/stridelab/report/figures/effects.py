@@ -72,8 +72,7 @@ def _forest(axes: Axes, shown: pd.DataFrame, comparison: Comparison) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    unit = "points" if metric.is_share else metric.unit
-    axes.set_xlabel(f"effect on {comparison.metric_text} ({unit})".replace(" ()", ""))
+    axes.set_xlabel(f"effect on {comparison.metric_text} ({metric.difference_unit()})".replace(" ()", ""))
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(shown)), texts)
     right.tick_params(length=0)
