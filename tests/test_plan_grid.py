@@ -69,6 +69,12 @@ def test_seeds_make_no_variants_but_are_checked() -> None:
         grid_of(["sweep.jobs=0"])
 
 
+@pytest.mark.parametrize("task", [["task=segment", "data=canvas"], ["experiment=segment_stride"]])
+def test_probes_of_a_task_are_asked_where_that_task_is(task: list[str]) -> None:
+    points = [point for _, point in grid_of([*task, "probes=[boundary_error]", "model.strides=1,2"])]
+    assert [point.config and point.config.probes for point in points] == [["boundary_error"]] * 2
+
+
 def test_an_experiment_brings_its_grid() -> None:
     grid = grid_of(["experiment=stride_ladder"])
     assert len(grid) == 5

@@ -83,6 +83,8 @@ def keys_moved_by(choices: Sequence[Choice], *, search: Sequence[Choice] = ()) -
         return tuple(LAYERS + name for name in names if any(one.get(name) != settings[0].get(name) for one in settings))
     if first.key in science(Config()) or first.key.startswith("model."):
         return (first.key,) if len(choices) > 1 else ()
+    if first.key == "probes":  # must fit the task, which other arguments choose: each point is asked
+        return ()
     for choice in choices:
         config_at((choice,))
     return ()
