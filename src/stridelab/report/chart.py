@@ -9,19 +9,17 @@ from stridelab.report.answer import fits
 from stridelab.report.differences import against_baseline
 from stridelab.report.figures.style import looks
 from stridelab.report.sentences import difference_text, verdict_text
-from stridelab.report.table import records
+from stridelab.report.table import ROWS, records
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
-MOST = 40
-"""Variants, as many as the table has rows."""
 MOST_BASELINES = 12
 
 
 def chart_data(comparison: Comparison) -> dict[str, Any]:
     """The variants with their seeds, and the table's cells against each of at most 12 baselines."""
-    metric, shown, look = comparison.measure, comparison.shown(MOST), looks(comparison)
+    metric, shown, look = comparison.measure, comparison.shown(ROWS), looks(comparison)
     rows = [comparison.by_variant[name] for name in shown]
     seeds = comparison.scores(comparison.metric).groupby("variant")
     return {

@@ -13,22 +13,19 @@ from stridelab.metrics import Metric
 from stridelab.probes.catalog import all_metrics
 from stridelab.report.answer import choice, fits, next_step, order_of, verdict
 from stridelab.report.chart import chart_data
-from stridelab.report.figures import NothingToDraw, draw, render
+from stridelab.report.figures import FIGURES, NothingToDraw, draw, render
 from stridelab.report.figures.style import left_out
 from stridelab.report.mistakes import disagreements, taken_for
 from stridelab.report.page_parts import Page, Picture, safe, table_page
-from stridelab.report.paper import alt_text, write_numbers
 from stridelab.report.provenance import origin
 from stridelab.report.sentences import correction, difference_text, runs_text, score_text, summary, verdict_text
 from stridelab.report.speed import column_of, memory_note, speed_note
-from stridelab.report.table import IDENTITY, records
+from stridelab.report.table import IDENTITY, ROWS, records, write_csv
 from stridelab.text import human, printable, with_unit
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
-ROWS = 40
-"""Most rows of a table on the page; the CSV files have all."""
 DISAGREEING = 8
 """Images, and variants, of the table of disagreements."""
 FIGURES_FOLDER = "figures"
@@ -176,8 +173,10 @@ def show_figure(comparison: Comparison, name: str, *, folder: Path | str = FIGUR
     Path(folder).mkdir(parents=True, exist_ok=True)
     for kind, content in files.items():
         (Path(folder) / f"{name}.{kind}").write_bytes(content)
-    write_numbers(comparison, name, Path(folder))
-    return Picture(files, name, alt_text(comparison, name))
+    figure = FIGURES[name]
+    if figure.numbers:
+        write_csv(figure.numbers(comparison), Path(folder) / f"{name}.csv")
+    return Picture(files, name, f"{figure.alt} {figure.result(comparison)}".rstrip())
 
 
 def show_disagreements(comparison: Comparison) -> Page:

@@ -39,6 +39,9 @@ IDENTITY = {
 seeds, sample sd), X_low and X_high (95 % t-interval of the mean, cut at the values that can be); one that is the same
 for every seed keeps its name."""
 
+ROWS = 40
+"""Most variants or runs that a table or the page's chart shows; the CSV files have all."""
+
 _REFUSED = "ValueError: refused: "
 _LISTED_MAPS = 8
 

@@ -14,6 +14,7 @@ from stridelab.report.answer import choice, next_step, verdict
 from stridelab.report.comparison import Comparison, compare
 from stridelab.report.sentences import difference_text, needed, num_comparisons, runs_text, score_text
 from stridelab.report.speed import column_of, measured_how
+from stridelab.report.table import ROWS
 from stridelab.tables import fitted
 from stridelab.text import printable, three_digits
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stridelab.tracking.find import SweepRecord
-
-ROWS = 40
 
 
 def print_variants(
