@@ -562,6 +562,33 @@ def test_the_module_is_left_as_it_was() -> None:
     assert all(p.grad is None for p in net.parameters())
 
 
+class Caching(nn.Module):
+    """As LeViT's attention in eval mode: what it computes of its weights, it keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.cache: dict[str, Tensor] = {}
+        self.last: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.cache.setdefault("weight", self.conv.weight * 2)
+        if not hasattr(self, "grid"):
+            self.register_buffer("grid", torch.ones_like(images[:1, :1]))
+        self.last = F.conv2d(images * self.grid, self.cache["weight"])
+        return self.last
+
+
+def test_what_a_pass_leaves_in_a_module_is_taken_away_again() -> None:
+    net = Caching()
+    geometry_of(net, 8)
+    assert (net.cache, net.last, hasattr(net, "grid")) == ({}, None, False)
+    images = torch.ones(1, 3, 8, 8)
+    assert torch.equal(net(images), F.conv2d(images, net.conv.weight * 2))
+    geometry_of(net, 8)
+    assert net.cache["weight"].abs().sum() > 0
+
+
 def test_what_wraps_a_module_and_whole_numbers_of_numpy_change_nothing() -> None:
     net = plain(nn.Conv2d(4, 4, 3, stride=2))
     whole = [figures(one) for one in geometry_of(net, (20, 18))]

@@ -21,9 +21,9 @@ from report_sweeps import EPOCHS, Fake, grid, sweep_of
 from stridelab.report import FIGURES, NothingToDraw, compare, draw, render
 from stridelab.report.comparison import Comparison, feature_maps
 from stridelab.report.figures import style
+from stridelab.report.figures.curves import curve_table
 from stridelab.report.figures.feature_maps import robust_top
 from stridelab.report.figures.style import OKABE_ITO, around, looks, plain
-from stridelab.report.paper import NUMBERS
 
 HOSTILE = ["$\\nonsense{1$", "_hidden \\alpha", "<script>alert(1)</script>", "\u4e2d\u6587 \U0001f600\n\x07", "x" * 300]
 
@@ -163,7 +163,7 @@ def test_the_numbers_of_the_curves_are_of_all_panels(comparison: Comparison, mon
     table = comparison.curves("val/acc")
     known = ("val/error_px", "train/loss")  # of task=locate
     monkeypatch.setattr(Comparison, "curves", lambda _, metric: table if metric in known else table.head(0))
-    assert set(NUMBERS["learning_curves"](comparison)["metric"]) == {*known}
+    assert set(curve_table(comparison)["metric"]) == {*known}
 
 
 def test_many_seeds_become_a_band_that_holds_the_middle_of_them() -> None:

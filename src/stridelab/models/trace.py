@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from inspect import Parameter, signature
 
 import torch
@@ -62,7 +63,7 @@ def trace(
     size = parse_pair(input_size, "input_size")
     channels, _ = parse_pair(input_channels or first_channels(module), "input_channels")
     recorder = LayerRecorder(module)
-    with quiet(), FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.enable_grad():
+    with quiet(), attributes_kept(module), FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.enable_grad():
         state = dict(module.named_parameters()) | dict(module.named_buffers())
         state = {name: fake.from_tensor(tensor) for name, tensor in state.items()}
         batch_size = batch_size_for([channels, *size, *(n for tensor in state.values() for n in tensor.shape if n)])
@@ -145,6 +146,25 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         log.disabled = was_disabled
+
+
+@contextmanager
+def attributes_kept(module: nn.Module) -> Iterator[None]:
+    """What the pass leaves in the attributes of modules, such as a cache, holds tensors without numbers: it goes."""
+    before = [(vars(one), dict(vars(one))) for one in module.modules()]
+    filled = [
+        value for _, attributes in before for value in attributes.values() if isinstance(value, dict | list | set)
+    ]
+    contents = [(container, copy(container)) for container in filled]
+    try:
+        yield
+    finally:
+        for held, attributes in before:
+            held.clear()
+            held.update(attributes)
+        for container, kept in contents:
+            container.clear()
+            container.extend(kept) if isinstance(container, list) else container.update(kept)
 
 
 def first_channels(module: nn.Module) -> int:

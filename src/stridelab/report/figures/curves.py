@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -66,6 +67,11 @@ def learning_curves(comparison: Comparison) -> Figure:
     as_they_end = sorted(means, key=lambda mean: -float(np.asarray(mean.get_ydata())[-1]))
     figure.legend(handles=as_they_end, loc="outside right upper", frameon=False)
     return figure
+
+
+def curve_table(comparison: Comparison) -> pd.DataFrame:
+    found = [comparison.curves(panel.metric).assign(metric=panel.metric) for panel in PANELS]
+    return pd.concat([one for one in found if len(one)])
 
 
 def _draw_panel(
