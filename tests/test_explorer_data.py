@@ -162,9 +162,9 @@ def test_a_swept_word_has_a_comma_outside_brackets(word: str, *, swept: bool) ->
 
 def test_the_command_of_one_network_is_the_sweep_s_without_what_was_swept(monkeypatch: pytest.MonkeyPatch) -> None:
     argv = ["train.py", "-m", "model.strides=1-1,2-2", "seed=0,1", "data.root=~/my data", "model.padding=same"]
-    monkeypatch.setattr(command, "provenance", lambda run: {"argv": argv})
+    monkeypatch.setattr(command, "read_json", lambda run, path: {"argv": argv})
     comparison: Any = SimpleNamespace(sweep=SimpleNamespace(run=None))
-    words = command.command_of(comparison, None)
+    words = command.command_of(comparison)
     assert words == ["stridelab", "train", "'data.root=~/my data'", "model.padding=same"]
 
 

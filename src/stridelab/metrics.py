@@ -48,6 +48,10 @@ class Metric:
     def shown_unit(self) -> str:
         return "%" if self.is_share else self.unit
 
+    def difference_unit(self, count: float = 2) -> str:
+        """Of a difference between two shown numbers: points, or `count` = 1 point, of shares."""
+        return f"point{'' if count == 1 else 's'}" if self.is_share else self.unit
+
 
 LOSS = (
     "what training minimises, the mean over images: cross-entropy in nats of the class of the image or its pixels; of "

@@ -66,6 +66,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def with_unit(name: str, unit: str) -> str:
+    """`latency, ms`; the name alone of a plain number."""
+    return f"{name}, {unit}" if unit else name
+
+
 def side(size: Pair | None) -> str:
     """14, or 14x7 where height and width differ; `?` for None.
 

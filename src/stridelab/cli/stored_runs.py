@@ -39,9 +39,7 @@ def finished(records: Sequence[RunRecord], results: Path) -> list[StoredRun]:
     """Those of `records` that have finished. ValueError when none has, or nothing can be added to them."""
     folders = folders_by_uid(results)
     found = [
-        StoredRun(run, config_of(run), folders.get(run.tags.get(names.UID, "")))
-        for run in records
-        if run.status == "FINISHED"
+        StoredRun(run, config_of(run), folders.get(run.tags.get(names.UID, ""))) for run in records if run.is_finished
     ]
     if not found:
         raise ValueError(f"{describe(records)} has finished; only finished runs are measured.")

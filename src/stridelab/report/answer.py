@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stridelab import names
+from stridelab.metrics import Metric
 from stridelab.report import statistics
 from stridelab.report.artifacts import read_json
 from stridelab.report.differences import paired
 from stridelab.report.provenance import command_text
-from stridelab.report.sentences import change, equivalent_text, num_comparisons, times
+from stridelab.report.sentences import change, equivalent_text, margin_text, num_comparisons, times
 from stridelab.report.speed import column_of
 from stridelab.text import duration, human, plural
 from stridelab.tracking.status import DIVERGED, FINISHED, REFUSED
@@ -52,7 +53,7 @@ def verdict(comparison: Comparison) -> str:
     said = []
     if differ := by_verdict[statistics.DIFFERS]:
         ranked = sorted(differ, key=lambda row: -comparison.measure.sign * row["difference_mean"])
-        listed = ", ".join(f"{comparison.short(r['variant'])} {_size(r, comparison)}" for r in ranked[:NAMED])
+        listed = ", ".join(f"{comparison.short(r['variant'])} {_size(r, comparison.measure)}" for r in ranked[:NAMED])
         more = f" and {len(ranked) - NAMED} more" if len(ranked) > NAMED else ""
         verb = "differs" if len(ranked) == 1 else "differ"
         said.append(f"{len(ranked)} of {plural(len(rows), 'variant')} {verb} from {baseline}: {listed}{more}")
@@ -67,12 +68,8 @@ def verdict(comparison: Comparison) -> str:
     return f"{'Partly decided' if undecided else 'Decided'}: {'; '.join(said)}."
 
 
-def _size(row: Mapping[str, Any], comparison: Comparison) -> str:
-    return f"by {change(row['difference_mean'], comparison.measure)} {_unit(comparison, 2)}".rstrip()
-
-
-def _unit(comparison: Comparison, count: float) -> str:
-    return f"point{'' if count == 1 else 's'}" if comparison.measure.is_share else comparison.measure.unit
+def _size(row: Mapping[str, Any], metric: Metric) -> str:
+    return f"by {change(row['difference_mean'], metric)} {metric.difference_unit()}".rstrip()
 
 
 def next_step(comparison: Comparison) -> tuple[str, str]:
@@ -84,7 +81,7 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
     wanted = {row["variant"]: seeds for row in rows if (seeds := _seeds_wanted(row, comparison))}
     if not wanted:
         if comparison.margin:
-            size = f"{comparison.margin:g} {_unit(comparison, comparison.margin)}".rstrip()
+            size = margin_text(comparison.margin, comparison.measure)
             return "", f"Seeds scatter so widely that to tell {size} takes more than {statistics.MOST_SEEDS} of them."
         return "", (
             f"What is undecided is small: differences of that size take more than {statistics.MOST_SEEDS} "
@@ -141,7 +138,7 @@ def _seeds_wanted(row: Mapping[str, Any], comparison: Comparison) -> int | None:
 
 def _about(comparison: Comparison, count: int) -> str:
     """Wall time by the clock of the sweep's runs: from its start to its first run, then as they followed each other."""
-    timed = [run for run in comparison.sweep.runs if run.end_ms and run.status.lower() == "finished"]
+    timed = [run for run in comparison.sweep.runs if run.end_ms and run.is_finished]
     own = list(filter(comparison.sweep.has_trained, timed)) or timed
     if not own:
         return ""
@@ -181,9 +178,8 @@ def choice(comparison: Comparison) -> Iterator[str]:
         factor = times(ratio if sign > 0 else 1 / ratio)
         words = " (by less than 1 %)" if factor == "1.00x" else f" ({factor} {'less' if sign > 0 else 'faster'})"
         chosen.setdefault(row["variant"], []).append(COSTS[cost] + ("" if row is best else words))
-    unit = _unit(comparison, within)
     limit = f" of those within {budget_text(comparison)}" if comparison.budget else ""
-    around = f"within {within:g} {unit} of the best{limit}, {comparison.short(best['variant'])}"
+    around = f"within {margin_text(within, comparison.measure)} of the best{limit}, {comparison.short(best['variant'])}"
     if list(chosen) == [best["variant"]]:
         yield f"Nothing {around}, costs less by {', '.join(chosen[best['variant']])}."
         return
@@ -227,14 +223,10 @@ def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> 
     if variant == best:
         return " itself"
     metric = comparison.measure
-    d = (
-        -metric.sign
-        * metric.factor
-        * paired(comparison.runs, metric=comparison.metric, baseline=best)[variant].dropna()
-    )
-    unit = _unit(comparison, 2)
+    ahead = paired(comparison.runs, metric=comparison.metric, baseline=best)[variant].dropna()
+    d = -metric.sign * metric.factor * ahead
     is_ahead = d.mean() < 0  # in the seeds that both have, of which the best is not the best of all
-    size = f"{abs(d.mean()):.2f} {unit} {'ahead in shared seeds' if is_ahead else 'behind'}"
+    size = f"{abs(d.mean()):.2f} {metric.difference_unit()} {'ahead in shared seeds' if is_ahead else 'behind'}"
     if len(d) < 2:
         return f", {size} with one seed" if len(d) else ""
     if (sd := float(d.std(ddof=1))) <= statistics.NO_SPREAD:

@@ -6,26 +6,24 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from stridelab.report.answer import fits
-from stridelab.report.differences import differences
+from stridelab.report.differences import against_baseline
 from stridelab.report.figures.style import looks
-from stridelab.report.sentences import interval_text, verdict_text
-from stridelab.report.table import records
+from stridelab.report.sentences import difference_text, verdict_text
+from stridelab.report.table import ROWS, records
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
-MOST = 40
-"""Variants, as many as the table has rows."""
 MOST_BASELINES = 12
 
 
 def chart_data(comparison: Comparison) -> dict[str, Any]:
     """The variants with their seeds, and the table's cells against each of at most 12 baselines."""
-    metric, shown, look = comparison.measure, comparison.shown(MOST), looks(comparison)
+    metric, shown, look = comparison.measure, comparison.shown(ROWS), looks(comparison)
     rows = [comparison.by_variant[name] for name in shown]
     seeds = comparison.scores(comparison.metric).groupby("variant")
     return {
-        "metric": f"{comparison.metric_text}, {metric.shown_unit}".rstrip(", "),
+        "metric": comparison.metric_heading,
         "baseline": comparison.short(comparison.baseline),
         "variants": [
             {
@@ -52,23 +50,17 @@ def chart_data(comparison: Comparison) -> dict[str, Any]:
 
 def _against(comparison: Comparison, baseline: str, shown: list[str]) -> dict[str, list[str]]:
     """Of each variant: difference and verdict, as the table shows them."""
-    found = differences(
+    found = against_baseline(
         comparison.runs,
         metric=comparison.metric,
         baseline=baseline,
-        margin=comparison.margin / comparison.measure.factor,
+        margin=comparison.margin,
         looks=1 + len(comparison.earlier),
-    ).add_prefix("difference_")
-    rows = {row["difference_variant"]: row for row in records(found)}
+    )
+    rows = {row["variant"]: row for row in records(found)}
     return {
-        comparison.short(name): [
-            interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], comparison.measure)
-            if row["difference_n"]
-            else "",
-            verdict_text(row),
-        ]
+        comparison.short(name): [difference_text(rows[name], comparison.measure), verdict_text(rows[name])]
         for name in shown
-        for row in [rows[name]]
     }
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stridelab import names
 from stridelab.config.overrides import LAYERS
 from stridelab.config.variants import AS_MADE, short
 from stridelab.report.artifacts import read_json
+from stridelab.report.provenance import flat
 from stridelab.report.table import variant_of
 
 if TYPE_CHECKING:
@@ -23,20 +23,21 @@ OF_SWEEPS = ("seed=", "sweep.", "search=", "search.")
 def variant_words(comparison: Comparison, variant: str) -> list[str]:
     """As a shell takes them; none where the sweep's own command, or a part of the variant's name, is not known."""
     run = next((run for run in comparison.sweep.runs if variant_of(run) == variant), None)
-    config = (read_json(run, names.CONFIG_FILE) or {}) if run else {}
-    known = {short(key): key for key in keys_of(config)} | {"data": "data"}
+    config = read_json(run, names.CONFIG_FILE) if run else {}
+    keys_in_full = sorted(dict(flat(config)), key=lambda key: key.startswith("model."))  # of one name, the network's
+    known = {short(key): key for key in keys_in_full} | {"data": "data"}
     pairs = [pair.partition("=") for pair in variant.split(" ")]
     keys = [known.get(name) or (f"{LAYERS}{name}" if "." in name else "") for name, _, _ in pairs]
-    if not all(keys) or not provenance(comparison.sweep.run):
+    if not all(keys) or not read_json(comparison.sweep.run, names.PROVENANCE_FILE):
         return []
-    words = [word for word in command_of(comparison, run) if word.partition("=")[0] not in keys]
+    words = [word for word in command_of(comparison) if word.partition("=")[0] not in keys]
     own = [f"{key}={value}" for key, (_, _, value) in zip(keys, pairs, strict=True) if value != AS_MADE]
     return [*words, *(shlex.quote(word.replace("=None", "=null")) for word in own)]
 
 
-def command_of(comparison: Comparison, run: Any) -> list[str]:
+def command_of(comparison: Comparison) -> list[str]:
     """The words of the sweep's command that are not swept."""
-    facts = next(filter(None, map(provenance, (comparison.sweep.run, run))), {})
+    facts = read_json(comparison.sweep.run, names.PROVENANCE_FILE)
     argv = [str(word) for word in facts.get("argv") or ["train.py"]]
     words = [word for word in argv[1:] if "=" in word and not word.startswith("-")]
     kept = [shlex.quote(word) for word in words if not is_swept(word) and not word.startswith(OF_SWEEPS)]
@@ -50,10 +51,6 @@ def program(started: str) -> list[str]:
     return ["python", name] if own else ["stridelab", "train"]
 
 
-def provenance(run: Any) -> Mapping[str, Any]:
-    return read_json(run, names.PROVENANCE_FILE) or {}
-
-
 def is_swept(word: str) -> bool:
     """Whether a word such as `model.strides=1-1,[2,2]` has a comma outside brackets."""
     depth = 0
@@ -62,12 +59,3 @@ def is_swept(word: str) -> bool:
         if character == "," and depth == 0:
             return True
     return False
-
-
-def keys_of(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The keys of a configuration in full, the network's last."""
-    for name, value in sorted(config.items(), key=lambda one: one[0] == "model"):
-        if isinstance(value, Mapping):
-            yield from keys_of(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name

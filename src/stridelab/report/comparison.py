@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 from stridelab import names
 from stridelab.geometry import LayerGeometry
 from stridelab.metrics import METRICS, Metric
-from stridelab.probes.catalog import metric_of
 from stridelab.report import statistics
 from stridelab.report.artifacts import read_arrays, read_json
 from stridelab.report.controls import Controls, check_controls
-from stridelab.report.differences import differences
+from stridelab.report.differences import against_baseline
 from stridelab.report.mistakes import Mistakes, mistakes
 from stridelab.report.selection import find_selection, named
-from stridelab.report.table import geometries, per_draw, records, run_table, variant_of, variant_table
-from stridelab.text import plural, short_variant
+from stridelab.report.table import geometries, measure_of, per_draw, records, run_table, variant_of, variant_table
+from stridelab.text import plural, short_variant, with_unit
 from stridelab.training.tasks import primary_metrics
 
 if TYPE_CHECKING:
@@ -70,11 +69,16 @@ class Comparison:
 
     @property
     def measure(self) -> Metric:
-        return metric_of(self.metric) or Metric("", "")
+        return measure_of(self.metric)
 
     @property
     def metric_text(self) -> str:
         return self.measure.label or self.metric
+
+    @property
+    def metric_heading(self) -> str:
+        """`test accuracy, %`."""
+        return with_unit(self.metric_text, self.measure.shown_unit)
 
     @cached_property
     def seeds_trained(self) -> pd.Series:
@@ -109,7 +113,7 @@ class Comparison:
         rows = [
             (variant_of(run), run.run_id, step, value)
             for run in self.sweep.runs
-            if run.status.lower() == "finished"
+            if run.is_finished
             for step, value in run.history(metric)
         ]
         return pd.DataFrame(rows, columns=["variant", "run_id", "step", "value"])
@@ -132,7 +136,7 @@ class Comparison:
     @cached_property
     def feature_map_runs(self) -> dict[str, RunRecord]:
         """One finished run a variant, all of the same seed where there is such a seed."""
-        done = [run for run in self.sweep.runs if run.status.lower() == "finished"]
+        done = [run for run in self.sweep.runs if run.is_finished]
         variants = {variant_of(run) for run in done}
         by_seed: dict[str, dict[str, RunRecord]] = {}
         for run in done:
@@ -260,13 +264,10 @@ def _variants(runs: pd.DataFrame, *, metric: str, baseline: str, margin: float, 
     table = variant_table(runs)
     measured = per_draw(runs)[metric].groupby(level="variant").count()
     table["n"] = table["variant"].map(measured).fillna(0).astype(int)  # what is compared may be of fewer seeds
-    factor = (metric_of(metric) or Metric("", "")).factor
-    found = differences(runs, metric=metric, baseline=baseline, margin=margin / factor, looks=looks)
-    against = found.rename(columns={"n": "seeds"})
-    against = against.add_prefix("difference_").rename(columns={"difference_variant": "variant"})
+    against = against_baseline(runs, metric=metric, baseline=baseline, margin=margin, looks=looks)
     macs = table["cost/macs"] if "cost/macs" in table else np.full(len(table), np.nan)
     mean, low, high = (table[f"{metric}_{name}"] for name in ("mean", "low", "high"))
-    if (metric_of(metric) or Metric("", "")).sign < 0:
+    if measure_of(metric).sign < 0:
         mean, low, high = -mean, -high, -low
     table["pareto"] = statistics.pareto(mean, cost=macs, low=low, high=high)
     table = table.merge(against, on="variant", validate="one_to_one")

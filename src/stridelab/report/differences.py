@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from stridelab.probes.catalog import metric_of
 from stridelab.report import statistics
-from stridelab.report.table import per_draw
+from stridelab.report.table import measure_of, per_draw
 
 
 def paired(runs: pd.DataFrame, *, metric: str, baseline: str) -> pd.DataFrame:
@@ -53,11 +52,19 @@ def differences(runs: pd.DataFrame, *, metric: str, baseline: str, margin: float
     table.loc[[values[name].isna().all() for name in columns], "verdict"] = statistics.ABSENT
     few = np.array(n) < statistics.seeds_needed(sum(count > 0 for count in n))
     table.loc[few, ["p", "p_corrected"]] = np.nan
-    known = metric_of(metric)
-    bounds = known.bounds if known else (-np.inf, np.inf)
-    most = bounds[1] - bounds[0]
-    table[["low", "high"]] = table[["low", "high"]].clip(-most, most)
+    least, most = measure_of(metric).bounds
+    table[["low", "high"]] = table[["low", "high"]].clip(least - most, most - least)
     return table
+
+
+def against_baseline(runs: pd.DataFrame, *, metric: str, baseline: str, margin: float, looks: int) -> pd.DataFrame:
+    """`differences` as the table of variants has them: variant, `difference_seeds`, `difference_mean`, ... `margin`: in
+    the metric's shown unit."""
+    in_its_unit = margin / measure_of(metric).factor
+    found = differences(runs, metric=metric, baseline=baseline, margin=in_its_unit, looks=looks)
+    return (
+        found.rename(columns={"n": "seeds"}).add_prefix("difference_").rename(columns={"difference_variant": "variant"})
+    )
 
 
 def _product_of_sds(pair: pd.DataFrame) -> float:

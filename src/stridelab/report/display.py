@@ -13,29 +13,19 @@ from stridelab.metrics import Metric
 from stridelab.probes.catalog import all_metrics
 from stridelab.report.answer import choice, fits, next_step, order_of, verdict
 from stridelab.report.chart import chart_data
-from stridelab.report.figures import NothingToDraw, draw, render
+from stridelab.report.figures import FIGURES, NothingToDraw, draw, render
 from stridelab.report.figures.style import left_out
 from stridelab.report.mistakes import disagreements, taken_for
 from stridelab.report.page_parts import Page, Picture, safe, table_page
-from stridelab.report.paper import alt_text, write_numbers
 from stridelab.report.provenance import origin
-from stridelab.report.sentences import (
-    correction,
-    interval_text,
-    runs_text,
-    summary,
-    value_text,
-    verdict_text,
-)
+from stridelab.report.sentences import correction, difference_text, runs_text, score_text, summary, verdict_text
 from stridelab.report.speed import column_of, memory_note, speed_note
-from stridelab.report.table import IDENTITY, records
-from stridelab.text import human, printable
+from stridelab.report.table import IDENTITY, ROWS, records, write_csv
+from stridelab.text import human, printable, with_unit
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
-ROWS = 40
-"""Most rows of a table on the page; the CSV files have all."""
 DISAGREEING = 8
 """Images, and variants, of the table of disagreements."""
 FIGURES_FOLDER = "figures"
@@ -67,11 +57,10 @@ def show_answer(comparison: Comparison) -> Page:
 
 
 def _answer_table(comparison: Comparison) -> Page:
-    metric = comparison.measure
     header = [
         "variant",
-        _with_unit(comparison.metric_text, metric.shown_unit),
-        _with_unit("difference", "points" if metric.is_share else metric.unit),
+        comparison.metric_heading,
+        with_unit("difference", comparison.measure.difference_unit()),
         "verdict",
         "MACs",
         *(["within budget"] if comparison.budget else []),
@@ -80,11 +69,8 @@ def _answer_table(comparison: Comparison) -> Page:
     rows = []
     for name in shown:
         row = comparison.by_variant[name]
-        cells = _variant_cells(row, comparison, [])
-        budget = ["yes" if fits(row, comparison) else "no"] if comparison.budget else []
-        rows.append(
-            [comparison.short(name), cells[2], cells[3], cells[4], human(_whole(row.get("cost/macs"))), *budget]
-        )
+        cells = [comparison.short(name), *_result_cells(row, comparison), human(_whole(row.get("cost/macs")))]
+        rows.append([*cells, *(["yes" if fits(row, comparison) else "no"] if comparison.budget else [])])
     note = _left_out(len(shown), len(comparison.variants), "variants", "variants.csv")
     caption = (
         f"Variants by {comparison.metric_text}, best first; differences to {comparison.short(comparison.baseline)}"
@@ -125,14 +111,12 @@ def _prose(sentence: str) -> str:
 
 def show_variants(comparison: Comparison) -> Page:
     """The variant table: the metric, the difference to the baseline, geometry, and the metrics with a heading."""
-    metric = comparison.measure
-    unit = "points" if metric.is_share else metric.unit
     columns = metric_columns(comparison)
     header = [
         "variant",
         "n",
-        _with_unit(comparison.metric_text, metric.shown_unit),
-        _with_unit("difference", unit),
+        comparison.metric_heading,
+        with_unit("difference", comparison.measure.difference_unit()),
         "verdict",
         "maps, px",
         *columns,
@@ -159,28 +143,23 @@ def metric_columns(comparison: Comparison) -> dict[str, tuple[Metric, str]]:
 
 
 def _variant_cells(row: dict[str, Any], comparison: Comparison, columns: Iterable[tuple[Metric, str]]) -> list[str]:
-    metric, name = comparison.measure, comparison.metric
-    compared = row["variant"] != comparison.baseline and row["difference_seeds"] > 0
-    difference = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], metric)
     return [
         printable(comparison.short(row["variant"]), limit=80),
         runs_text(row),
-        value_text(row[f"{name}_mean"], row[f"{name}_sd"], metric),
-        difference if compared else "",
-        verdict_text(row),
+        *_result_cells(row, comparison),
         row["maps"] if isinstance(row["maps"], str) else "-",
         *[quantity(row[column], one) for one, column in columns],
     ]
+
+
+def _result_cells(row: dict[str, Any], comparison: Comparison) -> list[str]:
+    return [score_text(row, comparison), difference_text(row, comparison.measure), verdict_text(row)]
 
 
 def quantity(value: float, metric: Metric) -> str:
     """A count as a whole number, a measure with three digits."""
     whole = metric.unit in ("", "px") and float(value).is_integer()
     return human(int(value) if whole else metric.factor * value)
-
-
-def _with_unit(name: str, unit: str) -> str:
-    return f"{name}, {unit}" if unit else name
 
 
 def show_figure(comparison: Comparison, name: str, *, folder: Path | str = FIGURES_FOLDER) -> Picture | Page:
@@ -194,8 +173,10 @@ def show_figure(comparison: Comparison, name: str, *, folder: Path | str = FIGUR
     Path(folder).mkdir(parents=True, exist_ok=True)
     for kind, content in files.items():
         (Path(folder) / f"{name}.{kind}").write_bytes(content)
-    write_numbers(comparison, name, Path(folder))
-    return Picture(files, name, alt_text(comparison, name))
+    figure = FIGURES[name]
+    if figure.numbers:
+        write_csv(figure.numbers(comparison), Path(folder) / f"{name}.csv")
+    return Picture(files, name, f"{figure.alt} {figure.result(comparison)}".rstrip())
 
 
 def show_disagreements(comparison: Comparison) -> Page:

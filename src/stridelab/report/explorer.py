@@ -72,7 +72,7 @@ def images(run: RunRecord, arrays: Mapping[str, Any]) -> PageImages | None:
 def page_network(comparison: Comparison, name: str, run: RunRecord, arrays: Mapping[str, Any]) -> PageNetwork:
     plan = plan_of(arrays)
     score, label = score_of(comparison, name)
-    config = read_json(run, names.CONFIG_FILE) or {}
+    config = read_json(run, names.CONFIG_FILE)
     return PageNetwork(
         name=name,
         plan=plan,
@@ -154,7 +154,7 @@ def recorded_maps(run: RunRecord) -> dict[str, Any]:
 
 
 def subtitle(run: RunRecord, count: int) -> str:
-    facts = read_json(run, names.DATA_FILE) or {}
+    facts = read_json(run, names.DATA_FILE)
     seed = run.tags.get(names.SEED, "?")
     networks = f"{count} trained networks" if count > 1 else "A trained network"
     return f"{networks} of seed {seed}, on {facts.get('name', 'unknown data')}"

@@ -37,8 +37,11 @@ def show_front(comparison: Comparison) -> Page:
         + [text for cost in COSTS for text in (human(row[cost]), percent(row[f"on_front/{cost}"]))]
         for row in near.to_dict("records")
     ]
-    score = f"{comparison.metric_text}, {comparison.measure.shown_unit}".removesuffix(", ")
-    header = ["variant", score, *(text for name in COSTS.values() for text in (name, "on front, %"))]
+    header = [
+        "variant",
+        comparison.metric_heading,
+        *(text for name in COSTS.values() for text in (name, "on front, %")),
+    ]
     kinds = "t" + "n" * (len(header) - 1)
     notes = [*notes_of(comparison, table), *told(read_json(comparison.sweep.run, names.SEARCH_FILE))]
     page = table_page(header, rows, notes=notes, kinds=kinds, caption="The front of accuracy and cost")

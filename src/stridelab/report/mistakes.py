@@ -32,7 +32,7 @@ def mistakes(sweep: SweepRecord) -> Mistakes | None:
     """From the finished runs that kept their predictions of the same test images; None where there are none."""
     found: dict[str, dict[str, NDArray[Any]]] = {}
     labels: NDArray[Any] | None = None
-    done = [run for run in sweep.runs if run.status.lower() == "finished"]
+    done = [run for run in sweep.runs if run.is_finished]
     for run in done:
         arrays = _predictions(run)
         if arrays and (labels is None or np.array_equal(labels, arrays["labels"])):

@@ -1,32 +1,24 @@
-"""What a paper takes from a report: the numbers in each figure, the table as Markdown and LaTeX, the methods."""
+"""What a paper takes from a report: the table as Markdown and LaTeX, the methods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from stridelab.report import statistics
 from stridelab.report.answer import order_of, verdict
-from stridelab.report.factors import effects
-from stridelab.report.figures import FIGURES
-from stridelab.report.front import front_table
-from stridelab.report.mistakes import by_class
 from stridelab.report.provenance import origin
 from stridelab.report.sentences import (
-    best,
     correction,
+    difference_text,
     equivalent_text,
-    interval_text,
     num_comparisons,
     overview,
+    score_text,
     seeds_text,
-    value_text,
     verdict_text,
 )
-from stridelab.report.table import write_csv
 from stridelab.text import human, markdown_text, plural
 
 if TYPE_CHECKING:
@@ -56,18 +48,19 @@ def note(comparison: Comparison) -> str:
 
 
 def _table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    metric = comparison.measure
-    unit = metric.shown_unit
-    header = ["variant", "n", f"{comparison.metric_text}, {unit}".rstrip(", "), "difference", "verdict", "MACs"]
-    rows = []
-    for name in order_of(comparison):
-        row = comparison.by_variant[name]
-        paired = row["difference_seeds"] > 0
-        ends = row["difference_mean"], row["difference_low"], row["difference_high"]
-        value = value_text(row[f"{comparison.metric}_mean"], row[f"{comparison.metric}_sd"], metric)
-        difference = interval_text(*ends, metric) if paired else ""
-        cells = [comparison.short(name), str(int(row["n"])), value, difference, verdict_text(row)]
-        rows.append([*cells, human(row.get("cost/macs", float("nan")))])
+    header = ["variant", "n", comparison.metric_heading, "difference", "verdict", "MACs"]
+    rows = [
+        [
+            comparison.short(name),
+            str(int(row["n"])),
+            score_text(row, comparison),
+            difference_text(row, comparison.measure),
+            verdict_text(row),
+            human(row.get("cost/macs", float("nan"))),
+        ]
+        for name in order_of(comparison)
+        for row in [comparison.by_variant[name]]
+    ]
     return header, rows
 
 
@@ -118,43 +111,3 @@ def _tests(comparison: Comparison) -> Iterator[str]:
     )
     if comparison.margin:
         yield f"What is {equivalent_text(comparison)}, set beforehand, was tested by two one-sided t-tests."
-
-
-def _layers(comparison: Comparison) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"variant": name, "layer": one.name, "kind": one.kind, "output": one.output_size, "macs": one.macs}
-            for name, layers in comparison.geometries.items()
-            for one in layers
-        ]
-    )
-
-
-def _curves(comparison: Comparison) -> pd.DataFrame:
-    found = [comparison.curves(name).assign(metric=name) for name in ("val/acc", "train/loss")]
-    return pd.concat([one for one in found if len(one)])
-
-
-NUMBERS: dict[str, Callable[[Comparison], pd.DataFrame]] = {
-    "front": front_table,
-    "accuracy_differences": lambda c: c.variants.filter(regex="^variant$|^difference_"),
-    "accuracy_vs_macs": lambda c: c.scores(c.metric).merge(c.variants.filter(["variant", "cost/macs"])),
-    "class_accuracy": lambda c: by_class(c.mistakes, c.baseline) if c.mistakes else pd.DataFrame(),
-    "factor_effects": effects,
-    "costs": lambda c: c.variants.filter(regex="^variant$|^cost/|^memory/|^throughput/|^latency/|^benchmark/"),
-    "geometry": _layers,
-    "learning_curves": _curves,
-}
-"""Figure -> the numbers in it. Feature maps are in the runs' artifacts."""
-RESULTS: dict[str, Callable[[Comparison], str]] = {"accuracy_differences": verdict, "accuracy_vs_macs": best}
-
-
-def write_numbers(comparison: Comparison, name: str, folder: Path) -> None:
-    if name in NUMBERS:
-        write_csv(NUMBERS[name](comparison), folder / f"{name}.csv")
-
-
-def alt_text(comparison: Comparison, name: str) -> str:
-    """What the figure shows, and what there is to see."""
-    result = RESULTS[name](comparison) if name in RESULTS else ""
-    return f"{FIGURES[name].alt} {result}".rstrip()

@@ -125,15 +125,16 @@ def settings(sweep: SweepRecord) -> dict[str, dict[str, set[str]]]:
     first = {(variant_of(run), run.tags.get(names.SWEEP)): run for run in reversed(sweep.runs)}
     found: dict[str, dict[str, set[str]]] = {}
     for (variant, _), run in first.items():
-        for key, value in _flat(read_json(run, names.CONFIG_FILE)):
+        for key, value in flat(read_json(run, names.CONFIG_FILE)):
             found.setdefault(key, {}).setdefault(variant, set()).add(_text(value))
     return found
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys in full, such as `trainer.lr`, and their values."""
     for name, value in config.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 

@@ -59,6 +59,18 @@ def value_text(mean: float, sd: float, metric: Metric = SHARE) -> str:
     return mean_text if math.isnan(sd) else f"{mean_text} \u00b1 {sd_text}"
 
 
+def score_text(row: Mapping[str, Any], comparison: Comparison) -> str:
+    """Of a variant: what is compared, and its spread over seeds."""
+    return value_text(row[f"{comparison.metric}_mean"], row[f"{comparison.metric}_sd"], comparison.measure)
+
+
+def difference_text(row: Mapping[str, Any], metric: Metric) -> str:
+    """Of a variant, to the baseline; empty where the two share no seed."""
+    if not row["difference_seeds"]:
+        return ""
+    return interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], metric)
+
+
 def runs_text(row: Mapping[str, Any]) -> str:
     """Seeds with a finished run: 2, or 1 of 2 runs when one did not finish."""
     n, missing = int(row["n"]), int(row["not_finished"])
@@ -91,10 +103,12 @@ def times(ratio: float) -> str:
     return f"{ratio:.1f}x" if ratio < 20 else f"{ratio:,.0f}x"
 
 
+def margin_text(margin: float, metric: Metric) -> str:
+    return f"{margin:g} {metric.difference_unit(margin)}".rstrip()
+
+
 def equivalent_text(comparison: Comparison) -> str:
-    point = "point" if comparison.margin == 1 else "points"
-    unit = point if comparison.measure.is_share else comparison.measure.unit
-    return f"equivalent within \u00b1{comparison.margin:g} {unit}".rstrip()
+    return f"equivalent within \u00b1{margin_text(comparison.margin, comparison.measure)}"
 
 
 def correction(comparison: Comparison) -> str:
@@ -192,7 +206,7 @@ def strength(comparison: Comparison) -> Iterator[str]:
     spread = math.sqrt((rows["difference_sd"] ** 2).mean()) if len(rows) else math.nan
     if not spread > 0:
         return
-    unit = f" {'points' if metric.is_share else metric.unit}".rstrip()
+    unit = f" {metric.difference_unit()}".rstrip()
     level = statistics.strictest_level(num_comparisons(comparison)) / (1 + len(comparison.earlier))
     size = statistics.detectable(int(n), level=level)
     if math.isfinite(size):

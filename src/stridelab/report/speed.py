@@ -51,7 +51,7 @@ def phase_of(comparison: Comparison) -> Phase:
 
 
 def finished(comparison: Comparison) -> list[RunRecord]:
-    return [run for run in comparison.sweep.runs if run.status.lower() == "finished"]
+    return [run for run in comparison.sweep.runs if run.is_finished]
 
 
 def tags(runs: Iterable[RunRecord], key: str) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from stridelab.report.display import ROWS
 from stridelab.report.page_parts import Page, table_page
 from stridelab.report.sentences import times
 from stridelab.report.speed import Phase, phase_of, widest_spread
+from stridelab.report.table import ROWS
 from stridelab.text import human, printable
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ import pandas as pd
 from stridelab import names, text
 from stridelab.geometry import LayerGeometry, parse_layers
 from stridelab.geometry.totals import windowed
-from stridelab.metrics import derived
+from stridelab.metrics import Metric, derived
 from stridelab.probes.catalog import all_metrics, metric_of
 from stridelab.report import statistics
+from stridelab.tracking.listed import number
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
@@ -38,6 +39,9 @@ IDENTITY = {
 seeds, sample sd), X_low and X_high (95 % t-interval of the mean, cut at the values that can be); one that is the same
 for every seed keeps its name."""
 
+ROWS = 40
+"""Most variants or runs that a table or the page's chart shows; the CSV files have all."""
+
 _REFUSED = "ValueError: refused: "
 _LISTED_MAPS = 8
 
@@ -53,7 +57,7 @@ def run_table(sweep: SweepRecord) -> pd.DataFrame:
 
 
 def _row(run: RunRecord) -> dict[str, Any]:
-    params = {key: _number(value) for key, value in run.params.items()}
+    params = {key: number(word) for key, word in run.params.items()}
     status, reason = _ending(run)
     return {
         **params,
@@ -91,15 +95,6 @@ def _seed(run: RunRecord) -> int | None:
     return int(word) if word.removeprefix("-").isdecimal() else None
 
 
-def _number(word: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return word
-
-
 def geometries(sweep: SweepRecord) -> dict[str, list[LayerGeometry]]:
     """The layers of each variant, in sweep order, from the first of its runs that logged its geometry."""
     found: dict[str, list[LayerGeometry]] = {}
@@ -121,6 +116,11 @@ def map_sizes(layers: Sequence[LayerGeometry]) -> str:
     if len(sizes) > _LISTED_MAPS:
         sizes = [size for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]]
     return text.maps(sizes)
+
+
+def measure_of(name: str) -> Metric:
+    """What is known of a metric; of a user's own, nothing."""
+    return metric_of(name) or Metric("", "")
 
 
 def per_draw(runs: pd.DataFrame) -> pd.DataFrame:

@@ -12,8 +12,9 @@ from rich.text import Text
 from stridelab.report import statistics
 from stridelab.report.answer import choice, next_step, verdict
 from stridelab.report.comparison import Comparison, compare
-from stridelab.report.sentences import interval_text, needed, num_comparisons, runs_text, value_text
+from stridelab.report.sentences import difference_text, needed, num_comparisons, runs_text, score_text
 from stridelab.report.speed import column_of, measured_how
+from stridelab.report.table import ROWS
 from stridelab.tables import fitted
 from stridelab.text import printable, three_digits
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stridelab.tracking.find import SweepRecord
-
-ROWS = 40
 
 
 def print_variants(
@@ -78,14 +77,11 @@ def variants_table(comparison: Comparison, *, width: int | None = None) -> tuple
 
 
 def _cells(row: dict[str, Any], comparison: Comparison) -> list[str]:
-    compared = row["variant"] != comparison.baseline and row["difference_seeds"] > 0
-    metric = comparison.measure
-    difference = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], metric)
     return [
         printable(row["variant"], limit=200),
         runs_text(row),
-        value_text(row[f"{comparison.metric}_mean"], row[f"{comparison.metric}_sd"], metric),
-        difference if compared else "",
+        score_text(row, comparison),
+        difference_text(row, comparison.measure),
         str(row["difference_verdict"]),
         _number(row.get("cost/macs"), lambda macs: three_digits(macs / 1e6)),
         _number(row.get("cost/receptive_field_px"), lambda px: f"{px:.0f}"),
@@ -105,7 +101,7 @@ def _below(comparison: Comparison) -> list[str]:
     compared = num_comparisons(comparison)
     found = [f"{left_out:,} more variants are in the report."] if left_out > 0 else []
     if compared:
-        unit = "points" if comparison.measure.is_share else comparison.measure.unit
+        unit = comparison.measure.difference_unit()
         found.append(
             f"{comparison.metric_text.capitalize()}: mean \u00b1 sd over n seeds. Difference: {unit} to "
             f"{printable(comparison.baseline)}, paired by seed, [95 % interval]. MiB: peak memory. img/s: training "

@@ -88,7 +88,7 @@ def find(store: Store, wanted: str, *, results: Path | None = None) -> RunRecord
 
 
 def refuse_unfinished(record: RunRecord) -> None:
-    if record.status != "FINISHED":
+    if not record.is_finished:
         said = f" ({record.reason})" if record.reason else ""
         raise ValueError(f"run {record.name} is {record.status}{said}: there is no result to compare with.")
 

@@ -56,6 +56,10 @@ class RunRecord:
     artifact_uri: str
     _reader: RecordSource = field(repr=False, compare=False)
 
+    @property
+    def is_finished(self) -> bool:
+        return self.status == "FINISHED"
+
     def history(self, key: str) -> Points:
         """(step, value) in order of steps; empty for an unknown metric."""
         return self._reader.history(self.run_id, key)

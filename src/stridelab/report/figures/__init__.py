@@ -6,18 +6,23 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
+import pandas as pd
 from matplotlib.figure import Figure
 
-from stridelab.report.factors import is_grid
+from stridelab.report import factors
+from stridelab.report.answer import verdict
 from stridelab.report.figures.accuracy import accuracy_differences, accuracy_vs_macs
 from stridelab.report.figures.classes import class_accuracy
 from stridelab.report.figures.cost import costs
-from stridelab.report.figures.curves import learning_curves
+from stridelab.report.figures.curves import curve_table, learning_curves
 from stridelab.report.figures.effects import factor_effects
 from stridelab.report.figures.feature_maps import feature_maps_first, feature_maps_last
 from stridelab.report.figures.front import front
-from stridelab.report.figures.geometry import geometry, redrawn
+from stridelab.report.figures.geometry import geometry, layer_table, redrawn
 from stridelab.report.figures.style import DARK, NothingToDraw, drawing
+from stridelab.report.front import front_table
+from stridelab.report.mistakes import by_class
+from stridelab.report.sentences import best
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -41,6 +46,10 @@ class ReportFigure(NamedTuple):
     """A sentence above it."""
     applies: Callable[[Comparison], bool] = lambda comparison: True
     """To this sweep; otherwise it has no section."""
+    numbers: Callable[[Comparison], pd.DataFrame] | None = None
+    """Those in it, for a CSV file beside it. Feature maps are in the runs' artifacts."""
+    result: Callable[[Comparison], str] = lambda comparison: ""
+    """What there is to see, in a sentence."""
 
 
 FIGURES: dict[str, ReportFigure] = {
@@ -50,26 +59,46 @@ FIGURES: dict[str, ReportFigure] = {
         "Paired differences to the baseline.",
         "Every variant against the baseline, seed by seed: for one seed both start from the same weights and see the "
         "same batches, so what is common to both cancels.",
+        numbers=lambda c: c.variants.filter(regex="^variant$|^difference_"),
+        result=verdict,
     ),
     "factor_effects": ReportFigure(
         factor_effects,
         "What each key does",
         "Effect of every swept key and layer, and of pairs of them.",
-        applies=is_grid,
+        applies=factors.is_grid,
+        numbers=factors.effects,
     ),
     "accuracy_vs_macs": ReportFigure(
-        accuracy_vs_macs, "Accuracy and cost", "Accuracy of every variant and seed against its MACs."
+        accuracy_vs_macs,
+        "Accuracy and cost",
+        "Result of every variant and seed against its MACs.",
+        numbers=lambda c: c.scores(c.metric).merge(c.variants.filter(["variant", "cost/macs"])),
+        result=best,
     ),
-    "costs": ReportFigure(costs, "Accuracy and cost", "Bars: each variant's costs as multiples of the baseline's."),
+    "costs": ReportFigure(
+        costs,
+        "Accuracy and cost",
+        "Bars: each variant's costs as multiples of the baseline's.",
+        numbers=lambda c: c.variants.filter(regex="^variant$|^cost/|^memory/|^throughput/|^latency/|^benchmark/"),
+    ),
     "front": ReportFigure(
-        front, "Accuracy and cost", "Bars: how often each variant is on the front of accuracy and each cost."
+        front,
+        "Accuracy and cost",
+        "Bars: how often each variant is on the front of accuracy and each cost.",
+        numbers=front_table,
     ),
     "class_accuracy": ReportFigure(
-        class_accuracy, "What they get wrong", "Accuracy of each class against the baseline's, and confusions."
+        class_accuracy,
+        "What they get wrong",
+        "Accuracy of each class against the baseline's, and confusions.",
+        numbers=lambda c: by_class(c.mistakes, c.baseline) if c.mistakes else pd.DataFrame(),
     ),
-    "geometry": ReportFigure(geometry, "Geometry", "Map sizes to scale, layer by layer, for each variant."),
+    "geometry": ReportFigure(
+        geometry, "Geometry", "Map sizes to scale, layer by layer, for each variant.", numbers=layer_table
+    ),
     "learning_curves": ReportFigure(
-        learning_curves, "Learning curves", "Validation accuracy and training loss by epoch."
+        learning_curves, "Learning curves", "Validation results and training loss by epoch.", numbers=curve_table
     ),
     "feature_maps_first": ReportFigure(
         feature_maps_first,

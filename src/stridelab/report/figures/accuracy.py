@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from stridelab.metrics import Metric
 from stridelab.report.differences import paired
 from stridelab.report.figures.style import (
-    INK,
     OTHER,
     Look,
     NothingToDraw,
     around,
+    forest_axes,
     headline,
     left_out,
     looks,
@@ -29,7 +29,7 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
-from stridelab.report.sentences import correction, interval_text, p_text, seeds_text
+from stridelab.report.sentences import correction, difference_text, p_text, seeds_text
 from stridelab.report.statistics import EXACT_SEEDS
 from stridelab.text import plural
 
@@ -158,9 +158,8 @@ def accuracy_differences(comparison: Comparison) -> Figure:
     for y, row in enumerate(rows):
         values = draws[row["variant"]].dropna().to_numpy(dtype=float)
         _forest_row(axes, y, row, values, look[row["variant"]], factor=factor)
-    _forest_axes(
-        axes, [comparison.short(name) for name in names], [_forest_text(row, comparison.measure) for row in rows]
-    )
+    labels = [plain(comparison.short(name)) for name in names]
+    forest_axes(axes, labels, [_forest_text(row, comparison.measure) for row in rows])
     test = "exact" if max(row["difference_seeds"] for row in rows) <= EXACT_SEEDS else "sampled"
     unit = "percentage points" if comparison.measure.is_share else comparison.measure.unit
     unit = f" ({unit})" if unit else ""
@@ -191,20 +190,5 @@ def _forest_row(
 
 
 def _forest_text(row: dict[str, Any], metric: Metric) -> str:
-    estimate = interval_text(row["difference_mean"], row["difference_low"], row["difference_high"], metric)
     p = f"{p_text(row['difference_p_corrected'])}  " if row["difference_p_corrected"] >= 0 else ""
-    return f"{estimate}   n={row['difference_seeds']:.0f}  {p}{row['difference_verdict']}"
-
-
-def _forest_axes(axes: Axes, names: Sequence[str], texts: Sequence[str]) -> None:
-    places = range(len(names))
-    axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
-    axes.set_ylim(len(names) - 0.45, -0.55)
-    axes.set_yticks(places, [plain(name) for name in names])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(places, list(texts))
-    right.tick_params(length=0)
-    right.spines["right"].set_visible(False)
+    return f"{difference_text(row, metric)}   n={row['difference_seeds']:.0f}  {p}{row['difference_verdict']}"

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stridelab.report.factors import effects, factors
-from stridelab.report.figures.style import INK, OKABE_ITO, NothingToDraw, headline, new_figure, plain
+from stridelab.report.figures.style import OKABE_ITO, NothingToDraw, forest_axes, headline, new_figure, plain
 from stridelab.report.sentences import interval_text, p_text, seeds_text, value_text
 from stridelab.report.statistics import DIFFERS
 
@@ -66,18 +66,8 @@ def _forest(axes: Axes, shown: pd.DataFrame, comparison: Comparison) -> None:
         axes.plot(mean, y, "o", color=color, markersize=6.5, markerfacecolor=filled)
         p = f"  {p_text(row['p_corrected'])}" if row["p_corrected"] >= 0 else ""
         texts.append(interval_text(row["mean"], row["low"], row["high"], metric) + p)
-    axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
-    axes.set_ylim(len(shown) - 0.45, -0.55)
-    axes.set_yticks(range(len(shown)), [_label(effect) for effect in shown["effect"]])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    unit = "points" if metric.is_share else metric.unit
-    axes.set_xlabel(f"effect on {comparison.metric_text} ({unit})".replace(" ()", ""))
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(range(len(shown)), texts)
-    right.tick_params(length=0)
-    right.spines["right"].set_visible(False)
+    forest_axes(axes, [_label(effect) for effect in shown["effect"]], texts)
+    axes.set_xlabel(f"effect on {comparison.metric_text} ({metric.difference_unit()})".replace(" ()", ""))
 
 
 def _label(effect: str) -> str:
@@ -93,15 +83,8 @@ def _heat_map(axes: Axes, pair: tuple[str, str], comparison: Comparison) -> None
     middle = (np.nanmin(values) + np.nanmax(values)) / 2
     for (row, column), value in np.ndenumerate(values):
         color = "#111111" if value > middle else "#f4f4f4"
-        axes.text(
-            column,
-            row,
-            value_text(value, math.nan, comparison.measure),
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            color=color,
-        )
+        text = value_text(value, math.nan, comparison.measure)
+        axes.text(column, row, text, ha="center", va="center", fontsize=8.5, color=color)
     axes.set_xticks(range(len(cells.columns)), [plain(level, limit=10) for level in cells.columns])
     axes.set_yticks(range(len(cells.index)), [plain(level, limit=10) for level in cells.index])
     axes.set_xlabel(plain(pair[1], limit=28))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
@@ -39,6 +40,16 @@ def geometry(comparison: Comparison) -> str:
     if rest:
         panels[-1] = Panel(panels[-1].name, panels[-1].layers, remarks=[rest])
     return draw(panels)
+
+
+def layer_table(comparison: Comparison) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"variant": name, "layer": one.name, "kind": one.kind, "output": one.output_size, "macs": one.macs}
+            for name, layers in comparison.geometries.items()
+            for one in layers
+        ]
+    )
 
 
 def redrawn(svg: str) -> Figure:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
@@ -101,6 +102,21 @@ def headline(figure: Figure, title: str, *, note: str = "") -> None:
     figure.suptitle(title, x=0.008, ha="left", fontsize=TITLE_PT, fontweight="bold")
     if note:
         figure.supxlabel(wrapped(note, figure), x=0.008, ha="left", fontsize=NOTE_PT, color=GREY)
+
+
+def forest_axes(axes: Axes, labels: Sequence[str], texts: Sequence[str]) -> None:
+    """Rows from the top, a label to the left and a text to the right of each, about a line at 0."""
+    places = range(len(labels))
+    axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
+    axes.set_ylim(len(labels) - 0.45, -0.55)
+    axes.set_yticks(places, list(labels))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(places, list(texts))
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)
 
 
 def left_out(shown: int, count: int, how: str) -> str:
