@@ -22,6 +22,7 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
+from stridelab.text import as_heading
 from stridelab.training.tasks import TASKS, LearningTask
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ BAND = (0.1, 0.9)
 
 def panel_of(task: LearningTask) -> CurvePanel:
     measure = METRICS[f"final/val_{task.primary}"]
-    label = measure.label if measure.label.isupper() else measure.label[0].upper() + measure.label[1:]
-    return CurvePanel(f"val/{task.primary}", f"{label} ({measure.shown_unit})", measure.factor)
+    return CurvePanel(f"val/{task.primary}", f"{as_heading(measure.label)} ({measure.shown_unit})", measure.factor)
 
 
 PANELS = (*map(panel_of, TASKS.values()), CurvePanel("train/loss", "Training loss", 1.0))
