@@ -119,4 +119,5 @@ def _note(table: Any, look: dict[str, Look]) -> str:
     most = max((int(count) for name, count in runs.items() if look[str(name)].named), default=0)
     spread = "Band: the middle 80 % of seeds." if most > MOST_LINES else "Thin: each seed."
     others = "" if all(look[str(name)].named for name in runs.index) else " Grey: every run of the other variants."
-    return f"Thick: mean over seeds. {spread}{others}"
+    ended = " that had not ended" if table.groupby("run_id")["step"].max().nunique() > 1 else ""
+    return f"Thick: mean over seeds{ended}. {spread}{others}"
