@@ -84,7 +84,7 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
             size = margin_text(comparison.margin, comparison.measure)
             return "", f"Seeds scatter so widely that to tell {size} takes more than {statistics.MOST_SEEDS} of them."
         return "", (
-            f"What is undecided is small: differences of that size take more than {statistics.MOST_SEEDS} "
+            f"What is undecided is small for how seeds scatter: to find it takes more than {statistics.MOST_SEEDS} "
             "seeds. Say with sweep.margin= what does not matter, and ask for equivalence."
         )
     known = sorted({int(seed) for seed in comparison.runs["seed"].dropna()})
