@@ -69,6 +69,7 @@ def test_a_run_by_id_signature_name_or_as_the_latest(store: Store) -> None:
     latest = find_run(store)
     assert latest.tags["stridelab.signature"] == identity(21).signature
     assert find_run(store, latest.run_id) == latest
+    assert find_run(store, latest.run_id[:8]) == latest, "as `runs list` shows it"
     assert find_run(store, identity(21).signature) == latest
     assert find_run(store, "strides=1-0 seed=0").tags["stridelab.signature"] == identity(0).signature
 
