@@ -18,6 +18,7 @@ from stridelab.report.command import variant_words
 from stridelab.report.display import EXPLORER
 from stridelab.report.front import COSTS, DRAWS, front_table
 from stridelab.report.page_parts import Page, table_page
+from stridelab.report.sentences import value_text
 from stridelab.text import human, plural, printable
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def show_front(comparison: Comparison) -> Page:
     shares = [f"on_front/{cost}" for cost in COSTS]
     near = table[(table[shares] >= 0.05).any(axis=1)]
     rows = [
-        [printable(row["variant"], limit=80), f"{comparison.measure.factor * row['score']:.2f}"]
+        [printable(row["variant"], limit=80), value_text(row["score"], math.nan, comparison.measure)]
         + [text for cost in COSTS for text in (human(row[cost]), percent(row[f"on_front/{cost}"]))]
         for row in near.to_dict("records")
     ]

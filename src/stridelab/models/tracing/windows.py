@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import gcd
 from typing import Any
 
-from .calls import Call, Made, Unfollowed, first, spell
+from .calls import Call, Made, NotOnGrid, Unfollowed, first, spell
 from .origins import GRID
 
 
@@ -23,7 +23,7 @@ def on_grid(call: Call) -> None:
     if len(dims) != 4 or any(
         dim != want and not (dim == "1" and size == 1) for dim, want, size in zip(dims, GRID, shape, strict=True)
     ):
-        raise Unfollowed(f"reads a tensor of {'-'.join(dims)} instead of n-c-h-w")
+        raise NotOnGrid(f"reads a tensor of {'-'.join(dims)} instead of n-c-h-w")
 
 
 def conv2d(call: Call) -> Made:
