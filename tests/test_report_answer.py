@@ -57,6 +57,12 @@ def test_too_few_seeds_get_the_very_command_that_decides(two_seeds: Comparison) 
     assert takes.startswith("15 more runs, about ")
 
 
+def test_of_an_imported_sweep_no_run_counts_as_one_of_this_machine() -> None:
+    sweep = sweep_of(grid())
+    imported = replace(sweep, tags={**sweep.tags, "stridelab.imported": "a" * 64})
+    assert next_step(compare(imported))[1].startswith("21 runs, about ")
+
+
 @pytest.mark.parametrize(
     ("begins_s", "lasts_s", "said"),
     [
@@ -156,6 +162,11 @@ def test_the_cheapest_near_the_best_and_how_sure(eight_seeds: Comparison) -> Non
     bound = d.mean() + scipy.stats.t.ppf(0.95, 7) * d.std(ddof=1) / np.sqrt(8)
     assert said.startswith("Cheapest within 1 point of the best, 1-1-1: by MACs (9.5x less) and training speed")
     assert f": 1-2-2, 0.70 points behind and at most {bound:.2f} (one-sided 95 %, n = 8), so within it." in said
+
+
+def test_how_far_is_told_in_the_digits_of_its_unit(eight_seeds: Comparison) -> None:
+    (said,) = choice(replace(compare(eight_seeds.sweep, metric="test/loss"), margin=1.0))
+    assert ": 2-2-1, 0.0200 behind and at most 0.0212 (one-sided" in said
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,9 @@ def test_all_runs_are_listed_the_newest_first(runs: Any) -> None:
     assert table.count("1-1-1") == 2
     assert "\x1b" not in table
     assert json.loads(runs("list", "format=json"))[0].keys() == rows[0].keys()
-    assert runs("list", "format=markdown").splitlines()[1].startswith("| --- |")
+    header, ruler = runs("list", "format=markdown").splitlines()[:2]
+    assert ruler.startswith("| --- |")
+    assert "| test/acc % |" in header, "as the cells below it"
 
 
 def test_conditions_choose_and_columns_sort(runs: Any) -> None:
@@ -151,7 +153,7 @@ def test_one_run_is_shown_with_what_its_figures_mean(runs: Any, results: Path) -
     assert rows[0]["id"] in said
     assert "images classified correctly" in said
     assert "config.json" in said
-    assert f"reproduce.py run={rows[0]['id']}" in said or f"stridelab reproduce run={rows[0]['id']}" in said
+    assert f"reproduce paths.results_dir={results} run={rows[0]['id']}" in said.replace("reproduce.py", "reproduce")
     failed = rows_of(runs("list", "format=csv", "columns=name", "where=status=failed"))
     assert "out of luck" in runs("show", f"run={failed[0]['id']}")
 

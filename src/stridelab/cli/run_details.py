@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,32 +14,19 @@ from stridelab.text import duration, plural, printable, three_digits
 from stridelab.tracking.listed import started
 
 from .arguments import split
-from .program import command
+from .program import command, here
 from .run_list import opened, print_table
 
 if TYPE_CHECKING:
     from stridelab.tracking.mlflow_reader import RunRecord
-    from stridelab.tracking.store import Store
-
-
-def run_of(store: Store, wanted: str, results: Path) -> RunRecord:
-    """By id (its first characters will do), name or signature, or latest. ValueError lists the recent ones."""
-    from stridelab.tracking.find import find_run
-    from stridelab.tracking.mlflow_reader import Reader
-
-    if re.fullmatch(r"[0-9a-f]{6,31}", wanted):
-        near = [run for run in Reader(store).having({names.ROLE: "run"}) if run.run_id.startswith(wanted)]
-        if len(near) == 1:
-            return near[0]
-        if near:
-            raise ValueError(f"run={wanted} is the beginning of {len(near)} ids; give more of it.")
-    return find_run(store, wanted, results=results)
 
 
 def show_run(arguments: Sequence[str]) -> None:
+    from stridelab.tracking.find import find_run
+
     given, overrides = split(arguments, {"run": "latest"})
     config, store = opened(overrides)
-    run = run_of(store, given["run"], Path(config.paths.results_dir))
+    run = find_run(store, given["run"], results=Path(config.paths.results_dir))
     took = "" if run.end_ms is None else f", took {duration((run.end_ms - run.start_ms) / 1000)}"
     print(f"{printable(run.name)}\n  id        {run.run_id}\n  started   {started(run)}{took}")
     print(f"  status    {run.status.lower()}{': ' + printable(run.reason) if run.reason else ''}")
@@ -55,7 +41,7 @@ def show_run(arguments: Sequence[str]) -> None:
     others = [printable(path) for path in files if not path.startswith("images/")]
     pictures = plural(len(files) - len(others), "picture")
     print(f"\nFiles: {', '.join([*others, *([pictures] if len(others) < len(files) else [])]) or 'none'}")
-    print(f"Again: {command('reproduce')} run={run.run_id}")
+    print(f"Again: {here(command('reproduce'), overrides)} run={run.run_id}")
 
 
 def three(value: float, key: str) -> str:
@@ -66,13 +52,15 @@ def three(value: float, key: str) -> str:
 
 def diff_runs(arguments: Sequence[str]) -> int:
     """What differs between two runs: configuration, figures, code, packages. 0 where nothing does, as `diff`."""
+    from stridelab.tracking.find import find_run
+
     wanted = [word for word in arguments if "=" not in word]
     config, store = opened([word for word in arguments if "=" in word])
     if len(wanted) != 2:
         raise ValueError(
             f"two runs are compared, not {len(wanted)}: stridelab runs diff RUN RUN, each an id or a name."
         )
-    one, other = (run_of(store, word, Path(config.paths.results_dir)) for word in wanted)
+    one, other = (find_run(store, word, results=Path(config.paths.results_dir)) for word in wanted)
     sections = {
         "configuration": [settings_of(run) for run in (one, other)],
         "figures": [{key: f"{value:.9g}" for key, value in run.metrics.items()} for run in (one, other)],
@@ -129,7 +117,7 @@ def content(run: RunRecord, path: str) -> Any:
 
 def delete_run(arguments: Sequence[str]) -> int:
     """Into MLflow's trash, and its folder into results/trash; asks first."""
-    from stridelab.tracking.find import Finder
+    from stridelab.tracking.find import Finder, find_run
     from stridelab.tracking.mlflow_reader import Reader
     from stridelab.tracking.store import connect
 
@@ -138,7 +126,7 @@ def delete_run(arguments: Sequence[str]) -> int:
         raise ValueError("run= must name the run to delete, by id or name.")
     config, store = opened(overrides)
     results = Path(config.paths.results_dir)
-    run = run_of(store, given["run"], results)
+    run = find_run(store, given["run"], results=results)
     uid = run.tags.get(names.UID, "")
     folder = Finder(store, results).folders.get(uid)
     # a folder that was copied, or never sent, does not know its run's id in this store
