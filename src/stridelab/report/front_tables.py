@@ -83,9 +83,11 @@ def told(record: Mapping[str, Any]) -> Iterator[str]:
     if not record:
         return
     name, fresh = str(record.get("search")), record.get("fresh")
+    final = record.get("final_epochs")
+    then = f", which took {final:,} epochs more with every seed" if final else ""
     yield (
         f"Found by search={name}: {record.get('trials'):,} trainings of {record.get('epochs'):,} epochs in all chose "
-        f"{plural(len(record.get('finalists', ())), 'variant')}; every plan with every seed would be "
+        f"{plural(len(record.get('finalists', ())), 'variant')}{then}; every plan with every seed would be "
         f"{'at most ' if record.get('exhaustive_is_bound') else ''}{record.get('exhaustive_epochs'):,} epochs."
     )
     yield (
