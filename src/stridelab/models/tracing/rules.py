@@ -42,7 +42,7 @@ def reduction(call: Call) -> Made:
     raise Unfollowed(f"reduces over {over or 'nothing'} of {'-'.join(dims)}")
 
 
-def extreme(call: Call) -> Made:
+def extreme(call: Call) -> NewLayout | Made:
     """torch.max of two maps is their maximum, as in a maxout; of one, a reduction."""
     return arithmetic("add")(call) if isinstance(call.get(1, "other"), Tensor) else reduction(call)
 
