@@ -795,6 +795,14 @@ def test_a_page_of_a_large_network_without_weights(browser: Browser, tmp_path: P
     assert "25,557,032" in page.inner_text("#side-a .figures")
     page.get_by_label("layer2.0.conv2 stride, A").select_option("1")
     assert "must be of one size" in page.inner_text("#side-a [role=alert]")
+    page.get_by_label("layer2.0.conv2 stride, A").select_option("2")
+    if not page.is_visible("#side-b"):
+        page.get_by_role("button", name="Compare two").click()
+    for width in (1280, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        boxes = "['#side-a', '#side-b'].map((side) => document.querySelector(`${side} .scroll:has(table)`))"
+        cut = page.evaluate(f"{boxes}.map((box) => box.scrollWidth - box.clientWidth)")
+        assert (width, cut) == (width, [0, 0]), "a column of figures is cut"
     assert said == []
     page.close()
 

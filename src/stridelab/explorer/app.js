@@ -275,6 +275,9 @@
 
   const KEYS = { stride: "stride", padding: "padding", padding_mode: "mode", kernel_size: "kernel", dilation: "dilation", downsample: "down-sampling" };
 
+  /** A layer's name, which lines may end in after its dots. */
+  const breakable = (name) => name.split(/(?<=\.)/).flatMap((part) => [part, h("wbr")]);
+
   function controls(index, made) {
     const side = state.sides[index];
     const base = data.networks[side.network].plan;
@@ -287,7 +290,7 @@
       const facts = here
         ? [drawing.size(here.output_size), here.receptive_field ? drawing.size(here.receptive_field) : "?", here.effective_stride ? drawing.size(here.effective_stride) : "?", short(here.macs), kib(keptIn(made.layers, here))]
         : ["", "", "", "", ""];
-      return h("tr", {}, h("th", { scope: "row" }, layer.name), cells, facts.map((fact) => h("td", { class: "n" }, fact)));
+      return h("tr", {}, h("th", { scope: "row" }, breakable(layer.name)), cells, facts.map((fact) => h("td", { class: "n" }, fact)));
     });
     return h(
       "div",
