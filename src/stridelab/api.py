@@ -154,10 +154,7 @@ def load_sweep(name: str = "latest", **keys: Any) -> Sweep:
 
 
 def opened(name: str, config: Config) -> Sweep:
-    from stridelab.tracking.store import resolve_store
-
-    results = Path(config.paths.results_dir)
-    return Sweep(name, resolve_store(config.tracking, results_dir=results), results)
+    return Sweep(name, config.store, config.results)
 
 
 def plan(**keys: Any) -> pd.DataFrame:

@@ -135,6 +135,9 @@ NO_EFFECT = {"affects_results": False}
 
 SIGNATURE_RULE = re.compile(r"[\w.-]{1,200}", re.ASCII)
 
+SWEEP_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+"""Reports are kept in a folder of a sweep's name."""
+
 _MEMBERS_KEY = re.compile(rf"{re.escape(MEMBERS)}(\.[0-9]{{1,6}})?", re.ASCII)
 _MEMBER = re.compile(rf"({SIGNATURE_RULE.pattern})(?::([0-9a-f]{{32}}))?", re.ASCII)
 

@@ -66,6 +66,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def few(names: Sequence[str], most: int) -> str:
+    """The first of them, and how many more there are.
+
+    >>> few(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def with_unit(name: str, unit: str) -> str:
     """`latency, ms`; the name alone of a plain number."""
     return f"{name}, {unit}" if unit else name

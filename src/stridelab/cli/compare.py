@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from .arguments import run_verb, split
 
@@ -57,17 +56,15 @@ def compare(arguments: Sequence[str]) -> None:
     from stridelab.report.terminal import print_variants
     from stridelab.sweep.progress import screen
     from stridelab.text import plural
-    from stridelab.tracking.store import resolve_store
 
     own, overrides = split(
         arguments, {"sweep": "latest", "baseline": "", "metric": "", "where": ""} | dict.fromkeys(LIMITS, "")
     )
     budget = budget_of(own)
     config = load(overrides)
-    results = Path(config.paths.results_dir)
-    store = resolve_store(config.tracking, results_dir=results)
-    sweep = find_selection(store, own["sweep"], where=own["where"], results=results)
-    folder = results / "reports" / sweep.folder_name
+    store = config.store
+    sweep = find_selection(store, own["sweep"], where=own["where"], results=config.results)
+    folder = config.results / "reports" / sweep.folder_name
     console = screen()
     baseline, metric = own["baseline"] or None, own["metric"] or None
     comparison = print_variants(

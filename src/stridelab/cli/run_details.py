@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from stridelab import names
+from stridelab.config import Config, load
 from stridelab.probes.catalog import metric_of
 from stridelab.text import duration, plural, printable, three_digits
 from stridelab.tracking.listed import started
 
 from .arguments import split
 from .program import command
-from .run_list import opened, print_table
+from .run_list import print_table
 
 if TYPE_CHECKING:
     from stridelab.tracking.mlflow_reader import RunRecord
-    from stridelab.tracking.store import Store
 
 
-def run_of(store: Store, wanted: str, results: Path) -> RunRecord:
+def run_of(config: Config, wanted: str) -> RunRecord:
     """By id (its first characters will do), name or signature, or latest. ValueError lists the recent ones."""
     from stridelab.tracking.find import find_run
     from stridelab.tracking.mlflow_reader import Reader
 
     if re.fullmatch(r"[0-9a-f]{6,31}", wanted):
-        near = [run for run in Reader(store).having({names.ROLE: "run"}) if run.run_id.startswith(wanted)]
+        near = [run for run in Reader(config.store).having({names.ROLE: "run"}) if run.run_id.startswith(wanted)]
         if len(near) == 1:
             return near[0]
         if near:
             raise ValueError(f"run={wanted} is the beginning of {len(near)} ids; give more of it.")
-    return find_run(store, wanted, results=results)
+    return find_run(config.store, wanted, results=config.results)
 
 
 def show_run(arguments: Sequence[str]) -> None:
     given, overrides = split(arguments, {"run": "latest"})
-    config, store = opened(overrides)
-    run = run_of(store, given["run"], Path(config.paths.results_dir))
+    run = run_of(load(overrides), given["run"])
     took = "" if run.end_ms is None else f", took {duration((run.end_ms - run.start_ms) / 1000)}"
     print(f"{printable(run.name)}\n  id        {run.run_id}\n  started   {started(run)}{took}")
     print(f"  status    {run.status.lower()}{': ' + printable(run.reason) if run.reason else ''}")
@@ -67,12 +64,12 @@ def three(value: float, key: str) -> str:
 def diff_runs(arguments: Sequence[str]) -> int:
     """What differs between two runs: configuration, figures, code, packages. 0 where nothing does, as `diff`."""
     wanted = [word for word in arguments if "=" not in word]
-    config, store = opened([word for word in arguments if "=" in word])
+    config = load([word for word in arguments if "=" in word])
     if len(wanted) != 2:
         raise ValueError(
             f"two runs are compared, not {len(wanted)}: stridelab runs diff RUN RUN, each an id or a name."
         )
-    one, other = (run_of(store, word, Path(config.paths.results_dir)) for word in wanted)
+    one, other = (run_of(config, word) for word in wanted)
     sections = {
         "configuration": [settings_of(run) for run in (one, other)],
         "figures": [{key: f"{value:.9g}" for key, value in run.metrics.items()} for run in (one, other)],
@@ -92,24 +89,15 @@ def diff_runs(arguments: Sequence[str]) -> int:
 
 
 def settings_of(run: RunRecord) -> dict[str, str]:
-    return {key: printable(value, limit=80) for key, value in flattened(content(run, names.CONFIG_FILE))}
+    from stridelab.report.artifacts import read_settings
 
-
-def flattened(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items() if isinstance(node, Mapping) else ():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return {key: printable(value, limit=80) for key, value in read_settings(run).items()}
 
 
 def code_of(run: RunRecord) -> dict[str, str]:
-    tags = {"commit": names.COMMIT, "uncommitted changes": names.DIRTY, "code": names.CODE, **labelled_digests()}
+    tags = {"commit": names.COMMIT, "uncommitted changes": names.DIRTY, "code": names.CODE}
+    tags |= {label: tag for tag, label in names.DIGESTS.items()}
     return {label: run.tags[tag][:16] for label, tag in tags.items() if tag in run.tags}
-
-
-def labelled_digests() -> dict[str, str]:
-    return {label: tag for tag, label in names.DIGESTS.items()}
 
 
 def packages_of(run: RunRecord) -> dict[str, str]:
@@ -118,13 +106,6 @@ def packages_of(run: RunRecord) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {name: version for name, _, version in (line.partition("==") for line in lines) if version}
-
-
-def content(run: RunRecord, path: str) -> Any:
-    try:
-        return json.loads(run.artifact(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def delete_run(arguments: Sequence[str]) -> int:
@@ -136,9 +117,9 @@ def delete_run(arguments: Sequence[str]) -> int:
     given, overrides = split(arguments, {"run": "", "yes": "false"})
     if not given["run"]:
         raise ValueError("run= must name the run to delete, by id or name.")
-    config, store = opened(overrides)
-    results = Path(config.paths.results_dir)
-    run = run_of(store, given["run"], results)
+    config = load(overrides)
+    store, results = config.store, config.results
+    run = run_of(config, given["run"])
     uid = run.tags.get(names.UID, "")
     folder = Finder(store, results).folders.get(uid)
     # a folder that was copied, or never sent, does not know its run's id in this store

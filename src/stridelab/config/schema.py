@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from stridelab.data.catalog import DATASETS
 from stridelab.data.settings import DataConfig
@@ -16,6 +17,9 @@ from stridelab.probes.catalog import refuse_other_task, refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.tasks import TASKS
+
+if TYPE_CHECKING:
+    from stridelab.tracking.store import Store
 
 MAX_NAME = 100
 MAX_JOBS = 4096
@@ -195,6 +199,17 @@ class Config:
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key}={getattr(self, key)!r} must be one of {', '.join(choices)}.")
+
+    @property
+    def results(self) -> Path:
+        return Path(self.paths.results_dir)
+
+    @property
+    def store(self) -> Store:
+        """Where its runs are tracked; touches nothing."""
+        from stridelab.tracking.store import resolve_store
+
+        return resolve_store(self.tracking, results_dir=self.results)
 
 
 def refuse_unfit_task(config: Config) -> None:

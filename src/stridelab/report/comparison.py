@@ -23,7 +23,7 @@ from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import against_baseline
 from stridelab.report.mistakes import Mistakes, mistakes
 from stridelab.report.selection import find_selection, named
-from stridelab.report.table import geometries, measure_of, per_draw, records, run_table, variant_of, variant_table
+from stridelab.report.table import geometries, measure_of, per_draw, records, run_table, variant_table
 from stridelab.text import plural, short_variant, with_unit
 from stridelab.training.tasks import primary_metrics
 
@@ -111,7 +111,7 @@ class Comparison:
     def curves(self, metric: str) -> pd.DataFrame:
         """The history of a metric in every finished run: columns variant, run_id, step, value."""
         rows = [
-            (variant_of(run), run.run_id, step, value)
+            (run.variant, run.run_id, step, value)
             for run in self.sweep.runs
             if run.is_finished
             for step, value in run.history(metric)
@@ -137,10 +137,10 @@ class Comparison:
     def feature_map_runs(self) -> dict[str, RunRecord]:
         """One finished run a variant, all of the same seed where there is such a seed."""
         done = [run for run in self.sweep.runs if run.is_finished]
-        variants = {variant_of(run) for run in done}
+        variants = {run.variant for run in done}
         by_seed: dict[str, dict[str, RunRecord]] = {}
         for run in done:
-            by_seed.setdefault(run.tags.get(names.SEED, ""), {}).setdefault(variant_of(run), run)
+            by_seed.setdefault(run.tags.get(names.SEED, ""), {}).setdefault(run.variant, run)
         return max(by_seed.values(), key=lambda runs: len(variants & runs.keys()), default={})
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
-from stridelab.report.artifacts import read_json
-from stridelab.report.table import variant_of
+from stridelab.report.artifacts import read_json, read_settings
 from stridelab.text import by, side
 
 if TYPE_CHECKING:
@@ -122,21 +121,12 @@ def _recipe(sweep: SweepRecord) -> dict[str, str]:
 def settings(sweep: SweepRecord) -> dict[str, dict[str, set[str]]]:
     """Every key of the configuration, such as `trainer.lr`, with the values that each variant's runs had: of each sweep
     that they are from, its first run's."""
-    first = {(variant_of(run), run.tags.get(names.SWEEP)): run for run in reversed(sweep.runs)}
+    first = {(run.variant, run.tags.get(names.SWEEP)): run for run in reversed(sweep.runs)}
     found: dict[str, dict[str, set[str]]] = {}
     for (variant, _), run in first.items():
-        for key, value in flat(read_json(run, names.CONFIG_FILE)):
+        for key, value in read_settings(run).items():
             found.setdefault(key, {}).setdefault(variant, set()).add(_text(value))
     return found
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys in full, such as `trainer.lr`, and their values."""
-    for name, value in config.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _text(value: Any) -> str:

@@ -64,7 +64,7 @@ def _row(run: RunRecord) -> dict[str, Any]:
         **derived(run.metrics),
         "run_id": run.run_id,
         "run_name": run.name,
-        "variant": variant_of(run),
+        "variant": run.variant,
         "seed": _seed(run),
         "status": status,
         "reason": reason,
@@ -86,10 +86,6 @@ def _column_order(rows: Sequence[Mapping[str, Any]], params: Collection[str]) ->
     return list(dict.fromkeys([*IDENTITY, *varied, *(name for name in all_metrics() if name in found), *sorted(found)]))
 
 
-def variant_of(run: RunRecord) -> str:
-    return run.tags.get(names.VARIANT) or run.name
-
-
 def _seed(run: RunRecord) -> int | None:
     word = str(run.tags.get(names.SEED, run.params.get("seed", "")))
     return int(word) if word.removeprefix("-").isdecimal() else None
@@ -99,12 +95,11 @@ def geometries(sweep: SweepRecord) -> dict[str, list[LayerGeometry]]:
     """The layers of each variant, in sweep order, from the first of its runs that logged its geometry."""
     found: dict[str, list[LayerGeometry]] = {}
     for run in sweep.runs:
-        variant = variant_of(run)
-        if variant in found:
+        if run.variant in found:
             continue
         try:
             layers = json.loads(run.artifact(names.GEOMETRY_FILE).read_text(encoding="utf-8"))
-            found[variant] = list(parse_layers(layers))
+            found[run.variant] = list(parse_layers(layers))
         except (OSError, ValueError, TypeError, AttributeError):  # failed early, torn, or of another version
             continue
     return found

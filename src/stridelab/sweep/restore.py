@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -56,7 +55,7 @@ def fetch(agenda: Agenda, stored: Stored, store: Store, console: Console) -> int
     with console.status(f"fetching {len(stored)} finished runs from the tracking store ..."):
         for signature, record in stored.items():
             spec = specs[signature]
-            folder = Path(spec.config.paths.results_dir) / "runs" / record.tags[names.SIGNATURE]
+            folder = spec.config.results / "runs" / record.tags[names.SIGNATURE]
             try:
                 count += restore(record, folder, store=store)
             except (ValueError, OSError) as error:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import filterfalse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -123,7 +122,7 @@ def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> Non
 
     config: Config = agenda.specs[0].config
     record = read_sweep(agenda.folder, mirror.store)  # the folders have all of it, whatever became of the store
-    folder = Path(config.paths.results_dir) / "reports" / record.name
+    folder = config.results / "reports" / record.name
     comparison = print_variants(record, console, earlier=seeds_seen(folder))
     describe_sweep(agenda, comparison, parent, mirror)
     if not config.sweep.report:

@@ -18,7 +18,6 @@ from stridelab.plan.space import variants_of
 from stridelab.tracking.journal import JOURNAL, writer
 from stridelab.tracking.provenance import cpu_facts
 from stridelab.tracking.status import FAILED, FINISHED, put_aside_damaged, repair
-from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
 
 from .agenda import Agenda, run_name
@@ -87,10 +86,9 @@ def carry_out(
     reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)  # a preview starts no process
     check(variants, stop=not multirun or first.on_invalid == "stop", here=launcher.here)
     at_once = make_ready(variants, launcher, reader, console)
-    results = Path(first.paths.results_dir)
-    store = resolve_store(first.tracking, results_dir=results)
+    store = first.store
     if not first.sweep.preview:
-        put_aside(results, console)
+        put_aside(first.results, console)
         if first.launcher.name != "in_process":
             load_ahead(store, report=multirun and first.sweep.report)
     announce(variants, at_once, console, plan=multirun and first.plan == "on", here=launcher.here)
@@ -103,7 +101,7 @@ def carry_out(
     if first.sweep.preview:
         preview(agenda, by_name(variants), console, jobs=launcher.jobs, stored=stored)
         return 0
-    repair(results)
+    repair(first.results)
     return train_all(planner.fetched(agenda, stored), planner, Mirror(store, resend=resend))
 
 
@@ -121,7 +119,7 @@ def make_ready(variants: Sequence[Variant], launcher: Launcher, reader: Launcher
     enough_files(launcher.jobs if launcher.here else 0)
     fetch_data((config.data for config in configs), download=not is_preview)
     if not is_preview:
-        writable(Path(configs[0].paths.results_dir))
+        writable(configs[0].results)
     return at_once
 
 

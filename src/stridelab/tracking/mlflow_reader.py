@@ -60,6 +60,10 @@ class RunRecord:
     def is_finished(self) -> bool:
         return self.status == "FINISHED"
 
+    @property
+    def variant(self) -> str:
+        return self.tags.get(names.VARIANT) or self.name
+
     def history(self, key: str) -> Points:
         """(step, value) in order of steps; empty for an unknown metric."""
         return self._reader.history(self.run_id, key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -91,15 +92,13 @@ def settle(folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | 
         journal = Journal(folder / JOURNAL)
     except BlockingIOError:
         return False
-    try:
+    with closing(journal):
         if done:
             status, reason, tags = "FINISHED", "", {names.STATUS: FINISHED}
             journal.append("artifact", {"path": RESULT, "to": ""})
         if tags:
             journal.append("tags", tags)
         journal.append("status", {"status": status, "reason": reason}, durable=True)
-    finally:
-        journal.close()
     return True
 
 
