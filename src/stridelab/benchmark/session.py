@@ -58,7 +58,7 @@ def measure_runs(
     problems = [f"{missing} of {len(runs)} runs: no folder on this machine"] if missing else []
     problems += record(session, folders, {one.name: one.trainer for one in subjects}) if keep else []
     for problem in problems if keep else ():
-        console.print(f"[yellow]not recorded[/]  {escape(problem)}", highlight=False)
+        console.print(f"[yellow]not recorded[/]  {escape(problem)}")
     return session
 
 
@@ -75,7 +75,7 @@ def progress(console: Console) -> Iterator[Told]:
         bar.update(task, completed=done_s, total=all_s or None, said=f"{what}{left}")
         if all_s and not told_once:
             told_once = True
-            console.print(f"Measuring speed, one variant at a time, for about {all_s:.0f} s ...", highlight=False)
+            console.print(f"Measuring speed, one variant at a time, for about {all_s:.0f} s ...")
 
     with bar:
         task = bar.add_task("[bold]speed[/]", total=None, said="")

@@ -74,7 +74,7 @@ def compare(arguments: Sequence[str]) -> None:
         paths = write_report(
             sweep, folder, store=store, baseline=baseline, metric=metric, budget=budget, where=own["where"]
         )
-    console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
+    console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", soft_wrap=True)
     if paths.problems:
         raise ValueError("the notebook did not run through: " + "; ".join(paths.problems))
     if comparison.missing:

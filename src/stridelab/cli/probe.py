@@ -67,7 +67,7 @@ def probe(arguments: Sequence[str]) -> None:
             failed.append(f"{run.record.name}: {error}")
             continue
         for metric, value in values.items():
-            console.print(f"{escape(run.record.name)}  {metric}  {value:.4g}", highlight=False, soft_wrap=True)
+            console.print(f"{escape(run.record.name)}  {metric}  {value:.4g}", soft_wrap=True)
     send(here.store, (run.folder for run in runs), console)
     if failed:
         raise ValueError("\n       ".join(failed))

@@ -38,7 +38,7 @@ def print_variants(
     shown, dropped = variants_table(comparison, width=console.width if console.is_terminal else None)
     console.print(shown, crop=False)
     if dropped:
-        console.print(f"Not shown, for the width: {', '.join(dropped)}; in the report.", style="dim", highlight=False)
+        console.print(f"Not shown, for the width: {', '.join(dropped)}; in the report.", style="dim")
     for sentence in _first(comparison):
         console.print(Text(printable(sentence)))
     for sentence in comparison.warnings:

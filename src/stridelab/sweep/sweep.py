@@ -64,7 +64,7 @@ def run_sweep(
                 return carry_out(configs, launcher, console, multirun=multirun, resend=resend, series=series)
         except KeyboardInterrupt as interruption:
             console.print("\nInterrupted. The same command continues: what is finished is not done again.")
-            console.print(f"  {escape(command())}", highlight=False, soft_wrap=True)
+            console.print(f"  {escape(command())}", soft_wrap=True)
             return exit_code(interruption)
 
 
@@ -82,7 +82,7 @@ def carry_out(
     series = series or Series(keys)
     name = (first.sweep.name or sweep_name(configs)) if multirun else ""
     variants = [examine(config, keys=series.keys) for config in configs]
-    variants = variants_of(variants, say=lambda said: console.print(said, highlight=False, soft_wrap=True))
+    variants = variants_of(variants, say=lambda said: console.print(said, soft_wrap=True))
     reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)  # a preview starts no process
     check(variants, stop=not multirun or first.on_invalid == "stop", here=launcher.here)
     at_once = make_ready(variants, launcher, reader, console)
@@ -130,14 +130,14 @@ def announce(variants: Sequence[Variant], at_once: str, console: Console, *, pla
         console.print()
     say(at_once, console)
     if here and (slower := slower_in_bf16(variants, cpu_facts()["flags"])):
-        console.print(f"[yellow]slower[/]  {escape(slower)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]slower[/]  {escape(slower)}", soft_wrap=True)
     if spoilt := spoilt_on_cpu(variants):
-        console.print(f"[yellow]unsafe[/]  {escape(spoilt)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]unsafe[/]  {escape(spoilt)}", soft_wrap=True)
 
 
 def put_aside(results: Path, console: Console) -> None:
     for said in put_aside_damaged(results):
-        console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
+        console.print(f"[yellow]damaged[/]  {escape(said)}")
 
 
 def check(variants: Sequence[Variant], *, stop: bool, here: bool) -> None:
@@ -182,7 +182,7 @@ def train_sweep(agenda: Agenda, planner: Planner, mirror: Mirror) -> int:
         parent, outcomes = claim(agenda, stack), None
         if parent is None:
             holder = escape(writer(agenda.folder / JOURNAL))
-            console.print(f"This sweep is being run by {holder}; the work is shared.", highlight=False)
+            console.print(f"This sweep is being run by {holder}; the work is shared.")
             outcomes = train(agenda, launcher, mirror, console)
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)

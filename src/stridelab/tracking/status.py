@@ -66,9 +66,9 @@ def read_tag(folder: Path, key: str) -> str:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What a finished run left; None when it has not finished, or its file is not whole."""
     content = read_json(folder / RESULT)
-    known = {field.name for field in fields(Result)}
-    sound = isinstance(content, dict) and set(content) == known and isinstance(content["metrics"], dict)
-    return content if sound else None
+    known = [field.name for field in fields(Result)]
+    sound = isinstance(content, dict) and content.keys() >= {*known} and isinstance(content["metrics"], dict)
+    return {key: content[key] for key in known} if sound else None  # earlier versions wrote more
 
 
 def set_aside_bad_result(folder: Path) -> str:

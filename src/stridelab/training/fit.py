@@ -86,8 +86,6 @@ def fit(
         init_digest=made.init_digest,
         batch_order_digest=order.digest(),
         weights_digest=weights_digest(trained_network),
-        train_images_timed=made.throughput.train.images,
-        train_seconds_timed=made.throughput.train.seconds,
     )
 
 
