@@ -23,7 +23,7 @@ from stridelab.benchmark.record import setup
 from stridelab.benchmark.session import is_measured
 from stridelab.benchmark.timing import Session, Timing, VariantTimings
 from stridelab.benchmark.worker import Worker
-from stridelab.benchmark.workloads import TINY, WORKLOADS, Subject, Workload
+from stridelab.benchmark.workloads import WORKLOADS, Effort, Subject, Workload
 from stridelab.cli.benchmark import benchmark, main
 from stridelab.cli.probe import probe
 from stridelab.cli.train import start
@@ -43,6 +43,8 @@ from stridelab.training.randomness import initialise, weights_digest
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 IPS = "images/s"
+TINY = Effort(rounds=2, block_s=0.002, warm_up_s=0.005, idle_s=0.05)
+"""Only shows that it works."""
 SMALL = ("model.channels=[4,8]", "data.train_size=200", "data.val_size=100", "trainer.max_epochs=1")
 ALONE = Load(0.0, 2)
 
@@ -318,13 +320,16 @@ def test_a_session_that_not_all_runs_took_part_in_does_not_count(results: Path) 
     assert not is_measured([session.Finished("a", config, None)])
 
 
-def test_runs_that_cannot_be_recorded_in_are_said(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_that_cannot_be_recorded_in_are_said(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "Effort", lambda: TINY)
     config = load([*SMALL, "model.strides=2-2"])
     folder = next(results.glob(f"runs/*/{JOURNAL}")).parent
     before = (folder / JOURNAL).stat().st_size
     with amend(folder):  # as by another process
         runs = [session.Finished("a", config, folder), session.Finished("a", config, None)]
-        session.measure_runs(runs, Console(), effort=TINY)
+        session.measure_runs(runs, Console())
     said = " ".join(capsys.readouterr().out.split())
     assert "not recorded 1 of 2 runs: no folder on this machine" in said
     assert f"not recorded {folder.name}" in said

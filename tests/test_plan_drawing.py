@@ -20,9 +20,10 @@ from stridelab.data.catalog import DATASETS
 from stridelab.data.catalog.arrays import EMBEDDED
 from stridelab.geometry import IMAGE, compose, layer
 from stridelab.geometry.drawing import Panel, draw
-from stridelab.geometry.drawing.maps import MANY_MAPS, maps_of, middle, seen_by
+from stridelab.geometry.drawing.maps import maps_of, middle, seen_by
 from stridelab.geometry.drawing.placed_map import PHOTOGRAPH
 from stridelab.geometry.layer_geometry import parse_layers, spell_fraction
+from stridelab.geometry.totals import MANY_MAPS
 from stridelab.plan.formats import MOST, write_svg
 from stridelab.plan.space import rows_of
 from stridelab.plan.variant_row import Figures, VariantRow

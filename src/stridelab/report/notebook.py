@@ -17,7 +17,7 @@ from stridelab.report.comparison import Comparison, compare
 from stridelab.report.explorer import write_explorer
 from stridelab.report.figures import FIGURES
 from stridelab.report.html import as_html
-from stridelab.report.kernel import Progress, execute
+from stridelab.report.kernel import execute
 from stridelab.report.maps import map_data
 from stridelab.report.paper import write_paper
 from stridelab.report.table import write_csv
@@ -76,8 +76,6 @@ def write_report(
     metric: str | None = None,
     budget: Mapping[str, float] | None = None,
     where: str = "",
-    timeout_s: float = TIMEOUT_S,
-    progress: Progress = lambda done, total: None,
 ) -> ReportPaths:
     """The report of `sweep` in `folder`: comparison.ipynb, comparison.html, runs.csv, variants.csv, figures/* (svg,
     pdf, png, csv), table.md, table.tex, methods.md.
@@ -94,7 +92,7 @@ def write_report(
     paper = write_paper(comparison, folder)
     explorer = write_explorer(comparison, folder)  # before the notebook, which links to it
     notebook = build(comparison, store, folder=folder, baseline=baseline, metric=metric, where=where)
-    problems = execute(notebook, folder=folder.resolve(), timeout_s=timeout_s, progress=progress)
+    problems = execute(notebook, folder=folder.resolve(), timeout_s=TIMEOUT_S)
     path = folder / "comparison.ipynb"
     path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
     html = folder / "comparison.html"

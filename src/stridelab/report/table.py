@@ -13,7 +13,7 @@ import pandas as pd
 
 from stridelab import names, text
 from stridelab.geometry import LayerGeometry, parse_layers
-from stridelab.geometry.totals import windowed
+from stridelab.geometry.totals import map_sizes
 from stridelab.metrics import Metric, derived
 from stridelab.probes.catalog import all_metrics, metric_of
 from stridelab.report import statistics
@@ -43,7 +43,6 @@ ROWS = 40
 """Most variants or runs that a table or the page's chart shows; the CSV files have all."""
 
 _REFUSED = "ValueError: refused: "
-_LISTED_MAPS = 8
 
 
 def run_table(sweep: SweepRecord) -> pd.DataFrame:
@@ -51,7 +50,7 @@ def run_table(sweep: SweepRecord) -> pd.DataFrame:
     rows = [_row(run) for run in sweep.runs]
     table = pd.DataFrame(rows, columns=_column_order(rows, {key for run in sweep.runs for key in run.params}))
     table["seed"] = table["seed"].astype("Int64")
-    maps = {name: map_sizes(layers) for name, layers in geometries(sweep).items()}
+    maps = {name: text.maps(map_sizes(layers[0].input_size, layers)) for name, layers in geometries(sweep).items()}
     table["maps"] = table["variant"].map(maps).astype("object")
     return table
 
@@ -103,14 +102,6 @@ def geometries(sweep: SweepRecord) -> dict[str, list[LayerGeometry]]:
         except (OSError, ValueError, TypeError, AttributeError):  # failed early, torn, or of another version
             continue
     return found
-
-
-def map_sizes(layers: Sequence[LayerGeometry]) -> str:
-    """`28>28>14>7`: the image and the maps that windows make; of a deep network only the changes are listed."""
-    sizes = [layers[0].input_size, *(layer.output_size for layer in windowed(layers))]
-    if len(sizes) > _LISTED_MAPS:
-        sizes = [size for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]]
-    return text.maps(sizes)
 
 
 def measure_of(name: str) -> Metric:

@@ -68,12 +68,11 @@ class FolderReader:
                     return found
         raise FileNotFoundError(f"run {run.name} has no artifact {path}")
 
-    def files(self, run_id: str, folder: str) -> Iterator[str]:
+    def files(self, run_id: str) -> Iterator[str]:
         for name, place in self._attached.items():
             found = self.folder / place
             inside = sorted(one for one in found.rglob("*") if one.is_file()) if found.is_dir() else [found]
-            paths = [str(PurePosixPath(name, one.relative_to(found))) for one in inside if one.exists()]
-            yield from (path for path in paths if not folder or path.startswith(f"{folder}/"))
+            yield from (str(PurePosixPath(name, one.relative_to(found))) for one in inside if one.exists())
 
     @cached_property
     def _attached(self) -> dict[str, str]:
