@@ -194,10 +194,10 @@ def test_too_many_variants_are_refused() -> None:
 
 
 def test_the_photograph_is_one_of_the_embedded_data_set() -> None:
-    from stridelab.data.formats import read_idx
+    from stridelab.data.formats import FileSet, read_idx
 
     facts = DATASETS["fashion_mnist_mini"]
-    images = read_idx(EMBEDDED, digests=facts.files.digests)
+    images = read_idx(FileSet(EMBEDDED, facts.files.digests))
     boot = np.asarray(Image.open(PHOTOGRAPH))
     (at,) = np.flatnonzero((images.test_images[..., 0] == boot).all((1, 2)))
     assert facts.class_names[images.test_labels[at]] == "Ankle boot"
