@@ -230,9 +230,7 @@ def test_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "seeds.png").read_bytes().startswith(b"\x89PNG")
     assert isinstance(picture, Picture)
     assert picture._repr_mimebundle_()[1]["image/png"]["alt"] == "Bars: runs of each seed."
-    cells = [
-        cell["source"] for cell in notebook.build(comparison, shared_store(), folder=tmp_path, baseline=None)["cells"]
-    ]
+    cells = [cell["source"] for cell in notebook.build(comparison, shared_store(), folder=tmp_path)["cells"]]
     assert cells[cells.index("## Seeds\n\nAll alike?") + 1] == 'report.show_figure(comparison, "seeds")'
 
 

@@ -168,7 +168,7 @@ def test_anyone_can_run_the_notebook_again_in_its_folder(written: report.ReportP
 def test_a_sweep_whose_runs_all_failed_gets_its_report(tmp_path: Path) -> None:
     runs = [Fake("1-1-1", seed, 0.9, failure=f"no memory for seed {seed}") for seed in (0, 1)]
     sweep = sweep_of(runs, mirrored=True)
-    paths = report.write_report(sweep, tmp_path, store=shared_store())
+    paths = report.write_report(report.compare(sweep), tmp_path, store=shared_store())
     assert paths.problems == ()
     assert {path.stem for path in paths.figures} == {"costs", "geometry"}  # known before training
     text = Page(paths.html).text
@@ -180,10 +180,10 @@ def test_a_chosen_baseline_stays_chosen_and_an_unknown_one_is_refused_at_once(tm
     sweep = sweep_of(grid(("1-1-1", "1-2-2"), seeds=(0,)))
     comparison = report.compare(sweep, baseline="strides=1-2-2")
     store = shared_store()
-    source = build(comparison, store, folder=tmp_path, baseline="strides=1-2-2").cells[0].source
+    source = build(comparison, store, folder=tmp_path).cells[0].source
     assert "baseline='strides=1-2-2'" in source
     with pytest.raises(ValueError, match="baseline='no' is not a variant"):
-        report.write_report(sweep, tmp_path, store=store, baseline="no")
+        report.compare(sweep, baseline="no")
     assert not (tmp_path / "comparison.ipynb").exists()
 
 

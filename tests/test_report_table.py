@@ -370,7 +370,7 @@ def test_no_number_is_cut_on_a_terminal_and_what_does_not_fit_is_named(width: in
 def test_the_terminal_table_fits_and_shows_names_as_text(width: int) -> None:
     runs = [replace(fake, name=f"[red]{fake.variant}[/] padding=same") for fake in grid()]
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    report.print_variants(sweep_of(runs), console)
+    report.print_variants(report.compare(sweep_of(runs)), console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line) for line in said.splitlines()) <= width
     assert "[red]strides" in said
@@ -589,7 +589,7 @@ def test_control_characters_reach_neither_terminal_nor_csv_nor_page(tmp_path: Pa
     runs[-1] = replace(runs[-1], failure=ESCAPES)
     comparison = report.compare(sweep_of(runs))
     console = Console(file=io.StringIO(), width=120)
-    report.print_variants(comparison.sweep, console)
+    report.print_variants(comparison, console)
     said = [
         console.file.getvalue(),  # type: ignore[attr-defined]
         write_csv(comparison.runs, tmp_path / "runs.csv").read_text(encoding="utf-8"),

@@ -58,11 +58,13 @@ class Sweep:
 
     def report(self, *, baseline: str | None = None, metric: str | None = None) -> ReportPaths:
         """Write the notebook, the page, the tables and the figures to results/reports/, and say where they are."""
-        from stridelab.report.notebook import write_report
+        from stridelab.report.comparison import compare
+        from stridelab.report.notebook import seeds_seen, write_report
 
         record = self.record
         folder = self.results / "reports" / record.folder_name
-        return write_report(record, folder, store=self.store, baseline=baseline, metric=metric)
+        comparison = compare(record, baseline=baseline, metric=metric, earlier=seeds_seen(folder))
+        return write_report(comparison, folder, store=self.store)
 
     def to_xarray(self) -> Any:
         """An xarray Dataset of all finished runs' metrics, over what varies and `seed`. ValueError without xarray."""

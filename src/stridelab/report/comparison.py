@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,8 @@ class Comparison:
     """Seeds a variant of each earlier report that could have ended the search for a difference."""
     budget: Mapping[str, float] | None = None
     """Most that a variant may cost, by key of answer.BUDGETS: the report marks what fits."""
+    asked: Mapping[str, str | None] = field(default_factory=dict)
+    """The `baseline` and the `metric` that were asked for, None where none was."""
     missing: tuple[str, ...] = ()
     """The variant of each run of the sweep that could not be read."""
     warnings: tuple[str, ...] = ()
@@ -162,6 +164,7 @@ def compare(
 
     Raises ValueError when the sweep has no runs, `baseline` is not a variant, or no finished run has `metric`.
     """
+    asked_for = {"baseline": baseline, "metric": metric}
     sweep, planned = named(sweep)
     if not sweep.runs:
         raise ValueError(f"sweep {sweep.name} has no runs in the store, so there is nothing to compare.")
@@ -189,6 +192,7 @@ def compare(
         margin=margin,
         earlier=looks,
         budget=budget,
+        asked=asked_for,
         missing=missing,
         warnings=tuple(_warnings(missing, baseline=chosen, asked=baseline or asked)),
     )

@@ -115,19 +115,21 @@ def by_reason(failures: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> None:
     """The comparison in results/reports/, attached to the sweep's own run; its failure is said, never fatal."""
+    from stridelab.report.comparison import compare
     from stridelab.report.notebook import seeds_seen, write_report
     from stridelab.report.terminal import print_variants
 
     config: Config = agenda.specs[0].config
     record = read_sweep(agenda.folder, mirror.store)  # the folders have all of it, whatever became of the store
     folder = config.results / "reports" / record.name
-    comparison = print_variants(record, console, earlier=seeds_seen(folder))
+    comparison = compare(record, earlier=seeds_seen(folder))
+    print_variants(comparison, console)
     describe_sweep(agenda, comparison, parent, mirror)
     if not config.sweep.report:
         return
     with console.status("writing the comparison ..."):
         try:
-            paths = write_report(record, folder, store=mirror.store)
+            paths = write_report(comparison, folder, store=mirror.store)
         except Exception as error:
             log.debug("report", exc_info=True)
             console.print(f"[red]The comparison could not be written:[/] {escape(str(error))}")
