@@ -255,7 +255,12 @@ def test_every_family_trains_with_two_strides_from_the_same_weights_and_resumes_
 ) -> None:
     def train(folder: str, *words: str) -> Any:
         tiny = [f"model.{word}" for word in (f"family={family}", *TINY[family])]
-        short = ["trainer.max_epochs=2", "trainer.limit_val_batches=1", "trainer.feature_map_images=1"]
+        short = [
+            "trainer.channels_last=false",
+            "trainer.max_epochs=2",
+            "trainer.limit_val_batches=1",
+            "trainer.feature_map_images=1",
+        ]
         config = load([*tiny, *short, *words])
         recorder = Silent(tmp_path / folder)
         return fit(layer_plan_of(config), data, config.trainer, seed=0, recorder=recorder, ckpt_path=config.ckpt_path)

@@ -444,6 +444,29 @@ OPAQUE_NETS = {
 }
 
 
+class Shuffled(nn.Module):
+    """Its second convolution reads a map whose layout is lost; its third, the images of the batch as channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.weight = nn.Parameter(torch.ones(6, 1, 3, 3))
+        self.last = nn.BatchNorm2d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.first(x).permute(0, 2, 3, 1).reshape(len(x) * 8, 8, 4).reshape(len(x), 8, 8, 4)
+        maps = self.norm(self.second(rows.permute(0, 3, 1, 2)))
+        weights = self.weight.repeat(len(x), 1, 1, 1) * maps.mean((0, 2, 3))[0]
+        folded = F.conv2d(maps.reshape(1, len(x) * 6, 8, 8), weights, groups=len(x) * 6)
+        return self.last(folded.view(len(x), 6, 6, 6))
+
+
+def test_what_a_layer_makes_of_a_map_whose_layout_is_lost_has_its_own() -> None:
+    sizes = {one.name: (one.out_channels, *one.output_size) for one in geometry_of(Shuffled(), 8)}
+    assert sizes["second"] == sizes["norm"] == (6, 8, 8)
+    assert sizes["conv2d"] == sizes["last"] == (6, 6, 6)
+
+
 @pytest.mark.parametrize("name", OPAQUE_NETS)
 def test_what_cannot_be_followed_is_named_and_nothing_behind_it_is_guessed(name: str) -> None:
     net, expected = OPAQUE_NETS[name]
@@ -643,6 +666,11 @@ class Rearranged(nn.Sequential):
         return self.conv(self.first(x))
 
 
+class Centred(Rearranged):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.first(x - torch.ones(1, 1, 8, 8).expand(1, 3, 8, 8)))
+
+
 def scripted() -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -673,6 +701,10 @@ REFUSED = {
     "list": (lambda: geometry_of(ListOfImages(), 32), "wrap a module that expects anything else, such as a list"),
     "inputs": (lambda: geometry_of(Two(), 8), "Two.forward needs one, other: give .* others={'other': torch.zeros"),
     "guess": (lambda: geometry_of(Rearranged(), 8), "input_channels=16 was guessed.*: give input_channels="),
+    "guess that cannot be broadcast": (
+        lambda: geometry_of(Centred(), 8),
+        "broadcast .* input_channels=16 was guessed.*: give input_channels=",
+    ),
     "float": (lambda: geometry_of(nn.Conv2d(3, 4, 3), 32.0), r"input_size=32\.0 is not allowed"),
     "too small": (
         lambda: geometry_of(torchvision_net("alexnet", device="meta"), 20),

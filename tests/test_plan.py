@@ -261,6 +261,24 @@ def test_a_batch_of_one_on_a_map_of_one_is_impossible() -> None:
         assert examine(load([*arguments, "model.strides=1"]), keys=()).layers
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["model=resnet", "model.width=8"], "a 1x1 convolution with a stride, of 8 channels;"),
+        (["model.strides=2-1-1", "model.kernel_sizes=1-3-3"], "'conv1' is a 1x1 convolution with a stride, of 1 chann"),
+        (["model=resnet", "model.width=16"], ""),
+        (["model.strides=2-1-1"], ""),
+        (["model=resnet", "model.width=8", "trainer.channels_last=false"], ""),
+        (["model=resnet", "model.width=8", "trainer.precision=64-true"], ""),
+        (["model=resnet", "model.width=8", "trainer.accelerator=gpu"], ""),
+    ],
+)
+def test_what_pytorch_trains_with_memory_that_is_not_its_own_is_refused(words: list[str], named: str) -> None:
+    error = examine(load(words), keys=()).error
+    assert named in (error or "")
+    assert bool(named) is bool(error)
+
+
 def test_rows_are_written_as_they_are_computed() -> None:
     """The second half of the rows is asked for only when the first has been written."""
     computed = 0

@@ -236,6 +236,20 @@ def test_another_value_is_one_step_more(results: Path, monkeypatch: pytest.Monke
     assert metrics(results)["probe/constant"] == 0.75
 
 
+def test_one_probe_that_cannot_ask_a_network_costs_no_other(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refusing(trained: Trained) -> dict[str, float]:
+        raise ValueError("not defined for this network")
+
+    monkeypatch.setitem(PROBES, "none", catalog.Probe(refusing, "", "nothing"))
+    monkeypatch.setitem(PROBES, "half", catalog.Probe(lambda trained: {"": 0.5}, "share", "a half"))
+    with pytest.raises(SystemExit, match="1"):
+        main(["probe=none,half", f"paths.results_dir={results}"])
+    assert "probe=none: not defined for this network.\n" in capsys.readouterr().err
+    assert metrics(results)["probe/half"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -21,6 +21,7 @@ from report_sweeps import EPOCHS, Fake, grid, sweep_of
 from stridelab.report import FIGURES, NothingToDraw, compare, draw, render
 from stridelab.report.comparison import Comparison, feature_maps
 from stridelab.report.figures import style
+from stridelab.report.figures.curves import curve_table
 from stridelab.report.figures.feature_maps import robust_top
 from stridelab.report.figures.style import OKABE_ITO, around, looks, plain
 
@@ -156,6 +157,13 @@ def test_learning_curves_are_the_histories(comparison: Comparison) -> None:
         logged = {tuple(round(factor * value, 6) for _, value in run.history(metric)) for run in finished}
         assert drawn == logged
         assert [len(line.get_xdata()) for line in axes.lines] == [EPOCHS] * len(axes.lines)
+
+
+def test_the_numbers_of_the_curves_are_of_all_panels(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = comparison.curves("val/acc")
+    known = ("val/error_px", "train/loss")  # of task=locate
+    monkeypatch.setattr(Comparison, "curves", lambda _, metric: table if metric in known else table.head(0))
+    assert set(curve_table(comparison)["metric"]) == {*known}
 
 
 def test_many_seeds_become_a_band_that_holds_the_middle_of_them() -> None:

@@ -26,7 +26,6 @@ from stridelab.sweep.launchers import launcher_for
 from stridelab.sweep.launchers.in_process import InProcessLauncher
 from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
 from stridelab.sweep.launchers.pool import Pool
-from stridelab.sweep.onednn import spoilt_on_cpu
 from stridelab.sweep.precision import slower_in_bf16
 from stridelab.sweep.progress import Board
 from stridelab.sweep.runs import settle
@@ -336,26 +335,6 @@ def test_who_waits_for_a_run_is_told_whose_it_is(tmp_path: Path) -> None:
         journal.close()
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert re.search(rf"is being trained by process {os.getpid()} on \S+, since \d{{4}}-\d\d-\d\d", said)
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["model=resnet", "model.width=8"], " is a 1x1 convolution with a stride, of 8 channels."),
-        (
-            ["model.strides=2-1-1", "model.kernel_sizes=1-3-3"],
-            "conv1 is a 1x1 convolution with a stride, of 1 channel.",
-        ),
-        (["model=resnet", "model.width=16"], ""),
-        (["model.strides=2-1-1"], ""),
-        (["model=resnet", "model.width=8", "trainer.channels_last=false"], ""),
-        (["model=resnet", "model.width=8", "trainer.accelerator=gpu"], ""),
-    ],
-)
-def test_a_kernel_of_pytorch_that_writes_past_its_memory_is_warned_of(words: list[str], named: str) -> None:
-    said = spoilt_on_cpu([examine(load(words), keys=())])
-    assert named in said
-    assert bool(named) is bool(said)
 
 
 @pytest.mark.parametrize("key", ["sweep.runs_per_job=2", "launcher.sbatch=--time=5", "launcher.address=127.0.0.1:1"])

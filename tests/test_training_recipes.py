@@ -13,10 +13,12 @@ from torch import nn
 from stridelab.config import load
 from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
+from stridelab.geometry import measure, training_memory
 from stridelab.models.build import build
 from stridelab.plan import examine, layer_plan_of
 from stridelab.plan.variant_row import row_of
 from stridelab.probes.trained import final_weights
+from stridelab.system.memory import MIB
 from stridelab.training.average import Average
 from stridelab.training.fit import fit
 from stridelab.training.optimizers import OPTIMIZERS
@@ -56,6 +58,8 @@ def test_adamw_warm_up_and_average_go_on_to_the_bit_and_the_average_is_what_is_k
     assert plain.init_digest == whole.init_digest
     assert plain.weights_digest != whole.weights_digest
     assert plain.metrics["final/train_loss"] == whole.metrics["final/train_loss"]  # averaging changes no step
+    predicted = training_memory(measure(layer_plan_of(load([*RECIPE]))), batch_size=32).activations
+    assert [one.metrics["memory/saved_activations_mib"] * MIB for one in (whole, plain)] == [predicted, predicted]
     with pytest.raises(ValueError, match=r"trained with .*trainer.ema=0.9, .*; this run has .*trainer.ema=0, "):
         train(data, tmp_path / "other", "trainer.ema=0", f"ckpt_path='{tmp_path}/whole/checkpoints/epoch-0002.ckpt'")
 

@@ -43,7 +43,7 @@ SHORT = ("trainer.batch_size=16", "trainer.max_epochs=2", "trainer.lr=0.01")
 STEPS_AN_EPOCH = 2
 
 FAMILY_CASES = {
-    "resnet": ("model.strides=1-2-2,2-2-2", "model.width=2"),
+    "resnet": ("model.strides=1-2-2,2-2-2", "model.width=2", "trainer.channels_last=false"),
     "convnext": ("model.strides=2-2,2-1", "model.width=2", "model.depths=[1,1]"),
     "cnn": ("model.strides=1-2-2,2-2-1", "model.channels=[4,4,4]"),
     "vgg": ("model.strides=1-2-2-2-2,2-2-2-2-2", "model.width=2"),

@@ -75,7 +75,7 @@ def trace(
         except Exception as exc:
             where = f"layer {recorder.path!r}" if recorder.path else "the network"
             why = reason(exc)
-            if not input_channels and "channels" in why:
+            if not input_channels and ("channels" in why or channels not in (1, 3)):
                 why += f". input_channels={channels} was guessed, from its first convolution: give input_channels="
             raise ValueError(f"{where} cannot run on a {size[0]}x{size[1]} image: {why}") from exc
     return LayerPlan(channels, size, recorder.layers())

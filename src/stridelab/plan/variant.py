@@ -11,8 +11,12 @@ from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, LayerPlan, measure
 from stridelab.models import FAMILIES, layer_plan
 from stridelab.models.module_plan import ModuleConfig, ModulePlan
+from stridelab.text import plural
 from stridelab.training.step_grouping import Steps, steps_of
 from stridelab.training.tasks import TASKS
+
+ONEDNN_BLOCK = 16
+"""Channels that the kernel takes at a time with AVX-512; 8 with AVX2."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ def layers_of(config: Config) -> tuple[LayerGeometry, ...]:
     layers = measure(layer_plan_of(config))
     refuse_lonely_image(config, layers)
     refuse_wide_crop(config)
+    refuse_spoilt_kernel(config, layers)
     config.trainer.warmup_steps(grouped_steps(config, layers).in_all)
     return layers
 
@@ -73,6 +78,26 @@ def refuse_wide_crop(config: Config) -> None:
             f"trainer.crop={config.trainer.crop} must be less than {side}, the shorter side of the images of "
             f"data={config.data.name}: a crop must not miss its image"
         )
+
+
+def refuse_spoilt_kernel(config: Config, layers: Sequence[LayerGeometry]) -> None:
+    """PyTorch's kernel on CPUs for the weights' gradient of a strided 1x1 convolution, channels last, writes past its
+    memory (https://github.com/uxlfoundation/oneDNN/issues/6035; PyTorch 2.11 and 2.14 crash, on maps of 48 px and
+    more)."""
+    trainer = config.trainer
+    if trainer.accelerator not in ("cpu", "auto") or not trainer.channels_last or trainer.precision == "64-true":
+        return
+    for layer in layers:
+        if is_strided_point(layer) and layer.groups == 1 and layer.in_channels < ONEDNN_BLOCK:
+            raise ValueError(
+                f"layer {layer.name!r} is a 1x1 convolution with a stride, of {plural(layer.in_channels, 'channel')}; "
+                f"with fewer than {ONEDNN_BLOCK}, PyTorch's kernel for CPUs writes past its memory (oneDNN issue "
+                "6035): training may crash, or go wrong; choose trainer.channels_last=false or trainer.accelerator=gpu"
+            )
+
+
+def is_strided_point(layer: LayerGeometry) -> bool:
+    return layer.kind == "conv" and set(layer.kernel_size) == {1} and max(layer.stride) > 1
 
 
 def notes_of(config: Config) -> tuple[str, ...]:

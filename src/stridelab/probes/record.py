@@ -28,17 +28,20 @@ def probe(
     task: str = "classify",
 ) -> dict[str, float]:
     """The values of the probes `names` on the finished run in `folder`, by metric, which are recorded in it.
-    ValueError when its data or weights are not here, or a probe cannot ask its network."""
+    ValueError when its data or weights are not here, or, once the others are recorded, a probe cannot ask its network.
+    """
     refuse_other_task(names, key="probe", task=task)
     trained = load_trained(plan, data, config, seed=seed, folder=folder, task=task)
-    found = {}
+    found, refused = {}, []
     for name in names:
         try:
             found[name] = PROBES[name].function(trained)
         except ValueError as error:
-            raise ValueError(f"probe={name}: {error}.") from None
-    metrics = {metric_name(name, part): float(v) for name in names for part, v in numbers(found[name]).items()}
-    record(metrics, {name: arrays for name in names if (arrays := arrays_of(found[name]))}, folder)
+            refused.append(f"probe={name}: {error}.")
+    metrics = {metric_name(name, part): float(v) for name, one in found.items() for part, v in numbers(one).items()}
+    record(metrics, {name: arrays for name, one in found.items() if (arrays := arrays_of(one))}, folder)
+    if refused:
+        raise ValueError(" ".join(refused))
     return metrics
 
 

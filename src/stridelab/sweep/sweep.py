@@ -24,7 +24,6 @@ from .agenda import Agenda, run_name
 from .launcher import Launcher
 from .launchers import reader_for
 from .launchers.in_process import InProcessLauncher
-from .onednn import spoilt_on_cpu
 from .parent import Incomplete, claim, describe, list_members
 from .planner import Planner, Series, say
 from .precision import slower_in_bf16
@@ -131,8 +130,6 @@ def announce(variants: Sequence[Variant], at_once: str, console: Console, *, pla
     say(at_once, console)
     if here and (slower := slower_in_bf16(variants, cpu_facts()["flags"])):
         console.print(f"[yellow]slower[/]  {escape(slower)}", soft_wrap=True)
-    if spoilt := spoilt_on_cpu(variants):
-        console.print(f"[yellow]unsafe[/]  {escape(spoilt)}", soft_wrap=True)
 
 
 def put_aside(results: Path, console: Console) -> None:

@@ -14,6 +14,10 @@ class Unfollowed(Exception):
     """Raised by a rule, with the reason why it cannot say what becomes of the grid."""
 
 
+class NotOnGrid(Unfollowed):
+    """Raised of a function that takes its second dimension for channels, and makes a map that is laid out so."""
+
+
 class NewLayout(NamedTuple):
     """The same feature map, laid out differently: no layer."""
 

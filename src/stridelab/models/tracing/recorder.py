@@ -19,7 +19,7 @@ from stridelab.geometry import IMAGE, KINDS, Layer
 from stridelab.geometry.effect import MapSize
 from stridelab.text import by
 
-from .calls import Call, Made, Unfollowed
+from .calls import Call, Made, NotOnGrid, Unfollowed
 from .costs import Costs
 from .fold import fold_pads
 from .origins import GRID, UNSEEN, Dims, TensorOrigin, mark, origin, tensors
@@ -137,7 +137,7 @@ class LayerRecorder(TorchFunctionMode):
                 for tensor in made:
                     mark(tensor, TensorOrigin(origin(maps[0]).layer, effect.dims))
         except Unfollowed as reason:
-            self._opaque(f"{name} {reason}", maps, made, params)
+            self._opaque(f"{name} {reason}", maps, made, params, on_grid=isinstance(reason, NotOnGrid))
         except (LookupError, TypeError, ValueError, AttributeError) as exc:
             self._opaque(f"{name} was called in a way that is not known: {exc}", maps, made, params)
 
@@ -156,8 +156,10 @@ class LayerRecorder(TorchFunctionMode):
                 raise Unfollowed(f"makes {by(tensor.shape[1:])}, by its geometry {grid}")
             self._emit(layer, grid, tensor, effect.dims, params)
 
-    def _opaque(self, reason: str, maps: list[Tensor], made: list[Tensor], params: frozenset[str]) -> None:
-        """A layer of which only the shape is known."""
+    def _opaque(
+        self, reason: str, maps: list[Tensor], made: list[Tensor], params: frozenset[str], *, on_grid: bool = False
+    ) -> None:
+        """A layer of which only the shape is known; `on_grid`: that four dimensions are n-c-h-w is known too."""
         self._num_opaque += 1
         if self._num_opaque > MOST_OPAQUE:
             raise ValueError(
@@ -165,13 +167,15 @@ class LayerRecorder(TorchFunctionMode):
             )
         sources = tuple(dict.fromkeys(origin(tensor).layer or IMAGE for tensor in maps)) or (IMAGE,)
         for tensor in made:
-            alike = [origin(other).dims for other in maps if other.shape == tensor.shape]
+            alike = [origin(other).dims for other in maps if other.shape == tensor.shape and not on_grid]
             dims = alike[0] if alike and sorted(alike[0]) == sorted(GRID) else unknown_dims(tensor.shape)
-            if sorted(dims) == sorted(GRID):
-                channels, *size = (tensor.shape[dims.index(dim)] for dim in "chw")
+            elements = max(1, tensor.numel() // self._batch_size)
+            if sorted(dims) == sorted(GRID):  # channels may hold images, and images windows
+                size = [tensor.shape[dims.index(dim)] for dim in "hw"]
+                channels = max(1, elements // prod(size))
             else:
                 channels = tensor.shape[-1] if tensor.ndim else 1
-                size = [max(1, tensor.numel() // self._batch_size // channels), 1]
+                size = [max(1, elements // channels), 1]
             layer = Layer(
                 self._name(reason.split()[0]),
                 "opaque",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stridelab.geometry import ACTIVATIONS, NORMS
 
-from .calls import Call, Made, NewLayout, Unfollowed, first
+from .calls import Call, Made, NewLayout, NotOnGrid, Unfollowed, first
 from .layouts import expand, moved, permute, reshape, transpose
 from .windows import (
     adaptive_pool,
@@ -46,8 +46,11 @@ def norm(call: Call) -> Made:
     """Its statistics may span the whole map; by convention they do not widen the receptive field."""
     function = call.name.removesuffix("_norm")
     assert function in NORMS, function
+    dims = call.dims[0]
+    if function != "layer" and not (dims[0] == "n" and dims[1] in {"c", "1"}):
+        raise NotOnGrid(f"reads a tensor of {'-'.join(dims)} instead of n-c-...")
     groups = {"groups": call.get(1, "num_groups")} if function == "group" else {}
-    return Made("norm", call.dims[0], {"function": function} | groups)
+    return Made("norm", dims, {"function": function} | groups)
 
 
 def pointwise(call: Call) -> Made:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stridelab.text import by
 
-from .calls import Call, Made, Unfollowed, first
+from .calls import Call, Made, NotOnGrid, Unfollowed, first
 from .origins import GRID
 
 
@@ -25,7 +25,7 @@ def on_grid(call: Call) -> None:
     if len(dims) != 4 or any(
         dim != want and not (dim == "1" and size == 1) for dim, want, size in zip(dims, GRID, shape, strict=True)
     ):
-        raise Unfollowed(f"reads a tensor of {'-'.join(dims)} instead of n-c-h-w")
+        raise NotOnGrid(f"reads a tensor of {'-'.join(dims)} instead of n-c-h-w")
 
 
 def conv2d(call: Call) -> Made:

@@ -72,7 +72,7 @@ FIGURES: dict[str, ReportFigure] = {
     "accuracy_vs_macs": ReportFigure(
         accuracy_vs_macs,
         "Accuracy and cost",
-        "Accuracy of every variant and seed against its MACs.",
+        "Result of every variant and seed against its MACs.",
         numbers=lambda c: c.scores(c.metric).merge(c.variants.filter(["variant", "cost/macs"])),
         result=best,
     ),
@@ -98,7 +98,7 @@ FIGURES: dict[str, ReportFigure] = {
         geometry, "Geometry", "Map sizes to scale, layer by layer, for each variant.", numbers=layer_table
     ),
     "learning_curves": ReportFigure(
-        learning_curves, "Learning curves", "Validation accuracy and training loss by epoch.", numbers=curve_table
+        learning_curves, "Learning curves", "Validation results and training loss by epoch.", numbers=curve_table
     ),
     "feature_maps_first": ReportFigure(
         feature_maps_first,

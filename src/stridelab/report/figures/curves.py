@@ -47,10 +47,13 @@ def panel_of(task: LearningTask) -> CurvePanel:
     return CurvePanel(f"val/{task.primary}", f"{label} ({measure.shown_unit})", measure.factor)
 
 
+PANELS = (*map(panel_of, TASKS.values()), CurvePanel("train/loss", "Training loss", 1.0))
+"""Those whose metric some run has are drawn: a task has one of the first."""
+
+
 def learning_curves(comparison: Comparison) -> Figure:
     """The task's validation metric and training loss by epoch; names at the right, in the colours of both panels."""
-    panels = (*(panel_of(task) for task in TASKS.values()), CurvePanel("train/loss", "Training loss", 1.0))
-    curves = {panel: comparison.curves(panel.metric) for panel in panels}
+    curves = {panel: comparison.curves(panel.metric) for panel in PANELS}
     curves = {panel: table for panel, table in curves.items() if len(table)}
     if not curves:
         raise NothingToDraw("No finished run logged val/acc or train/loss by epoch.")
@@ -67,7 +70,7 @@ def learning_curves(comparison: Comparison) -> Figure:
 
 
 def curve_table(comparison: Comparison) -> pd.DataFrame:
-    found = [comparison.curves(name).assign(metric=name) for name in ("val/acc", "train/loss")]
+    found = [comparison.curves(panel.metric).assign(metric=panel.metric) for panel in PANELS]
     return pd.concat([one for one in found if len(one)])
 
 
