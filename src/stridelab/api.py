@@ -207,23 +207,9 @@ def full(key: str) -> str:
 
 def typed(value: Any) -> str:
     """A list (or a range) is alternatives."""
-    return ",".join(map(one_value, value)) if isinstance(value, list | range) else one_value(value)
+    from stridelab.config.overrides import written
 
-
-def one_value(value: Any) -> str:
-    """As Hydra's grammar has it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {one_value(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(one_value, value)) + "]"
-    text = str(value)
-    if isinstance(value, int | float) or text.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return ",".join(map(written, value)) if isinstance(value, list | range) else written(value)
 
 
 @contextmanager

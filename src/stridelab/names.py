@@ -135,8 +135,9 @@ NO_EFFECT = {"affects_results": False}
 
 SIGNATURE_RULE = re.compile(r"[\w.-]{1,200}", re.ASCII)
 
-SWEEP_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
-"""Reports are kept in a folder of a sweep's name."""
+MAX_NAME = 100
+PLAIN_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}", re.ASCII)
+"""Of a sweep and a task: a folder is named after it."""
 
 _MEMBERS_KEY = re.compile(rf"{re.escape(MEMBERS)}(\.[0-9]{{1,6}})?", re.ASCII)
 _MEMBER = re.compile(rf"({SIGNATURE_RULE.pattern})(?::([0-9a-f]{{32}}))?", re.ASCII)

@@ -131,6 +131,15 @@ def maps(sizes: Iterable[Pair]) -> str:
     return ">".join(map(side, sizes))
 
 
+def number_or_word(word: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
+
+
 def parts(value: object, separator: str) -> object:
     """`1-2-2` or `48x64`, as a person types it, as a list, numbers as integers; anything else as it is.
 

@@ -12,7 +12,7 @@ from stridelab.data.catalog import DATASETS
 from stridelab.data.settings import DataConfig
 from stridelab.models.families import FAMILIES, CnnConfig, settings_of
 from stridelab.models.settings import ModelConfig
-from stridelab.names import NO_EFFECT
+from stridelab.names import MAX_NAME, NO_EFFECT, PLAIN_NAME
 from stridelab.probes.catalog import refuse_other_task, refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
@@ -21,11 +21,10 @@ from stridelab.training.tasks import TASKS
 if TYPE_CHECKING:
     from stridelab.tracking.store import Store
 
-MAX_NAME = 100
 MAX_JOBS = 4096
 MAX_RUNS_PER_JOB = 100_000
 MAX_SEEDS_TOGETHER = 64
-PLAIN_NAME = (
+NAME_RULE = (
     f"must be letters, digits, '.', '_' or '-', starting with a letter or digit, {MAX_NAME} at most: "
     "a folder is named after it"
 )
@@ -90,8 +89,8 @@ class SweepConfig:
             raise ValueError(f"sweep.margin={self.margin} must be above 0 (in points, or the metric's unit), or null.")
         if self.plans_keep not in ("all", "pareto_cost") and not re.fullmatch("[1-9][0-9]*", self.plans_keep):
             raise ValueError(f"sweep.plans_keep={self.plans_keep} must be all, pareto_cost or a number of plans.")
-        if self.name is not None and not is_plain_name(self.name):
-            raise ValueError(f"sweep.name={self.name!r} {PLAIN_NAME}.")
+        if self.name is not None and not PLAIN_NAME.fullmatch(self.name):
+            raise ValueError(f"sweep.name={self.name!r} {NAME_RULE}.")
 
 
 @dataclass(frozen=True)
@@ -192,8 +191,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed} must be from 0 to 2**63 - 1.")
-        if not is_plain_name(self.task_name):
-            raise ValueError(f"task_name={self.task_name!r} {PLAIN_NAME}.")
+        if not PLAIN_NAME.fullmatch(self.task_name):
+            raise ValueError(f"task_name={self.task_name!r} {NAME_RULE}.")
         refuse_unknown(self.probes, key="probes")
         refuse_unfit_task(self)
         for key, choices in CHOICES.items():
@@ -236,15 +235,6 @@ CHOICES = {
     "retry": ("failed", "none"),
     "reuse": ("same-code", "any", "none"),
 }
-
-
-def is_plain_name(name: str) -> bool:
-    return (
-        0 < len(name) <= MAX_NAME
-        and name.isascii()
-        and name[0].isalnum()
-        and all(character.isalnum() or character in "._-" for character in name)
-    )
 
 
 def schema_of(family: object) -> type[Any]:

@@ -17,7 +17,6 @@ from stridelab.geometry.totals import map_sizes
 from stridelab.metrics import Metric, derived
 from stridelab.probes.catalog import all_metrics, metric_of
 from stridelab.report import statistics
-from stridelab.tracking.listed import number
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
@@ -56,7 +55,7 @@ def run_table(sweep: SweepRecord) -> pd.DataFrame:
 
 
 def _row(run: RunRecord) -> dict[str, Any]:
-    params = {key: number(word) for key, word in run.params.items()}
+    params = {key: text.number_or_word(word) for key, word in run.params.items()}
     status, reason = _ending(run)
     return {
         **params,

@@ -56,7 +56,7 @@ class SweepRecord:
     @property
     def folder_name(self) -> str:
         """For its report. A name from elsewhere may be a path, or that of a sweep of this results folder."""
-        name = self.name if names.SWEEP_RULE.fullmatch(self.name) else self.run_id
+        name = self.name if names.PLAIN_NAME.fullmatch(self.name) else self.run_id
         return f"{name}.imported-{self.tags[names.UID][:8]}" if self.is_imported else name
 
 

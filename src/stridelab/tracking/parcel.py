@@ -153,7 +153,7 @@ def unpack(content: Any, *, at: str) -> Parcel:
     parcel = Parcel(uid, signature, name, role, tuple(records), content["files"])
     if role == "sweep":
         rule = "has a name that is not letters, digits, '.', '_' and '-', 100 at most: a folder is named after it"
-        _require(all(names.SWEEP_RULE.fullmatch(one) for one in (name, parcel.tags.get(names.SWEEP, name))), at, rule)
+        _require(all(names.PLAIN_NAME.fullmatch(one) for one in (name, parcel.tags.get(names.SWEEP, name))), at, rule)
     return parcel
 
 
