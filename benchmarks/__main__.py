@@ -48,7 +48,7 @@ def usage() -> str:
 
 
 def benchmark(name: str, arguments: Sequence[str]) -> None:
-    from .rows import print_rows, write_json
+    from .rows import cell, print_rows, write_json
 
     if name not in SECTIONS:
         raise ValueError(f"{name!r} is not a section; choose one of {', '.join(SECTIONS)}.")
@@ -66,7 +66,7 @@ def benchmark(name: str, arguments: Sequence[str]) -> None:
     try:
         for row in section.rows(tiny=size == "tiny", **own):
             rows.append(row)
-            print(f"{row.name}: {row.value:.4g} {row.unit}", file=sys.stderr, flush=True)
+            print(f"{row.name}: {cell(row.value)} {row.unit}", file=sys.stderr, flush=True)
             if target != Path():
                 write_json(rows, target)
     finally:  # what was measured until it was cut off counts

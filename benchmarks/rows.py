@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import quantiles
 from typing import NamedTuple, TextIO
 
+from stridelab.text import three_digits
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -61,10 +63,8 @@ def cell(value: object) -> str:
     match value:
         case None:
             return ""
-        case float() if abs(value) < 1000:
-            return f"{value:.3g}"
         case float():
-            return f"{value:,.0f}"
+            return three_digits(value)
     return str(value)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import pytest
 
+from stridelab.cli.runs import main as runs
 from stridelab.cli.train import start
 from stridelab.config import expand
 from stridelab.names import FOLDER_ARCHIVE, IN_SWEEP, in_sweep
@@ -153,6 +154,15 @@ def test_what_is_here_already_is_left_alone(swept: Swept, there: Path) -> None:
     assert [sweep.run_id for sweep in (find_sweep(store_of(there), "ours"),)] == [first.run_id]
     home = import_sweep(path, store_of(swept.results), swept.results)
     assert (home.new, home.num_known) == ((), 4)
+
+
+def test_an_import_says_commands_for_the_place_that_it_went_to(
+    swept: Swept, there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs(["import", f"from={swept.archives['.zip']}", f"paths.results_dir={there}"])
+    said = capsys.readouterr().out
+    assert f" paths.results_dir={there} sweep=" in said
+    assert f" paths.results_dir={there} run=<id" in said
 
 
 def test_the_store_is_asked_as_well_as_the_folder(swept: Swept, tmp_path: Path) -> None:

@@ -57,6 +57,12 @@ def test_too_few_seeds_get_the_very_command_that_decides(two_seeds: Comparison) 
     assert takes.startswith("15 more runs, about ")
 
 
+def test_of_an_imported_sweep_no_run_counts_as_one_of_this_machine() -> None:
+    sweep = sweep_of(grid())
+    imported = replace(sweep, tags={**sweep.tags, "stridelab.imported": "a" * 64})
+    assert next_step(compare(imported))[1].startswith("21 runs, about ")
+
+
 @pytest.mark.parametrize(
     ("begins_s", "lasts_s", "said"),
     [

@@ -166,6 +166,16 @@ def test_the_numbers_of_the_curves_are_of_all_panels(comparison: Comparison, mon
     assert set(curve_table(comparison)["metric"]) == {*known}
 
 
+def test_where_runs_ended_early_the_mean_is_of_the_others(
+    comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = comparison.curves("val/acc")
+    ended = (table["run_id"] == table["run_id"].iloc[0]) & (table["step"] == EPOCHS)
+    monkeypatch.setattr(Comparison, "curves", lambda _, metric: table[~ended] if metric == "val/acc" else table.head(0))
+    said = " ".join(" ".join(texts(draw(comparison, "learning_curves"))).split())
+    assert "Thick: mean over seeds that had not ended." in said
+
+
 def test_many_seeds_become_a_band_that_holds_the_middle_of_them() -> None:
     comparison = compare(sweep_of(grid(("1-1-1", "1-2-2"), seeds=range(13))))
     axes = draw(comparison, "learning_curves").axes[0]

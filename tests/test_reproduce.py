@@ -20,7 +20,7 @@ from stridelab.cli.train import start
 from stridelab.config import Config, load
 from stridelab.reproduce import find
 from stridelab.reproduce.rebuild import rebuild
-from stridelab.reproduce.show import show_findings
+from stridelab.reproduce.show import sentence, show_findings
 from stridelab.reproduce.surroundings import (
     ProvenanceFiles,
     bits_expected,
@@ -306,10 +306,12 @@ def test_one_bit_is_not_identical() -> None:
     other = judged({"train/loss": {1: 2.0, 2: math.nextafter(1.0, 2)}, "test/acc": {2: 0.5}})
     assert other.verdict == CLOSE
     assert other.first == "train/loss at step 2: 1.0, now 1.0000000000000002"
+    assert sentence(other).endswith(" 0.001; the final weights are equal to the bit.")
 
 
 def test_only_the_final_weights_differ() -> None:
     assert judged(weights_digest="d").verdict == CLOSE
+    assert sentence(judged(weights_digest="d")).endswith(" are equal; the final weights are not equal to the bit.")
     assert judged(weights_digest="").verdict == CLOSE
 
 

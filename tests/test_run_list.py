@@ -151,7 +151,7 @@ def test_one_run_is_shown_with_what_its_figures_mean(runs: Any, results: Path) -
     assert rows[0]["id"] in said
     assert "images classified correctly" in said
     assert "config.json" in said
-    assert f"reproduce.py run={rows[0]['id']}" in said or f"stridelab reproduce run={rows[0]['id']}" in said
+    assert f"reproduce paths.results_dir={results} run={rows[0]['id']}" in said.replace("reproduce.py", "reproduce")
     failed = rows_of(runs("list", "format=csv", "columns=name", "where=status=failed"))
     assert "out of luck" in runs("show", f"run={failed[0]['id']}")
 

@@ -251,6 +251,19 @@ def test_on_a_terminal_the_board_says_how_much_is_left_and_how_fast_it_goes() ->
         assert re.fullmatch(r"0 of 2 runs done, about .* left, [\d,]+ images/s", said)
 
 
+def test_the_board_s_speed_is_of_what_was_trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run goes on after epoch 8 of 10, and another ends after the first of its 10: 2 epochs in 2 s."""
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with Board(["a", "b", "c"], epochs=[10, 10, 2], images=[1000] * 3, console=console) as board:
+        for index, epoch in ((0, 9), (1, 1)):
+            board.started(index)
+            board.event(index, {"epoch": epoch, "epochs": 10, "step": 10, "steps": 10})
+        monkeypatch.setattr("stridelab.sweep.progress.monotonic", lambda: board.start + 2)
+        board.finished(1, "")
+        # 1 of a's 2 epochs and b are done with, a's other epoch and c's 2 are not
+        assert board.progress.tasks[0].fields["said"] == "1 of 3 runs done, about 1 s left, 1,000 images/s"
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text

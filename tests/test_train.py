@@ -112,7 +112,8 @@ def test_the_sweeps_own_run_has_the_verdict_the_table_and_a_prepared_view(swept:
         v: [one.metrics["test/acc"] for one in done if one.tags["stridelab.label"] == v] for v in ("1-2-2", "2-2-1")
     }
     assert run.metrics["best/test_acc"] == pytest.approx(max(sum(means[v]) / len(means[v]) for v in means))
-    assert json.loads(run.tags["stridelab.view"]) == {"metric": "test/acc", "epochs": "val/acc", "params": ["strides"]}
+    wished = {"metric": "test/acc", "epochs": "val/acc", "params": ["strides"], "smallest_first": False}
+    assert json.loads(run.tags["stridelab.view"]) == wished
 
 
 def test_a_run_keeps_what_the_house_promises(swept: Swept) -> None:

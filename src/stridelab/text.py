@@ -81,6 +81,14 @@ def with_unit(name: str, unit: str) -> str:
     return f"{name}, {unit}" if unit else name
 
 
+def as_heading(words: str) -> str:
+    """
+    >>> as_heading("test mIoU")
+    'Test mIoU'
+    """
+    return words[:1].upper() + words[1:]
+
+
 def side(size: Pair | None) -> str:
     """14, or 14x7 where height and width differ; `?` for None.
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from stridelab.tracking.settings import redact_word
 
 VERBS = {
     "train": "train one run, or a sweep with its comparison",
@@ -33,6 +37,11 @@ def command(verb: str) -> str:
     if Path(sys.argv[0]).suffix != ".py":
         return f"stridelab {verb}"
     return f"python {SCRIPTS.get(verb, f'scripts/{verb}.py')}"
+
+
+def here(started: str, overrides: Sequence[str]) -> str:
+    """A command of ours with the results folder and the store that another was given."""
+    return shlex.join([*shlex.split(started), *map(redact_word, overrides)])
 
 
 def for_reader(text: str) -> str:

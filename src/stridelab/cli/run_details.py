@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stridelab import names
-from stridelab.config import Config, load
+from stridelab.config import load
 from stridelab.probes.catalog import metric_of
 from stridelab.text import duration, plural, printable, three_digits
 from stridelab.tracking.listed import started
 
 from .arguments import split
-from .program import command
+from .program import command, here
 from .run_list import print_table
 
 if TYPE_CHECKING:
     from stridelab.tracking.mlflow_reader import RunRecord
 
 
-def run_of(config: Config, wanted: str) -> RunRecord:
-    """By id (its first characters will do), name or signature, or latest. ValueError lists the recent ones."""
-    from stridelab.tracking.find import find_run
-    from stridelab.tracking.mlflow_reader import Reader
-
-    if re.fullmatch(r"[0-9a-f]{6,31}", wanted):
-        near = [run for run in Reader(config.store).having({names.ROLE: "run"}) if run.run_id.startswith(wanted)]
-        if len(near) == 1:
-            return near[0]
-        if near:
-            raise ValueError(f"run={wanted} is the beginning of {len(near)} ids; give more of it.")
-    return find_run(config.store, wanted, results=config.results)
-
-
 def show_run(arguments: Sequence[str]) -> None:
+    from stridelab.tracking.find import find_run
+
     given, overrides = split(arguments, {"run": "latest"})
-    run = run_of(load(overrides), given["run"])
+    config = load(overrides)
+    run = find_run(config.store, given["run"], results=config.results)
     took = "" if run.end_ms is None else f", took {duration((run.end_ms - run.start_ms) / 1000)}"
     print(f"{printable(run.name)}\n  id        {run.run_id}\n  started   {started(run)}{took}")
     print(f"  status    {run.status.lower()}{': ' + printable(run.reason) if run.reason else ''}")
@@ -52,7 +40,7 @@ def show_run(arguments: Sequence[str]) -> None:
     others = [printable(path) for path in files if not path.startswith("images/")]
     pictures = plural(len(files) - len(others), "picture")
     print(f"\nFiles: {', '.join([*others, *([pictures] if len(others) < len(files) else [])]) or 'none'}")
-    print(f"Again: {command('reproduce')} run={run.run_id}")
+    print(f"Again: {here(command('reproduce'), overrides)} run={run.run_id}")
 
 
 def three(value: float, key: str) -> str:
@@ -63,13 +51,15 @@ def three(value: float, key: str) -> str:
 
 def diff_runs(arguments: Sequence[str]) -> int:
     """What differs between two runs: configuration, figures, code, packages. 0 where nothing does, as `diff`."""
+    from stridelab.tracking.find import find_run
+
     wanted = [word for word in arguments if "=" not in word]
     config = load([word for word in arguments if "=" in word])
     if len(wanted) != 2:
         raise ValueError(
             f"two runs are compared, not {len(wanted)}: stridelab runs diff RUN RUN, each an id or a name."
         )
-    one, other = (run_of(config, word) for word in wanted)
+    one, other = (find_run(config.store, word, results=config.results) for word in wanted)
     sections = {
         "configuration": [settings_of(run) for run in (one, other)],
         "figures": [{key: f"{value:.9g}" for key, value in run.metrics.items()} for run in (one, other)],
@@ -110,7 +100,7 @@ def packages_of(run: RunRecord) -> dict[str, str]:
 
 def delete_run(arguments: Sequence[str]) -> int:
     """Into MLflow's trash, and its folder into results/trash; asks first."""
-    from stridelab.tracking.find import Finder
+    from stridelab.tracking.find import Finder, find_run
     from stridelab.tracking.mlflow_reader import Reader
     from stridelab.tracking.store import connect
 
@@ -119,7 +109,7 @@ def delete_run(arguments: Sequence[str]) -> int:
         raise ValueError("run= must name the run to delete, by id or name.")
     config = load(overrides)
     store, results = config.store, config.results
-    run = run_of(config, given["run"])
+    run = find_run(store, given["run"], results=results)
     uid = run.tags.get(names.UID, "")
     folder = Finder(store, results).folders.get(uid)
     # a folder that was copied, or never sent, does not know its run's id in this store

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from stridelab import names
 from stridelab.config import Config, load
+from stridelab.text import plural
 
 from .arguments import run_verb, split
-from .program import command
+from .program import command, here
 from .run_details import delete_run, diff_runs, show_run
 from .run_list import best_runs, list_runs
 
@@ -169,17 +170,18 @@ def import_sweep(arguments: Sequence[str]) -> int:
     if not done.new:
         print(f"{done.sweep}: all of it is here already")
     else:
-        print(f"{done.sweep}: {sum(folder.parent.name == 'runs' for folder in done.new)} runs are new here")
+        num_runs = sum(folder.parent.name == "runs" for folder in done.new)
+        print(f"{done.sweep}: {plural(num_runs, 'run')} {'is' if num_runs == 1 else 'are'} new here")
     if done.new and done.num_known:
-        print(f"{done.num_known} records were here already and are left alone")
+        print(f"{plural(done.num_known, 'record')} of it here already, left alone")
     if not done.listed:
         print(
             "the sweep's own run was made here, and keeps its own list of runs; the new ones are found by their names"
         )
     if tell(done.sent):
         return 1
-    print(f"compare:   {command('compare')} sweep={done.run_id or done.sweep}")
-    print(f"reproduce: {command('reproduce')} run=<id of a run>")
+    print(f"compare:   {here(command('compare'), overrides)} sweep={done.run_id or done.sweep}")
+    print(f"reproduce: {here(command('reproduce'), overrides)} run=<id of a run>")
     return 0
 
 

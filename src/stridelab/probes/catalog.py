@@ -104,7 +104,7 @@ PROBES: dict[str, Probe] = {
         boundary_error,
         "share",
         "pixels of a wrong class, of those at most 2 px from a pixel of another class; _<n>px: at most n px; _inside: "
-        "of all farther away",
+        "of all more than 4 px away",
         "lower",
         ("segment",),
     ),

@@ -91,15 +91,17 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
     fresh = [seed for seed in range(more + len(known)) if seed not in known][: max(more, 0)]
     possible = [name for name in comparison.names if REFUSED not in [ended.get((name, seed)) for seed in known]]
     runs = [(name, seed) for name in possible for seed in [*known, *fresh]]
-    count = sum(ended.get(run) not in (FINISHED, DIVERGED) for run in runs)
+    foreign = comparison.sweep.is_imported  # its runs stand for none of this machine's, nor its paths
+    count = sum(foreign or ended.get(run) not in (FINISHED, DIVERGED) for run in runs)
     argv = read_json(comparison.sweep.run, names.PROVENANCE_FILE).get("argv") or []
     if not argv or not count:
         few = any(row["difference_verdict"] == statistics.TOO_FEW for row in rows)
         says = "are the fewest that can decide it" if few else "would decide it 8 times in 10"
         return "", f"{max(wanted.values())} seeds a variant {says}."
-    words = [word for word in map(str, argv) if not word.startswith("seed=")]
+    left_out = ("seed=", "paths.", "tracking.") if foreign else "seed="
+    words = [word for word in map(str, argv) if not word.startswith(left_out)]
     words.append(f"seed={_seeds_text([*known, *fresh])}")
-    return command_text(words), f"{plural(count, 'more run')}{_about(comparison, count)}"
+    return command_text(words), f"{plural(count, 'run' if foreign else 'more run')}{_about(comparison, count)}"
 
 
 def _ended(comparison: Comparison) -> dict[tuple[str, int], str]:

@@ -194,7 +194,7 @@ def compare(
         budget=budget,
         asked=asked_for,
         missing=missing,
-        warnings=tuple(_warnings(missing, baseline=chosen, asked=baseline or asked)),
+        warnings=tuple(_warnings(missing, sweep, baseline=chosen, asked=baseline or asked)),
     )
 
 
@@ -217,12 +217,13 @@ def _decisive(runs: pd.DataFrame, earlier: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({n for n in earlier if needed <= n < counts.max()})) if len(counts) else ()
 
 
-def _warnings(missing: Sequence[str], *, baseline: str, asked: str) -> Iterator[str]:
+def _warnings(missing: Sequence[str], sweep: SweepRecord, *, baseline: str, asked: str) -> Iterator[str]:
     if missing:
         listed = ", ".join(f"{count} of {variant}" for variant, count in Counter(missing).items())
+        way = "to import it again brings" if sweep.is_imported else "the sweep's own command trains"
         yield (
             f"{plural(len(missing), 'run')} of this sweep {'is' if len(missing) == 1 else 'are'} missing from the "
-            f"run folders and the store ({listed}): the sweep's own command trains what is missing."
+            f"run folders and the store ({listed}): {way} what is missing."
         )
     if baseline != asked:
         yield f"{asked}, the first variant, has no finished run; {baseline} is the baseline in its place."

@@ -15,7 +15,7 @@ from stridelab.report.sentences import difference_text, needed, num_comparisons,
 from stridelab.report.speed import column_of, measured_how
 from stridelab.report.table import ROWS
 from stridelab.tables import fitted
-from stridelab.text import printable, three_digits
+from stridelab.text import as_heading, printable, three_digits
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -92,7 +92,7 @@ def _below(comparison: Comparison) -> list[str]:
     if compared:
         unit = comparison.measure.difference_unit()
         found.append(
-            f"{comparison.metric_text.capitalize()}: mean \u00b1 sd over n seeds. Difference: {unit} to "
+            f"{as_heading(comparison.metric_text)}: mean \u00b1 sd over n seeds. Difference: {unit} to "
             f"{printable(comparison.baseline)}, paired by seed, [95 % interval]. MiB: peak memory. img/s: training "
             f"{measured_how(comparison)}."
         )

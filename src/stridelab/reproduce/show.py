@@ -82,10 +82,10 @@ def sentence(comparison: Reproduction) -> str:
     if comparison.verdict == IDENTICAL:
         return f"the final weights and {all_of_them} are equal to the last bit."
     if comparison.verdict == CLOSE:
-        weights = "the final weights are not" if final.was else "the final weights were not recorded"
-        if all(row.first is None for row in comparison.rows):
-            return f"{all_of_them} are equal, {weights}{' equal to the bit' if final.was else ''}."
-        return f"{all_of_them} are within a relative difference of {comparison.tolerance:g}; {weights} bit-equal."
+        weights = f"are {'' if final.same else 'not '}equal to the bit" if final.was else "were not recorded"
+        differs = any(row.first is not None for row in comparison.rows)
+        near = f"within a relative difference of {comparison.tolerance:g}" if differs else "equal"
+        return f"{all_of_them} are {near}; the final weights {weights}."
     other = [one.what for one in (start, order) if one.was and not one.same]
     if other:
         return f"the {' and the '.join(other)} are others: this was another experiment."

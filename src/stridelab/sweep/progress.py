@@ -49,6 +49,10 @@ class Board:
         self.names, self.epochs, self.console = names, epochs, console
         self.images = images or [0] * len(names)
         self.done = [0.0] * len(names)
+        self.first = dict[int, float]()
+        """Epochs that a run had behind it when it was begun here."""
+        self.trained = [0.0] * len(names)
+        """Epochs that were trained here; of a run that ended early, not all that are done with it."""
         self.ended = 0
         self.began: dict[int, float] = {}
         self.bars: dict[int, TaskID] = {}
@@ -84,6 +88,7 @@ class Board:
             return
         done = event["epoch"] - 1 + event["step"] / event["steps"]
         self.done[index] = done
+        self.trained[index] = done - self.first.setdefault(index, event["epoch"] - 1)
         said = f"epoch {event['epoch']}/{event['epochs']}"
         for name, value in event.items():
             if name.startswith("final/val_"):
@@ -108,12 +113,13 @@ class Board:
         self.progress.console.print(f"{where}  {escape(self.names[index])}  {said}")
 
     def _total(self) -> None:
-        share = sum(self.done) / max(sum(self.epochs), 1)
+        before = sum(self.first.values())
+        share = (sum(self.done) - before) / max(sum(self.epochs) - before, 1)
         said = f"{self.ended} of {len(self.names)} runs done"
         if 0.02 < share < 1:
             left = (monotonic() - self.start) * (1 - share) / share
             said += f", about {duration(left)} left"
-        trained = sum(done * images for done, images in zip(self.done, self.images, strict=True))
+        trained = sum(epochs * images for epochs, images in zip(self.trained, self.images, strict=True))
         if trained and share < 1:
             said += f", {trained / (monotonic() - self.start):,.0f} images/s"
         description = "[bold]all runs[/]" if len(self.names) > 1 else "[bold]run[/]"

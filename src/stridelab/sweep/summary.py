@@ -151,7 +151,8 @@ def describe_sweep(agenda: Agenda, comparison: Comparison, parent: Run, mirror: 
     best = {} if scores.empty else {f"best/{metric.replace('/', '_')}": scores.max() * comparison.measure.sign}
     parent.metrics({"sweep/finished_runs": finished} | best, step=finished)
     claim_reused(agenda, comparison.sweep)
-    parent.tags({names.VIEW: wish(metric, epochs=metric.replace("test/", "val/"), params=differing(agenda))})
+    epochs, smallest_first = metric.replace("test/", "val/"), comparison.measure.sign < 0
+    parent.tags({names.VIEW: wish(metric, params=differing(agenda), epochs=epochs, smallest_first=smallest_first)})
     if (found := mirror.locate(agenda.folder)) is not None:
         place = {"experiment_id": found.experiment_id, "run_id": found.run_id}
         parent.tags({names.NOTE: sweep_note(note(comparison), num_runs=len(agenda.specs), **place)})

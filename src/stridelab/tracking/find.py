@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ from .status import run_folders
 from .store import Store
 
 LISTED = 8
+SHORT_ID = re.compile(r"[0-9a-f]{6,31}")
 KEYS = {"sweep": names.SWEEP, "run": names.SIGNATURE}
 """Tags that stand for a name."""
 
@@ -107,8 +109,8 @@ class Finder:
             yield Head(uid, one.run_id, one.name, key, one.start_ms, names.IMPORTED in one.tags, one)
 
     def one(self, role: str, wanted: str) -> RunRecord:
-        """By id (of MLflow, or the run's uid), by name, or the latest: of the folders, else of the store. ValueError
-        lists the recent ones."""
+        """By id (of MLflow, or the run's uid), by name, or the latest, or by the first characters of an id: of the
+        folders, else of the store. ValueError lists the recent ones."""
         seen: dict[str, Head] = {}
         for heads in (self.heads_here, self.heads_stored):
             try:
@@ -120,6 +122,7 @@ class Finder:
                 break
             named = [one for one in found if wanted in (one.uid, one.run_id)]
             named = named or [one for one in found if wanted in ("latest", one.name, one.key)]
+            named = named or _begun(role, wanted, found)
             for head in named:  # own before imported ones, the newest first
                 if record := self.here(head.uid) or head.record:
                     _tell_other(role, wanted, head, named)
@@ -184,6 +187,14 @@ def read_sweep(folder: Path, store: Store) -> SweepRecord:
 def find_run(store: Store, wanted: str = "latest", *, results: Path | None = None) -> RunRecord:
     """By run id, signature or name, or the latest. ValueError lists the recent ones."""
     return Finder(store, results).one("run", wanted)
+
+
+def _begun(role: str, wanted: str, found: Sequence[Head]) -> list[Head]:
+    """The one whose id begins so, as lists show ids."""
+    near = [one for one in found if one.run_id.startswith(wanted)] if SHORT_ID.fullmatch(wanted) else []
+    if len(near) > 1:
+        raise ValueError(f"{role}={wanted} is the beginning of {len(near)} ids; give more of it.")
+    return near
 
 
 def _refuse_other_role(role: str, wanted: str, heads: Callable[[str], Iterator[Head]]) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stridelab import names
-from stridelab.metrics import METRICS
 
 TAG = "mlflow.sharedViewState."
 TOP, MAPS, ALL_RUNS = "stridelab-top", "stridelab-maps", 100
@@ -28,31 +27,32 @@ def key_of(run_id: str) -> str:
     return f"stridelab-{run_id}"
 
 
-def wish(metric: str, *, params: Sequence[str], epochs: str) -> str:
+def wish(metric: str, *, params: Sequence[str], epochs: str, smallest_first: bool = False) -> str:
     """What a sweep's tag `stridelab.view` says: the metric asked for, its history by epoch, the parameters that
     differ."""
-    return json.dumps({"metric": metric, "epochs": epochs, "params": list(params)})
+    wished = {"metric": metric, "epochs": epochs, "params": list(params), "smallest_first": smallest_first}
+    return json.dumps(wished)
 
 
 def view_tag(run_id: str, wished: str, *, name: str, uid: str, now_ms: int) -> tuple[str, str]:
     """Key and value of the experiment's tag."""
     found = json.loads(wished)
-    text = json.dumps(
-        _state(names.in_sweep(name, uid), found["metric"], found["epochs"], found["params"]), separators=(",", ":")
-    )
+    text = json.dumps(_state(names.in_sweep(name, uid), **found), separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     view = {"name": name, "createdAt": now_ms, "updatedAt": now_ms, "state": f"deflate;{packed}"}
     return TAG + key_of(run_id), json.dumps(view)
 
 
-def _state(members: str, metric: str, epochs: str, params: Sequence[str]) -> Mapping[str, Any]:
+def _state(
+    members: str, *, metric: str, epochs: str, params: Sequence[str], smallest_first: bool = False
+) -> Mapping[str, Any]:
     columns = [f"params.`{name}`" for name in params]
     columns += [f"metrics.`{name}`" for name in (metric, "cost/macs", "throughput/train_images_per_s")]
     group = {"mode": "tag", "groupByData": members}
     return {
         "searchFilter": f"tags.`{members}` LIKE '%'",
         "orderByKey": f"metrics.`{metric}`",
-        "orderByAsc": metric in METRICS and METRICS[metric].sign < 0,
+        "orderByAsc": smallest_first,
         "selectedColumns": columns,
         "columnOrder": [NAME, *columns, CREATED],
         "columnWidths": {NAME: 260},

@@ -31,7 +31,7 @@ from stridelab.report.figures.style import (
 )
 from stridelab.report.sentences import correction, difference_text, p_text, seeds_text
 from stridelab.report.statistics import EXACT_SEEDS
-from stridelab.text import plural
+from stridelab.text import as_heading, plural
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -74,7 +74,7 @@ def accuracy_vs_macs(comparison: Comparison) -> Figure:
         f"Dashed: the variants that none beats in both mean {comparison.metric_text} and MACs.",
         left_out(len(named), len(known), "are named, the others are grey"),
     ]
-    headline(figure, f"{comparison.metric_text.capitalize()} against cost", note=" ".join(filter(None, notes)))
+    headline(figure, f"{as_heading(comparison.metric_text)} against cost", note=" ".join(filter(None, notes)))
     best_first = sorted(marks, key=lambda mark: -float(np.asarray(mark.get_ydata())[0]))
     figure.legend(handles=best_first, loc="outside right upper", frameon=False, handletextpad=0.2)
     return figure

@@ -22,6 +22,7 @@ from stridelab.report.figures.style import (
     plain,
     tick,
 )
+from stridelab.text import as_heading
 from stridelab.training.tasks import TASKS, LearningTask
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ BAND = (0.1, 0.9)
 
 def panel_of(task: LearningTask) -> CurvePanel:
     measure = METRICS[f"final/val_{task.primary}"]
-    label = measure.label if measure.label.isupper() else measure.label[0].upper() + measure.label[1:]
-    return CurvePanel(f"val/{task.primary}", f"{label} ({measure.shown_unit})", measure.factor)
+    return CurvePanel(f"val/{task.primary}", f"{as_heading(measure.label)} ({measure.shown_unit})", measure.factor)
 
 
 PANELS = (*map(panel_of, TASKS.values()), CurvePanel("train/loss", "Training loss", 1.0))
@@ -119,4 +119,5 @@ def _note(table: Any, look: dict[str, Look]) -> str:
     most = max((int(count) for name, count in runs.items() if look[str(name)].named), default=0)
     spread = "Band: the middle 80 % of seeds." if most > MOST_LINES else "Thin: each seed."
     others = "" if all(look[str(name)].named for name in runs.index) else " Grey: every run of the other variants."
-    return f"Thick: mean over seeds. {spread}{others}"
+    ended = " that had not ended" if table.groupby("run_id")["step"].max().nunique() > 1 else ""
+    return f"Thick: mean over seeds{ended}. {spread}{others}"

@@ -214,8 +214,8 @@ def _note(comparison: Comparison, shown: ShownMaps) -> str:
     seed = f"Seed {seeds.pop()}" if len(seeds) == 1 else "Different seeds"
     kept = min(maps[f"{shown.step}/{layer}"].shape[1] for maps in shown.maps.values() for layer in shown.layers)
     return (
-        f"{meaning} {seed}, image {shown.image}, after the non-linearity. One colour scale a row, shared by all its "
-        f"variants and channels; it ends where three of four maps do, and what is brighter is cut. Of the first {kept} "
-        "channels those that vary most, the same in all columns. One square: one unit. RF: receptive field, in pixels "
-        "of the image."
+        f"{meaning} {seed}, image {shown.image} of those kept, after the non-linearity. One colour scale a row, shared "
+        "by all its variants and channels; it ends where three of four maps do, and what is brighter is cut. Of the "
+        f"first {kept} channels those that vary most, the same in all columns. One square: one unit. RF: receptive "
+        "field, in pixels of the image."
     )
