@@ -49,6 +49,8 @@ DIGESTS = {
     WEIGHTS_DIGEST: "final weights",
 }
 """Tags that say what a run was handed, and what came out; all of SHA-256, in hex digits."""
+RESULT_DIGESTS = (INIT_DIGEST, BATCH_ORDER_DIGEST, WEIGHTS_DIGEST)
+"""Those that a run's result holds, by the last word of the tag."""
 
 BENCHMARK = "stridelab.benchmark"
 """`trusted`, or `untrusted: ` and why: the metrics `benchmark/...` of a run, measured apart from training."""

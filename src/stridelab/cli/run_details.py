@@ -51,6 +51,7 @@ def three(value: float, key: str) -> str:
 
 def diff_runs(arguments: Sequence[str]) -> int:
     """What differs between two runs: configuration, figures, code, packages. 0 where nothing does, as `diff`."""
+    from stridelab.report.artifacts import read_packages, read_settings
     from stridelab.tracking.find import find_run
 
     wanted = [word for word in arguments if "=" not in word]
@@ -61,10 +62,12 @@ def diff_runs(arguments: Sequence[str]) -> int:
         )
     one, other = (find_run(config.store, word, results=config.results) for word in wanted)
     sections = {
-        "configuration": [settings_of(run) for run in (one, other)],
+        "configuration": [
+            {key: printable(value, limit=80) for key, value in read_settings(run).items()} for run in (one, other)
+        ],
         "figures": [{key: f"{value:.9g}" for key, value in run.metrics.items()} for run in (one, other)],
         "code and digests": [code_of(run) for run in (one, other)],
-        "packages": [packages_of(run) for run in (one, other)],
+        "packages": [read_packages(run) for run in (one, other)],
     }
     differs = False
     for title, (left, right) in sections.items():
@@ -78,24 +81,10 @@ def diff_runs(arguments: Sequence[str]) -> int:
     return int(differs)
 
 
-def settings_of(run: RunRecord) -> dict[str, str]:
-    from stridelab.report.artifacts import read_settings
-
-    return {key: printable(value, limit=80) for key, value in read_settings(run).items()}
-
-
 def code_of(run: RunRecord) -> dict[str, str]:
     tags = {"commit": names.COMMIT, "uncommitted changes": names.DIRTY, "code": names.CODE}
     tags |= {label: tag for tag, label in names.DIGESTS.items()}
     return {label: run.tags[tag][:16] for label, tag in tags.items() if tag in run.tags}
-
-
-def packages_of(run: RunRecord) -> dict[str, str]:
-    try:
-        lines = run.artifact(names.REQUIREMENTS_FILE).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return {}
-    return {name: version for name, _, version in (line.partition("==") for line in lines) if version}
 
 
 def delete_run(arguments: Sequence[str]) -> int:

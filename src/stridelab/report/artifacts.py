@@ -32,6 +32,15 @@ def read_settings(run: RunRecord) -> dict[str, Any]:
     return dict(_flat(read_json(run, names.CONFIG_FILE)))
 
 
+def read_packages(run: RunRecord) -> dict[str, str]:
+    """Name -> version of what was installed; {} when that cannot be read."""
+    try:
+        lines = run.artifact(names.REQUIREMENTS_FILE).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    return {name: version for name, _, version in (line.partition("==") for line in lines) if version}
+
+
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in config.items():
         if isinstance(value, dict):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
-from stridelab.report.artifacts import read_json, read_settings
+from stridelab.report.artifacts import read_json, read_packages, read_settings
 from stridelab.text import by, side
 
 if TYPE_CHECKING:
@@ -80,12 +79,8 @@ def origin(sweep: SweepRecord) -> SweepOrigin:
 
 def _versions(runs: Sequence[RunRecord], facts: Mapping[str, Any]) -> dict[str, str]:
     found = {"Python": str((facts.get("python") or {}).get("version", ""))}
-    for run in runs:
-        with suppress(OSError, ValueError):
-            lines = run.artifact(names.REQUIREMENTS_FILE).read_text(encoding="utf-8").splitlines()
-            pairs = dict(line.partition("==")[::2] for line in lines)
-            found |= {name: pairs[name] for name in SOFTWARE if name in pairs}
-            break
+    packages = next(filter(None, map(read_packages, runs)), {})
+    found |= {name: packages[name] for name in SOFTWARE if name in packages}
     return {name: version for name, version in found.items() if version}
 
 

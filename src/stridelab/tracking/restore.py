@@ -172,6 +172,6 @@ def refuse_other_result(made: Path, run: RunRecord) -> None:
     result = read_result(made)
     if result is None:
         raise ValueError(f"{RESULT} of run {run.name} ({run.run_id}) is not that of a finished run")
-    for tag in (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.WEIGHTS_DIGEST):
+    for tag in names.RESULT_DIGESTS:
         if result[tag.rpartition(".")[2]] != run.tags.get(tag):
             raise ValueError(f"{RESULT} of run {run.name} does not fit the run's tag {tag}")
