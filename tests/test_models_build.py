@@ -265,7 +265,7 @@ def test_the_same_result_compiled_channels_last_copied_and_pickled() -> None:
     torch.testing.assert_close(copy.deepcopy(net)(images), expected)
     torch.testing.assert_close(pickle.loads(pickle.dumps(net))(images), expected)
     last = net.to(memory_format=torch.channels_last)
-    made = last.feature_maps(images.contiguous(memory_format=torch.channels_last), ["concat", "classifier"])
+    made = layer_outputs(last, images.contiguous(memory_format=torch.channels_last))
     assert made["concat"].is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(made["classifier"], expected)
 
