@@ -562,6 +562,9 @@ def test_the_summary_says_what_could_have_been_found_and_what_pairing_bought() -
     assert error < binomial
     sample = "The 2,000 test images themselves are a sample: they give every accuracy a standard error of up to"
     assert f"{sample} {error:.2f} points, and every difference one of up to " in closing
+    vars(comparison)["num_test_images"] = 9000  # of which trainer.limit_val_batches left 2,000
+    assert sample in " ".join(summary(comparison))
+    del vars(comparison)["num_test_images"]
     vars(comparison)["mistakes"] = None  # as where no run kept its predictions
     assert f"{sample} {binomial:.2f} points, which is in no interval" in " ".join(summary(comparison))
 
