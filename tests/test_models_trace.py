@@ -654,6 +654,11 @@ class ListOfImages(nn.Module):
         return self.conv(torch.stack(images))
 
 
+class OneSize(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        raise AssertionError
+
+
 class Rearranged(nn.Sequential):
     """Whose first convolution does not read the image."""
 
@@ -699,6 +704,10 @@ REFUSED = {
         "depends on the values of its feature maps .*nonzero",
     ),
     "list": (lambda: geometry_of(ListOfImages(), 32), "wrap a module that expects anything else, such as a list"),
+    "asserts": (
+        lambda: geometry_of(plain(OneSize()), 32),
+        "layer '1' cannot run on a 32x32 image: AssertionError. It is called with",
+    ),
     "inputs": (lambda: geometry_of(Two(), 8), "Two.forward needs one, other: give .* others={'other': torch.zeros"),
     "guess": (lambda: geometry_of(Rearranged(), 8), "input_channels=16 was guessed.*: give input_channels="),
     "guess that cannot be broadcast": (

@@ -164,6 +164,11 @@ def test_the_cheapest_near_the_best_and_how_sure(eight_seeds: Comparison) -> Non
     assert f": 1-2-2, 0.70 points behind and at most {bound:.2f} (one-sided 95 %, n = 8), so within it." in said
 
 
+def test_how_far_is_told_in_the_digits_of_its_unit(eight_seeds: Comparison) -> None:
+    (said,) = choice(replace(compare(eight_seeds.sweep, metric="test/loss"), margin=1.0))
+    assert ": 2-2-1, 0.0200 behind and at most 0.0212 (one-sided" in said
+
+
 @pytest.mark.parametrize(
     ("seeds", "sure", "decided"),
     [

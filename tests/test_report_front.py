@@ -67,8 +67,10 @@ def test_the_report_says_what_a_search_dropped_and_never_estimates_it(
     assert "Dropped after 2 seeds, and so not estimated: strides=3-3-3" in text
     assert "20 trainings of 180 epochs in all chose 4 variants" in text
     assert "a little high" in text
-    record |= {"fresh": True}
-    assert "winner's curse" in unescape(report.show_front(comparison).html)
+    record |= {"fresh": True, "final_epochs": 108}
+    text = unescape(report.show_front(comparison).html)
+    assert "winner's curse" in text
+    assert "chose 4 variants, which took 108 epochs more with every seed; every plan with every seed would be" in text
 
 
 SWEPT = {

@@ -449,13 +449,18 @@ def test_a_run_of_another_sweep_has_the_names_and_the_command_of_this_one(tmp_pa
     assert found.versions == {"Python": "3.11.0", "torch": "2.14.1"}
 
 
+OTHER_BASELINE = (
+    "strides=1-1-1, the first variant, has no finished run with test/acc; strides=1-2-2 is the baseline in its place."
+)
+
+
 def test_a_baseline_that_is_lost_is_said_and_what_is_missing_is_named() -> None:
     sweep = sweep_of(grid(("1-1-1", "1-2-2"), seeds=(0, 1)))
     less = report.compare(replace(sweep, runs=tuple(run for run in sweep.runs if "1-2-2" in run.name)))
     assert less.missing == ("strides=1-1-1", "strides=1-1-1")
     said = " ".join(summary(less))
     assert "2 runs of this sweep are missing from the run folders and the store (2 of strides=1-1-1)" in said
-    assert "strides=1-1-1, the first variant, has no finished run; strides=1-2-2 is the baseline in its place." in said
+    assert OTHER_BASELINE in said
     one = report.compare(replace(sweep, runs=sweep.runs[1:]))
     assert one.missing == ("strides=1-1-1",)
     assert (one.baseline, len(one.warnings)) == ("strides=1-1-1", 1)
@@ -465,9 +470,7 @@ def test_a_baseline_that_is_lost_is_said_and_what_is_missing_is_named() -> None:
 def test_a_baseline_that_failed_is_said() -> None:
     comparison = report.compare(sweep_of([Fake("1-1-1", 0, 0.9, failure="x"), Fake("1-2-2", 0, 0.8)]))
     assert comparison.variants["difference_verdict"].tolist() == [statistics.ABSENT, statistics.BASELINE]
-    assert comparison.warnings == (
-        "strides=1-1-1, the first variant, has no finished run; strides=1-2-2 is the baseline in its place.",
-    )
+    assert comparison.warnings == (OTHER_BASELINE,)
 
 
 @pytest.mark.parametrize("accs", [(0.99, 0.30), (0.02, 0.60), (1.0, 0.9), (0.0, 0.1)])
@@ -557,6 +560,9 @@ def test_the_summary_says_what_could_have_been_found_and_what_pairing_bought() -
     assert error < binomial
     sample = "The 2,000 test images themselves are a sample: they give every accuracy a standard error of up to"
     assert f"{sample} {error:.2f} points, and every difference one of up to " in closing
+    vars(comparison)["num_test_images"] = 9000  # of which trainer.limit_val_batches left 2,000
+    assert sample in " ".join(summary(comparison))
+    del vars(comparison)["num_test_images"]
     vars(comparison)["mistakes"] = None  # as where no run kept its predictions
     assert f"{sample} {binomial:.2f} points, which is in no interval" in " ".join(summary(comparison))
 

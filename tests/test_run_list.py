@@ -64,7 +64,9 @@ def test_all_runs_are_listed_the_newest_first(runs: Any) -> None:
     assert table.count("1-1-1") == 2
     assert "\x1b" not in table
     assert json.loads(runs("list", "format=json"))[0].keys() == rows[0].keys()
-    assert runs("list", "format=markdown").splitlines()[1].startswith("| --- |")
+    header, ruler = runs("list", "format=markdown").splitlines()[:2]
+    assert ruler.startswith("| --- |")
+    assert "| test/acc % |" in header, "as the cells below it"
 
 
 def test_conditions_choose_and_columns_sort(runs: Any) -> None:

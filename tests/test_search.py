@@ -250,6 +250,7 @@ def test_a_search_is_two_sweeps_and_says_what_it_dropped(searched: stridelab.Swe
     assert final.name == searched.name
     assert final.name.endswith("-halving")
     assert (record["trials"], record["epochs"], record["exhaustive_epochs"]) == (3, 1 + 3, 2 * 3)
+    assert record["final_epochs"] == 3, "of the one that was chosen"
     (best,), (dropped,) = record["finalists"], record["dropped"]
     assert {best, dropped["variant"]} == {"strides=2-2", "strides=3-3"}
     assert dropped["when"] == "after 1 epoch: 2 of 2 of all plans"

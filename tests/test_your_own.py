@@ -219,6 +219,28 @@ def test_layers_of_one_axis_or_three_have_no_height_and_width_to_set() -> None:
             stridelab.set_strides(net, {key: 2})
 
 
+class SameConv(nn.Conv2d):
+    """As timm's Conv2dSame: TensorFlow's pads, whatever `padding` says."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        (height, width), (down, right) = images.shape[2:], self.stride
+        rows, columns = (max(0, (-(-n // s) - 1) * s + 3 - n) for n, s in ((height, down), (width, right)))
+        padded = nn.functional.pad(images, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+        return nn.functional.conv2d(padded, self.weight, self.bias, self.stride)
+
+
+def test_a_padding_that_a_layer_does_not_read_is_refused() -> None:
+    net = nn.Sequential(SameConv(3, 4, 3, stride=2), nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(3, 2))
+    for padding in ("valid", "half", 2):
+        with pytest.raises(
+            ValueError, match=r"model\.set\.0\.padding: 0 is a SameConv, which pads by a rule of its own"
+        ):
+            stridelab.set_strides(net, {"0.padding": padding})
+    assert stridelab.set_strides(net, {"1.padding": 1, "2.padding": "half"})[2].padding == (1, 1)
+    plan = stridelab.geometry_of(stridelab.set_strides(net, {"0.stride": 1}), 9).plan
+    assert [(one.name, one.padding) for one in plan.layers][:1] == [("0", ("same", "same"))]
+
+
 def test_set_strides_copies_the_module_and_keeps_its_weights() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding_mode="circular", padding=1), nn.MaxPool2d(2))
     made = stridelab.set_strides(net, {"0.stride": "1x2", "0.padding": 0, "1": "identity"})

@@ -199,7 +199,7 @@ METRICS: dict[str, Metric] = {
     ),
     **_benchmarks(),
     "time/fit_s": Metric("s", "wall time of training, validation included", "lower", "training time"),
-    "time/total_s": Metric("s", "wall time of the whole run", "lower", "run time"),
+    "time/total_s": Metric("s", "wall time of the run once its data are loaded", "lower", "run time"),
 }
 """Name in the store -> what it is: the columns of the run and variant tables, the report's glossary, and what
 `compare metric=` may be. A metric that is not here is a column all the same, after these, without explanation."""

@@ -121,7 +121,7 @@ def write(columns: Sequence[str], rows: Sequence[Listed], *, form: str) -> None:
         writer.writerow(columns)
         writer.writerows([printable(row.values.get(key, "")) for key in columns] for row in rows)
     elif form == "markdown":
-        table: list[Sequence[str]] = [columns, ["---"] * len(columns)]
+        table: list[Sequence[str]] = [[heading(key) for key in columns], ["---"] * len(columns)]
         table += [[shown(row, key) for key in columns] for row in rows]
         for cells in table:
             print("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

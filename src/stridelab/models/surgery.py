@@ -10,11 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from stridelab.geometry import Pair, parse_pair
+from stridelab.geometry import Pair, compose, measure, parse_pair, totals
+from stridelab.geometry import layer as geometry_layer
 from stridelab.text import parts, side
 
 from .branches import follow, shortcuts_of
 from .dilation import both, dilate, renew_pads
+from .trace import trace
 
 SETTABLE = ("stride", "padding", "dilation", "kernel_size")
 IDENTITY = "identity"
@@ -167,6 +169,36 @@ def set_attribute(module: nn.Module, name: str, attribute: str, value: object, *
         layer.weight = nn.Parameter(weight.new_empty((*weight.shape[:2], *pair)))
     setattr(layer, attribute, pair)
     renew_pads(layer)
+    if attribute == "padding" and isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        refuse_own_pads(name, layer)
+
+
+def refuse_own_pads(name: str, layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> None:
+    """ValueError for a layer that does not read its `padding`, such as timm's Conv2dSame."""
+    kernel, stride, padding = (both(of) for of in (layer.kernel_size, layer.stride, layer.padding))
+    dilation, channels = both(getattr(layer, "dilation", 1)), getattr(layer, "in_channels", 1)
+    size = tuple(
+        2 * step * (gap * k + pad) for k, step, gap, pad in zip(kernel, stride, dilation, padding, strict=True)
+    )
+    conv = isinstance(layer, nn.Conv2d)
+    asked = geometry_layer(
+        "conv" if conv else "max_pool",
+        kernel_size=kernel,
+        stride=stride,
+        dilation=dilation,
+        padding=padding,
+        ceil_mode=not conv and layer.ceil_mode,
+    )
+    try:
+        wanted = compose([asked], input_size=(size[0], size[1]))[-1]
+        found = totals(measure(trace(layer, (size[0], size[1]), input_channels=channels))).last_map
+    except ValueError:  # such as a pool's pads that PyTorch refuses: told when the network is traced
+        return
+    if found and (found.output_size, found.region) != (wanted.output_size, wanted.region):
+        raise ValueError(
+            f"model.set.{name}.padding: {name} is a {type(layer).__name__}, which pads by a rule of its own, whatever "
+            "its padding says; its stride, dilation and kernel size can be set"
+        )
 
 
 def pair_of(key: str, attribute: str, value: object, layer: nn.Module) -> Pair:

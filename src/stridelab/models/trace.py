@@ -75,8 +75,10 @@ def trace(
         except Exception as exc:
             where = f"layer {recorder.path!r}" if recorder.path else "the network"
             why = reason(exc)
-            if not input_channels and ("channels" in why or channels not in (1, 3)):
-                why += f". input_channels={channels} was guessed, from its first convolution: give input_channels="
+            if not input_channels and ("channels" in str(exc) or channels not in (1, 3)):
+                why = why.rstrip(".") + (
+                    f". input_channels={channels} was guessed, from its first convolution: give input_channels="
+                )
             raise ValueError(f"{where} cannot run on a {size[0]}x{size[1]} image: {why}") from exc
     return LayerPlan(channels, size, recorder.layers())
 
@@ -129,8 +131,8 @@ def reason(exc: Exception) -> str:
         return f"the size of what it makes depends on the values of its feature maps ({exc}), and a trace has none"
     if isinstance(exc, AttributeError | TypeError | KeyError | IndexError | AssertionError):  # its own code misread us
         return (
-            f"{exc or type(exc).__name__}. It is called with one tensor, (images, channels, height, width); wrap a "
-            "module that expects anything else, such as a list of images."
+            f"{str(exc) or type(exc).__name__}. It is called with one tensor, (images, channels, height, width); wrap "
+            "a module that expects anything else, such as a list of images."
         )
     return str(exc) or type(exc).__name__
 

@@ -84,7 +84,7 @@ def next_step(comparison: Comparison) -> tuple[str, str]:
             size = margin_text(comparison.margin, comparison.measure)
             return "", f"Seeds scatter so widely that to tell {size} takes more than {statistics.MOST_SEEDS} of them."
         return "", (
-            f"What is undecided is small: differences of that size take more than {statistics.MOST_SEEDS} "
+            f"What is undecided is small for how seeds scatter: to find it takes more than {statistics.MOST_SEEDS} "
             "seeds. Say with sweep.margin= what does not matter, and ask for equivalence."
         )
     known = sorted({int(seed) for seed in comparison.runs["seed"].dropna()})
@@ -228,7 +228,8 @@ def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> 
     ahead = paired(comparison.runs, metric=comparison.metric, baseline=best)[variant].dropna()
     d = -metric.sign * metric.factor * ahead
     is_ahead = d.mean() < 0  # in the seeds that both have, of which the best is not the best of all
-    size = f"{abs(d.mean()):.2f} {metric.difference_unit()} {'ahead in shared seeds' if is_ahead else 'behind'}"
+    where = "ahead in shared seeds" if is_ahead else "behind"
+    size = " ".join(filter(None, (amount(abs(d.mean()), metric), metric.difference_unit(), where)))
     if len(d) < 2:
         return f", {size} with one seed" if len(d) else ""
     if (sd := float(d.std(ddof=1))) <= statistics.NO_SPREAD:
@@ -237,7 +238,12 @@ def _how_far(variant: str, best: str, within: float, comparison: Comparison) -> 
         return f", {size} in each of {len(d)} seeds, {said}"
     bound = d.mean() + statistics.one_sided_width(sd, n=len(d))
     sure = "so within it" if bound <= within else "so it may lie outside"
-    return f", {size} and at most {bound:.2f}{' behind' if is_ahead else ''} (one-sided 95 %, n = {len(d)}), {sure}"
+    most = f"{amount(bound, metric)}{' behind' if is_ahead else ''}"
+    return f", {size} and at most {most} (one-sided 95 %, n = {len(d)}), {sure}"
+
+
+def amount(shown: float, metric: Metric) -> str:
+    return f"{shown:.2f}" if metric.is_share else human(shown)
 
 
 def order_of(comparison: Comparison) -> list[str]:

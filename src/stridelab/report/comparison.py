@@ -190,7 +190,7 @@ def compare(
         earlier=looks,
         budget=budget,
         missing=missing,
-        warnings=tuple(_warnings(missing, sweep, baseline=chosen, asked=baseline or asked)),
+        warnings=tuple(_warnings(missing, sweep, baseline=chosen, asked=baseline or asked, metric=metric)),
     )
 
 
@@ -213,7 +213,7 @@ def _decisive(runs: pd.DataFrame, earlier: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({n for n in earlier if needed <= n < counts.max()})) if len(counts) else ()
 
 
-def _warnings(missing: Sequence[str], sweep: SweepRecord, *, baseline: str, asked: str) -> Iterator[str]:
+def _warnings(missing: Sequence[str], sweep: SweepRecord, *, baseline: str, asked: str, metric: str) -> Iterator[str]:
     if missing:
         listed = ", ".join(f"{count} of {variant}" for variant, count in Counter(missing).items())
         way = "to import it again brings" if sweep.is_imported else "the sweep's own command trains"
@@ -222,7 +222,7 @@ def _warnings(missing: Sequence[str], sweep: SweepRecord, *, baseline: str, aske
             f"run folders and the store ({listed}): {way} what is missing."
         )
     if baseline != asked:
-        yield f"{asked}, the first variant, has no finished run; {baseline} is the baseline in its place."
+        yield f"{asked}, the first variant, has no finished run with {metric}; {baseline} is the baseline in its place."
 
 
 def _metric(runs: pd.DataFrame, wanted: str | None) -> str:

@@ -18,6 +18,7 @@ from stridelab.report.command import variant_words
 from stridelab.report.display import EXPLORER
 from stridelab.report.front import COSTS, DRAWS, front_table
 from stridelab.report.page_parts import Page, table_page
+from stridelab.report.sentences import value_text
 from stridelab.text import human, plural, printable
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def show_front(comparison: Comparison) -> Page:
     shares = [f"on_front/{cost}" for cost in COSTS]
     near = table[(table[shares] >= 0.05).any(axis=1)]
     rows = [
-        [printable(row["variant"], limit=80), f"{comparison.measure.factor * row['score']:.2f}"]
+        [printable(row["variant"], limit=80), value_text(row["score"], math.nan, comparison.measure)]
         + [text for cost in COSTS for text in (human(row[cost]), percent(row[f"on_front/{cost}"]))]
         for row in near.to_dict("records")
     ]
@@ -82,9 +83,11 @@ def told(record: Mapping[str, Any]) -> Iterator[str]:
     if not record:
         return
     name, fresh = str(record.get("search")), record.get("fresh")
+    final = record.get("final_epochs")
+    then = f", which took {final:,} epochs more with every seed" if final else ""
     yield (
         f"Found by search={name}: {record.get('trials'):,} trainings of {record.get('epochs'):,} epochs in all chose "
-        f"{plural(len(record.get('finalists', ())), 'variant')}; every plan with every seed would be "
+        f"{plural(len(record.get('finalists', ())), 'variant')}{then}; every plan with every seed would be "
         f"{'at most ' if record.get('exhaustive_is_bound') else ''}{record.get('exhaustive_epochs'):,} epochs."
     )
     yield (

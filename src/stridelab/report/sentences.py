@@ -229,7 +229,8 @@ def strength(comparison: Comparison) -> Iterator[str]:
 def image_noise(comparison: Comparison) -> Iterator[str]:
     """The error of accuracies that comes from the choice of test images, which no seed shows: of each image's share of
     seeds; where no predictions were kept, binomial, which is that of a single seed."""
-    count, found, baseline = comparison.num_test_images, comparison.mistakes, comparison.baseline
+    found, baseline = comparison.mistakes, comparison.baseline
+    count = len(found.labels) if found else comparison.num_test_images  # fewer are tested where they are limited
     shares = comparison.variants[f"{comparison.metric}_mean"].dropna()
     if comparison.metric != "test/acc" or not count or not (shares * (1 - shares) > 0).any():
         return

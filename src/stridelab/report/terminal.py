@@ -101,10 +101,10 @@ def _below(comparison: Comparison) -> list[str]:
     compared = num_comparisons(comparison)
     found = [f"{left_out:,} more variants are in the report."] if left_out > 0 else []
     if compared:
-        unit = comparison.measure.difference_unit()
+        against = f"{comparison.measure.difference_unit()} to {printable(comparison.baseline)}".lstrip()
         found.append(
-            f"{as_heading(comparison.metric_text)}: mean \u00b1 sd over n seeds. Difference: {unit} to "
-            f"{printable(comparison.baseline)}, paired by seed, [95 % interval]. MiB: peak memory. img/s: training "
+            f"{as_heading(comparison.metric_text)}: mean \u00b1 sd over n seeds. Difference: {against}, "
+            "paired by seed, [95 % interval]. MiB: peak memory. img/s: training "
             f"{measured_how(comparison)}."
         )
     if (variants["difference_verdict"] == statistics.TOO_FEW).any():

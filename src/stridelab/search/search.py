@@ -117,15 +117,17 @@ class Running:
     def record(self) -> dict[str, Any]:
         """What the report tells of the search."""
         settings, plans = self.space.settings, self.space.num_plans
-        exhaustive = (plans or len(self.grid)) * len(self.space.seeds) * self.space.max_epochs
+        of_a_plan = len(self.space.seeds) * self.space.max_epochs
+        fresh = settings.name != "race"
         return {
             "search": settings.name,
             "settings": asdict(settings),
             "seeds": list(self.space.seeds),
-            "fresh": settings.name != "race",
+            "fresh": fresh,
             "trials": len(self.asked),
             "epochs": self.epochs(),
-            "exhaustive_epochs": exhaustive,
+            "final_epochs": len(self.step.finalists) * of_a_plan if fresh else 0,
+            "exhaustive_epochs": (plans or len(self.grid)) * of_a_plan,
             "exhaustive_is_bound": plans is None,
             "finalists": [self.called(point) for point in self.step.finalists],
             "dropped": [

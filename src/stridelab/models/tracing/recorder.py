@@ -81,7 +81,7 @@ class LayerRecorder(TorchFunctionMode):
             name, last = self._layers.popitem()
             uncounted = ", ".join(filter(None, (last.uncounted, rest.uncounted)))
             self._layers[name] = replace(last, macs=(last.macs or 0) + rest.macs, uncounted=uncounted)
-        layers = fold_pads(self._layers.values())
+        layers = fold_pads(self._layers.values(), self._grids)
         owners: Counter[str] = Counter()
         for name, count in self._unused.items():
             owners[name.rpartition(".")[0] or name] += count
