@@ -522,7 +522,12 @@ class Custom(nn.Module):
         return Square.apply(x)
 
 
-@pytest.mark.parametrize("layer_between", [Gate, LayerNormByHand, Custom, nn.PReLU, nn.Softplus, nn.Dropout2d])
+class Maxout(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.max(x, torch.min(-x, x / 2))
+
+
+@pytest.mark.parametrize("layer_between", [Gate, LayerNormByHand, Custom, Maxout, nn.PReLU, nn.Softplus, nn.Dropout2d])
 def test_what_keeps_the_grid_passes_through(layer_between: type[nn.Module]) -> None:
     net = plain(layer_between(), nn.Conv2d(4, 4, 3, stride=2))
     geometry = geometry_of(net, 20)

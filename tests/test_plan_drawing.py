@@ -123,7 +123,7 @@ def test_deep_networks_are_told_in_few_maps() -> None:
     assert figures.map_sizes == [(28, 28), (14, 14), (7, 7)]
     maps = maps_of(figures.layers)
     assert len(maps) <= MANY_MAPS
-    assert [each.label[0] for each in maps[1:]] == ["conv1 to conv3", "conv4 to conv7", "conv8 to conv10"]
+    assert [" ".join(each.label[:2]) for each in maps[1:]] == ["conv1 to conv3", "conv4 to conv7", "conv8 to conv10"]
 
 
 @pytest.mark.parametrize("name", GRIDS)

@@ -106,6 +106,23 @@ def test_a_name_is_drawn_as_text_whatever_it_holds(
     assert inside(figure) == []
 
 
+@pytest.fixture(scope="module")
+def alike() -> Comparison:
+    called = [
+        f"stem_kernel={kernel} stem_stride={stride} stem_pool=max_pool" for kernel, stride in ((7, 2), (3, 2), (3, 1))
+    ]
+    runs = [Fake(f"1-1-{at}", seed, 0.8, name=name) for at, name in enumerate(called, start=1) for seed in (0, 1)]
+    return compare(sweep_of(runs))
+
+
+@pytest.mark.parametrize("name", ["costs", "front", "class_accuracy", "accuracy_differences", "accuracy_vs_macs"])
+def test_long_names_that_differ_in_the_middle_stay_different(alike: Comparison, name: str) -> None:
+    figure = draw(alike, name)
+    said = " ".join(texts(figure)).replace("\n", " ")
+    assert all(variant in said for variant in alike.names[1:])
+    assert inside(figure) == []
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_one_run_alone_is_drawn_or_said_to_be_too_little(name: str) -> None:
     alone = compare(sweep_of([Fake("2-2-2", 0, 0.88, epochs=1)]))

@@ -64,7 +64,7 @@ def one_a_size(maps: Sequence[Map]) -> list[Map]:
     for this, following in zip_longest(maps[1:], maps[2:]):
         names.append(this.name)
         if following is None or following.size != this.size:
-            label = this.label if len(names) == 1 else (f"{names[0]} to {names[-1]}", f"{len(names)} layers")
+            label = this.label if len(names) == 1 else (names[0], f"to {names[-1]}", f"{len(names)} layers")
             kept.append(replace(this, label=label))
             names = []
     return kept

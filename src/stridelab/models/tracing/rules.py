@@ -42,6 +42,11 @@ def reduction(call: Call) -> Made:
     raise Unfollowed(f"reduces over {over or 'nothing'} of {'-'.join(dims)}")
 
 
+def extreme(call: Call) -> NewLayout | Made:
+    """torch.max of two maps is their maximum, as in a maxout; of one, a reduction."""
+    return arithmetic("add")(call) if isinstance(call.get(1, "other"), Tensor) else reduction(call)
+
+
 def norm(call: Call) -> Made:
     """Its statistics may span the whole map; by convention they do not widen the receptive field."""
     function = call.name.removesuffix("_norm")
@@ -173,7 +178,8 @@ RULES: dict[str, Rule] = {
     **named(max_pool2d, "max_pool2d max_pool2d_with_indices"),
     **named(avg_pool2d, "avg_pool2d"),
     **named(adaptive_pool, "adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool2d_with_indices"),
-    **named(reduction, "mean sum max min amax amin var std argmax"),
+    **named(extreme, "max min"),
+    **named(reduction, "mean sum amax amin var std argmax"),
     **named(pointwise, "gt lt ge le eq ne logical_not isnan"),
     **named(norm, "batch_norm layer_norm group_norm instance_norm"),
     **named(

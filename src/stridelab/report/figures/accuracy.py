@@ -23,9 +23,11 @@ from stridelab.report.figures.style import (
     around,
     forest_axes,
     headline,
+    labels,
     left_out,
     looks,
     new_figure,
+    num_lines,
     plain,
     tick,
 )
@@ -54,6 +56,8 @@ def accuracy_vs_macs(comparison: Comparison) -> Figure:
     shifts = _side_by_side(named)
     dots = _seed_dots(axes, comparison, look, shifts)
     marks = [_mean_mark(axes, row, comparison, look[row["variant"]], shift_pt=shifts[row["variant"]]) for row in named]
+    for mark, text in zip(marks, labels(comparison, (row["variant"] for row in named)), strict=True):
+        mark.set_label(text)
     for row in known:
         if row not in named:
             axes.plot(row["cost/macs"], factor * row[f"{metric}_mean"], "o", color=OTHER, markersize=4, zorder=1.5)
@@ -114,7 +118,7 @@ def _mean_mark(axes: Axes, row: dict[str, Any], comparison: Comparison, style: L
                       transform=place)  # fmt: skip
     (mark,) = axes.plot(
         row["cost/macs"], y, style.marker, color=style.color, markersize=8, markeredgecolor="white", zorder=4,
-        transform=place, label=plain(comparison.short(row["variant"])),
+        transform=place,
     )  # fmt: skip
     return mark
 
@@ -151,15 +155,15 @@ def accuracy_differences(comparison: Comparison) -> Figure:
         raise NothingToDraw("No variant shares a finished seed with the baseline.")
     look, names, factor = looks(comparison), [row["variant"] for row in rows], comparison.measure.factor
     draws = factor * paired(comparison.runs, metric=comparison.metric, baseline=comparison.baseline)[names]
-    figure = new_figure(1.6 + (0.42 if len(rows) <= 8 else 0.3) * len(rows))
+    called = labels(comparison, names)
+    figure = new_figure(1.6 + max(0.42 if len(rows) <= 8 else 0.3, 0.14 * num_lines(called)) * len(rows))
     axes = figure.add_subplot()
     ends = np.array([[factor * row["difference_low"], factor * row["difference_high"]] for row in rows])
     axes.set_xlim(*around([0.0, *draws.to_numpy(dtype=float).ravel()], wide=ends, least=least(comparison)))
     for y, row in enumerate(rows):
         values = draws[row["variant"]].dropna().to_numpy(dtype=float)
         _forest_row(axes, y, row, values, look[row["variant"]], factor=factor)
-    labels = [plain(comparison.short(name)) for name in names]
-    forest_axes(axes, labels, [_forest_text(row, comparison.measure) for row in rows])
+    forest_axes(axes, called, [_forest_text(row, comparison.measure) for row in rows])
     test = "exact" if max(row["difference_seeds"] for row in rows) <= EXACT_SEEDS else "sampled"
     unit = "percentage points" if comparison.measure.is_share else comparison.measure.unit
     unit = f" ({unit})" if unit else ""

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stridelab.report.figures.style import NothingToDraw, headline, left_out, new_figure, plain
+from stridelab.report.figures.style import (
+    NothingToDraw,
+    headline,
+    in_lines,
+    labels,
+    left_out,
+    new_figure,
+    num_lines,
+    plain,
+)
 from stridelab.report.mistakes import Mistakes, by_class, confusion
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
 
-ROWS, CLASSES = 12, 20
+ROWS, CLASSES, TITLE_LIMIT = 12, 20, 36
 
 
 def class_accuracy(comparison: Comparison) -> Figure:
@@ -30,15 +40,20 @@ def class_accuracy(comparison: Comparison) -> Figure:
     if not others:
         raise NothingToDraw("No other variant kept its predictions of a seed of the baseline's.")
     tested = list(table["class"].unique())
-    figure = new_figure(1.9 + 0.3 * len(others) + 4.0)
-    grid = figure.add_gridspec(2, 2, height_ratios=[0.3 * len(others) + 0.5, 4.0])
+    rows = labels(comparison, others, limit=28)
+    height = 0.15 * (num_lines(rows) + 1) * len(others)
+    figure = new_figure(1.9 + height + 4.0)
+    grid = figure.add_gridspec(2, 2, height_ratios=[height + 0.5, 4.0])
     wide = table.pivot(index="variant", columns="class", values="difference").loc[others, tested]
     solid = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
     sure = table.assign(sure=solid).pivot(index="variant", columns="class", values="sure").loc[others, wide.columns]
-    _differences(figure.add_subplot(grid[0, :]), wide.to_numpy(float), sure.to_numpy(bool), others, tested, comparison)
+    _differences(figure.add_subplot(grid[0, :]), wide.to_numpy(float), sure.to_numpy(bool), rows, tested)
     worst = others[int(wide.to_numpy(float).mean(axis=1).argmin())]
     for place, name in enumerate((comparison.baseline, worst)):
-        _confusion(figure.add_subplot(grid[1, place]), found, name, comparison)
+        axes = figure.add_subplot(grid[1, place])
+        _confusion(axes, found, name)
+        title = plain(comparison.short(name), limit=3 * TITLE_LIMIT)
+        axes.set_title(in_lines(title, TITLE_LIMIT), fontsize=9.5, fontweight="normal")
     headline(
         figure,
         f"Accuracy of each class, in points against {plain(comparison.short(comparison.baseline))}",
@@ -50,9 +65,7 @@ def class_accuracy(comparison: Comparison) -> Figure:
     return figure
 
 
-def _differences(
-    axes: Axes, values: np.ndarray, sure: np.ndarray, others: list[str], tested: list[str], comparison: Comparison
-) -> None:
+def _differences(axes: Axes, values: np.ndarray, sure: np.ndarray, rows: Sequence[str], tested: Sequence[str]) -> None:
     top = max(float(np.abs(values).max()), 1e-3)
     axes.imshow(values, cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
@@ -61,12 +74,12 @@ def _differences(
         text = f"{100 * value:+.1f}"
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color, fontweight=weight)
     axes.set_xticks(range(len(tested)), [plain(name, limit=12) for name in tested], rotation=30, ha="right")
-    axes.set_yticks(range(len(others)), [plain(comparison.short(name), limit=28) for name in others])
+    axes.set_yticks(range(len(rows)), rows)
     axes.grid(visible=False)
     axes.tick_params(length=0)
 
 
-def _confusion(axes: Axes, found: Mistakes, variant: str, comparison: Comparison) -> None:
+def _confusion(axes: Axes, found: Mistakes, variant: str) -> None:
     table = 100 * confusion(found, variant)
     np.fill_diagonal(table, np.nan)
     top = max(float(np.nanmax(table)), 1.0)
@@ -78,6 +91,5 @@ def _confusion(axes: Axes, found: Mistakes, variant: str, comparison: Comparison
     names = [plain(name, limit=12) for name in found.class_names]
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
     axes.set_yticks(range(len(names)), names)
-    axes.set_title(plain(comparison.short(variant)), fontsize=9.5, fontweight="normal")
     axes.grid(visible=False)
     axes.tick_params(length=0)

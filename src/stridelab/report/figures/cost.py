@@ -16,9 +16,11 @@ from stridelab.report.figures.style import (
     Look,
     NothingToDraw,
     headline,
+    labels,
     left_out,
     looks,
     new_figure,
+    num_lines,
     plain,
 )
 from stridelab.report.sentences import times
@@ -60,7 +62,8 @@ def costs(comparison: Comparison) -> Figure:
     values = table.loc[names, [columns[name] for name in present]].to_numpy(dtype=float)
     ratios = values / table.loc[comparison.baseline, [columns[name] for name in present]].to_numpy(dtype=float)
     tall = math.ceil(len(present) / 2)
-    figure = new_figure(0.85 + tall * (0.55 + 0.21 * len(names)))
+    rows = labels(comparison, names, limit=_NAME_LIMIT)
+    figure = new_figure(0.85 + tall * (0.55 + (0.09 + 0.12 * num_lines(rows)) * len(names)))
     grid = figure.subplots(tall, 2, sharex=True, sharey=True, squeeze=False)
     for panel, (axes, name) in enumerate(zip(grid.flat, present, strict=False)):
         axes.set_title(ALONE.get(columns[name], COSTS[name]), fontweight="normal", fontsize=9.5)
@@ -69,7 +72,7 @@ def costs(comparison: Comparison) -> Figure:
     for axes in list(grid.flat)[len(present) :]:
         axes.set_visible(False)
     _doubling_axis(grid[0, 0], np.log2(ratios[np.isfinite(ratios) & (ratios > 0)]))
-    grid[0, 0].set_yticks(range(len(names)), [plain(comparison.short(name), limit=_NAME_LIMIT) for name in names])
+    grid[0, 0].set_yticks(range(len(names)), rows)
     grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
     headline(
         figure,

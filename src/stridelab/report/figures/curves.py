@@ -17,9 +17,9 @@ from stridelab.report.figures.style import (
     Look,
     NothingToDraw,
     headline,
+    labels,
     looks,
     new_figure,
-    plain,
     tick,
 )
 from stridelab.text import as_heading
@@ -58,7 +58,7 @@ def learning_curves(comparison: Comparison) -> Figure:
     if not curves:
         raise NothingToDraw("No finished run logged val/acc or train/loss by epoch.")
     look = looks(comparison)
-    short = {name: plain(comparison.short(name), limit=NAME_LIMIT) for name in look}
+    short = dict(zip(look, labels(comparison, look, limit=NAME_LIMIT), strict=True))
     figure = new_figure(4.0)
     grid = np.atleast_1d(figure.subplots(1, len(curves)))
     for axes, (panel, table) in zip(grid, curves.items(), strict=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from stridelab.report.figures.style import OKABE_ITO, NothingToDraw, headline, new_figure, plain
+from stridelab.report.figures.style import OKABE_ITO, NothingToDraw, headline, labels, new_figure, num_lines
 from stridelab.report.front import COSTS, DRAWS, front_table
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def front(comparison: Comparison) -> Figure:
         raise NothingToDraw("No run finished: there is no front of accuracy and cost.")
     sure = table[[f"on_front/{cost}" for cost in costs]].max(axis=1).to_numpy()
     shown = table.loc[sorted(np.argsort(-sure, kind="stable")[:ROWS])]
-    figure = new_figure(1.5 + 0.24 * len(shown))
+    rows = labels(comparison, shown["variant"], limit=34)
+    figure = new_figure(1.5 + 0.12 * (num_lines(rows) + 1) * len(shown))
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     for axes, cost in zip(panels, costs, strict=True):
         axes.barh(range(len(shown)), 100 * shown[f"on_front/{cost}"].fillna(0), height=0.62, color=OKABE_ITO[0])
@@ -33,7 +34,7 @@ def front(comparison: Comparison) -> Figure:
         axes.set_xticks([0, 50, 100])  # more would run into the next panel's
         axes.set_xlabel("% of draws")
         axes.grid(visible=False, axis="y")
-    panels[0].set_yticks(range(len(shown)), [plain(comparison.short(str(name)), limit=34) for name in shown["variant"]])
+    panels[0].set_yticks(range(len(shown)), rows)
     panels[0].set_ylim(len(shown) - 0.4, -0.6)
     headline(
         figure,

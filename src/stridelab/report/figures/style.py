@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,7 @@ WIDTH_IN = 8.0
 DPI = 100
 """Pixels an inch on the screen at 100 %; files hold twice as many."""
 TITLE_PT, NOTE_PT = 11.5, 8.0
+TITLE_CHARS_AN_INCH, NOTE_CHARS_AN_INCH = 10, 16.8
 INK, GREY, FAINT, OTHER = "#222222", "#6b6b6b", "#e4e4e4", "#b9b9b9"
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
 """Okabe and Ito's palette, told apart by colour-blind readers. Its yellow cannot be seen on white, and darkened it
@@ -99,6 +100,7 @@ def new_figure(height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
 
 def headline(figure: Figure, title: str, *, note: str = "") -> None:
     """A title above and a grey note below, both flush left."""
+    title = textwrap.fill(title, width=int(figure.get_size_inches()[0] * TITLE_CHARS_AN_INCH))
     figure.suptitle(title, x=0.008, ha="left", fontsize=TITLE_PT, fontweight="bold")
     if note:
         figure.supxlabel(wrapped(note, figure), x=0.008, ha="left", fontsize=NOTE_PT, color=GREY)
@@ -125,12 +127,31 @@ def left_out(shown: int, count: int, how: str) -> str:
 
 
 def wrapped(note: str, figure: Figure) -> str:
-    return textwrap.fill(note, width=int(figure.get_size_inches()[0] * 16.8))
+    return textwrap.fill(note, width=int(figure.get_size_inches()[0] * NOTE_CHARS_AN_INCH))
 
 
 def plain(text: object, *, limit: int = 44) -> str:
     """A name in a figure: see text.printable."""
     return printable(text, limit=limit)
+
+
+def labels(comparison: Comparison, variants: Iterable[str], *, limit: int = 44) -> list[str]:
+    """Short names beside rows: cut in the middle where that leaves them different, and else in lines."""
+    names = [printable(comparison.short(variant)) for variant in variants]
+    cut = [plain(name, limit=limit) for name in names]
+    if len(set(cut)) == len(set(names)):
+        return cut
+    return [in_lines(name, limit) for name in names]
+
+
+def in_lines(name: str, limit: int) -> str:
+    """A variant's name; its strides stay together."""
+    return textwrap.fill(printable(name), limit, break_on_hyphens=False)
+
+
+def num_lines(texts: Iterable[str]) -> int:
+    """Of the highest."""
+    return max(text.count("\n") + 1 for text in texts)
 
 
 def tick(value: float, _position: object = None) -> str:
