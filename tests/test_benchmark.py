@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -387,3 +389,11 @@ def test_a_sweep_without_a_finished_run_is_refused(tmp_path: Path) -> None:
 )
 def test_what_speed_depends_on_is_told(device: str, words: list[str], said: str) -> None:
     assert setup(VariantTimings("1-2-2", threads=1, device=device), load(words).trainer, cpu="EPYC") == said
+
+
+def test_ctrl_c_does_not_reach_the_warm_process_while_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: handlers.append(signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr(BaseProcess, "start", lambda process: None)
+    WorkerProcess(subject())
+    assert handlers == [signal.SIG_IGN]
