@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from stridelab.benchmark.worker import Worker
 from stridelab.benchmark.workloads import TINY, WORKLOADS, Subject, Workload
 from stridelab.cli.benchmark import benchmark, main
 from stridelab.cli.probe import probe
+from stridelab.cli.run_details import delete_run
+from stridelab.cli.runs import sync
 from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.models.build import build
@@ -331,13 +335,14 @@ def test_runs_that_cannot_be_recorded_in_are_said(results: Path, capsys: pytest.
     assert (folder / JOURNAL).stat().st_size == before
 
 
-def test_nothing_is_measured_where_it_could_not_be_recorded(results: Path, tmp_path: Path) -> None:
+def test_nothing_is_begun_where_it_could_not_be_recorded(results: Path, tmp_path: Path) -> None:
     (folder := tmp_path / "results").mkdir()
     if subprocess.run(["mount", "--bind", results, folder], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-        for verb, words in ((benchmark, ()), (probe, ("probe=aliasing", "sweep=latest"))):
+        measuring = ((benchmark, ()), (probe, ("probe=aliasing", "sweep=latest")))
+        for verb, words in (*measuring, (sync, ()), (delete_run, ("run=latest", "yes=true"))):
             with pytest.raises(ValueError, match=f"^paths.results_dir={folder} cannot be written to: Read-only file"):
                 verb([f"paths.results_dir={folder}", *words])
     finally:
@@ -382,3 +387,11 @@ def test_a_sweep_without_a_finished_run_is_refused(tmp_path: Path) -> None:
 )
 def test_what_speed_depends_on_is_told(device: str, words: list[str], said: str) -> None:
     assert setup(VariantTimings("1-2-2", threads=1, device=device), load(words).trainer, cpu="EPYC") == said
+
+
+def test_ctrl_c_does_not_reach_the_warm_process_while_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: handlers.append(signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr(BaseProcess, "start", lambda process: None)
+    WorkerProcess(subject())
+    assert handlers == [signal.SIG_IGN]

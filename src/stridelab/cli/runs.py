@@ -114,13 +114,17 @@ def refuse_busy(port: int) -> None:
 
 
 def sync(arguments: Sequence[str]) -> int:
+    from stridelab.sweep.preflight import writable
     from stridelab.tracking.sync import sync as send_all
 
     own, overrides = split(arguments, {"to": ""})
     config = load(overrides)
     if own["to"]:
         return move_to(own["to"], config)
-    done = send_all(store_of(config), Path(config.paths.results_dir))
+    results = Path(config.paths.results_dir)
+    if results.is_dir():
+        writable(results)
+    done = send_all(store_of(config), results)
     return tell(done)
 
 

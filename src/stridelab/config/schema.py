@@ -35,6 +35,8 @@ class PathsConfig:
     def __post_init__(self) -> None:
         if not self.results_dir:
             raise ValueError("paths.results_dir='' must name a folder.")
+        if self.results_dir.encode(errors="replace").decode() != self.results_dir:
+            raise ValueError(f"paths.results_dir={self.results_dir!r} must be text in UTF-8.")
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,9 @@ def carry_out(
     variants = variants_of(variants, say=lambda said: console.print(said, highlight=False, soft_wrap=True))
     reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)  # a preview starts no process
     check(variants, stop=not multirun or first.on_invalid == "stop", here=launcher.here)
-    at_once = make_ready(variants, launcher, reader, console)
     results = Path(first.paths.results_dir)
     store = resolve_store(first.tracking, results_dir=results)
+    at_once = make_ready(variants, launcher, reader, console)
     if not first.sweep.preview:
         put_aside(results, console)
         if first.launcher.name != "in_process":

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+LONGEST_SQLITE = 504
+"""Bytes of a path: SQLite's MAX_PATHNAME of 512 less `-journal`."""
 
 DESCRIPTION = """\
 Variants of networks that differ only in what a sweep varies, such as stride and padding: the same initial weights and
@@ -68,6 +70,11 @@ def resolve_store(config: TrackingConfig, *, results_dir: Path) -> Store:
         database = Path(os.path.normpath(database.absolute()))
         if {"%", "?"} & set(str(database)):
             raise ValueError(f"the path of a SQLite store cannot hold '%' or '?': {database}; choose another folder.")
+        if (length := len(os.fsencode(database))) > LONGEST_SQLITE:
+            raise ValueError(
+                f"the path of a SQLite store has {LONGEST_SQLITE} bytes at most, and this one {length:,}: {database}; "
+                "choose another folder."
+            )
         if database.exists() and not database.is_file():  # SQLite would wait for a pipe
             raise ValueError(f"the SQLite store {database} is not a file; give the path of one, which may be new.")
         return Store(SQLITE + str(database), str(database.parent / "artifacts"), config.experiment)
