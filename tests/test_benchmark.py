@@ -28,6 +28,8 @@ from stridelab.benchmark.worker import Worker
 from stridelab.benchmark.workloads import WORKLOADS, Effort, Subject, Workload
 from stridelab.cli.benchmark import benchmark, main
 from stridelab.cli.probe import probe
+from stridelab.cli.run_details import delete_run
+from stridelab.cli.runs import sync
 from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.models.build import build
@@ -338,13 +340,14 @@ def test_runs_that_cannot_be_recorded_in_are_said(
     assert (folder / JOURNAL).stat().st_size == before
 
 
-def test_nothing_is_measured_where_it_could_not_be_recorded(results: Path, tmp_path: Path) -> None:
+def test_nothing_is_begun_where_it_could_not_be_recorded(results: Path, tmp_path: Path) -> None:
     (folder := tmp_path / "results").mkdir()
     if subprocess.run(["mount", "--bind", results, folder], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-        for verb, words in ((benchmark, ()), (probe, ("probe=aliasing", "sweep=latest"))):
+        measuring = ((benchmark, ()), (probe, ("probe=aliasing", "sweep=latest")))
+        for verb, words in (*measuring, (sync, ()), (delete_run, ("run=latest", "yes=true"))):
             with pytest.raises(ValueError, match=f"^paths.results_dir={folder} cannot be written to: Read-only file"):
                 verb([f"paths.results_dir={folder}", *words])
     finally:

@@ -89,6 +89,7 @@ def code_of(run: RunRecord) -> dict[str, str]:
 
 def delete_run(arguments: Sequence[str]) -> int:
     """Into MLflow's trash, and its folder into results/trash; asks first."""
+    from stridelab.sweep.preflight import writable
     from stridelab.tracking.find import Finder, find_run
     from stridelab.tracking.mlflow_reader import Reader
     from stridelab.tracking.store import connect
@@ -99,6 +100,8 @@ def delete_run(arguments: Sequence[str]) -> int:
     config = load(overrides)
     store, results = config.store, config.results
     run = find_run(store, given["run"], results=results)
+    if results.is_dir():
+        writable(results)
     uid = run.tags.get(names.UID, "")
     folder = Finder(store, results).folders.get(uid)
     # a folder that was copied, or never sent, does not know its run's id in this store

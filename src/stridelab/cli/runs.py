@@ -114,12 +114,15 @@ def refuse_busy(port: int) -> None:
 
 
 def sync(arguments: Sequence[str]) -> int:
+    from stridelab.sweep.preflight import writable
     from stridelab.tracking.sync import sync as send_all
 
     own, overrides = split(arguments, {"to": ""})
     config = load(overrides)
     if own["to"]:
         return move_to(own["to"], config)
+    if config.results.is_dir():
+        writable(config.results)
     return tell(send_all(config.store, config.results))
 
 
