@@ -103,7 +103,7 @@ def measured(shape: Shape) -> Seconds:
         sweep = find_sweep(store)
         sweep.runs[0].history("val/acc")
         read = perf_counter()
-        paths = report.write_report(sweep, results / "reports" / sweep.name, store=store)
+        paths = report.write_report(report.compare(sweep), results / "reports" / sweep.name, store=store)
         reported = perf_counter()
         assert not paths.problems, paths.problems
         assert len(sweep.runs) == shape.runs

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stridelab.data.catalog import DATASETS
 from stridelab.data.catalog.arrays import DEBIAN_FASHION_MNIST, EMBEDDED
-from stridelab.data.formats import read_idx
+from stridelab.data.formats import FileSet, read_idx
 from stridelab.data.splits import stratified_order
 
 SEED = 0
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
 
 def make(source: Path, *, target: Path) -> dict[str, str]:
     """Write the four files; their digests as DATASETS has them."""
-    full = read_idx(source, digests=DATASETS["fashion_mnist"].files.digests)
+    full = read_idx(FileSet(source, DATASETS["fashion_mnist"].files.digests))
     train = np.sort(stratified_order(full.train_labels, seed=SEED)[:NUM_TRAIN])
     test = np.sort(stratified_order(full.test_labels, seed=SEED)[:NUM_TEST])
     contents = {

@@ -288,4 +288,4 @@ def hostile_report() -> report.ReportPaths:
     runs = [replace(fake, name=HOSTILE[fake.strides]) for fake in grid()]
     runs[-1] = replace(runs[-1], failure=REASON)
     sweep = sweep_of(runs, maps=True, mirrored=True)
-    return report.write_report(sweep, shared_results() / "reports" / sweep.name, store=shared_store())
+    return report.write_report(report.compare(sweep), shared_results() / "reports" / sweep.name, store=shared_store())

@@ -47,7 +47,7 @@ from stridelab.tracking.status import repair, run_folders
 from stridelab.tracking.store import Store, resolve_store
 from stridelab.tracking.sync import sync
 from stridelab.tracking.transfer import export_sweep, import_sweep
-from tracking_stores import local_store
+from tracking_stores import images_of, local_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -748,7 +748,7 @@ def test_hostile_images_are_not_shown_and_hold_up_nothing(tmp_path: Path, there:
     done = import_sweep(path, store_of(there), there)
     assert done.sent.complete
     assert caplog.text.count("cannot be shown in MLflow") == len(IMAGES)
-    assert find_run(store_of(there)).artifacts("images") == []
+    assert images_of(find_run(store_of(there))) == []
 
 
 def test_two_exports_to_one_file_leave_one_sound_file(swept: Swept, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from stridelab.benchmark.record import setup
 from stridelab.benchmark.session import is_measured
 from stridelab.benchmark.timing import Session, Timing, VariantTimings
 from stridelab.benchmark.worker import Worker
-from stridelab.benchmark.workloads import TINY, WORKLOADS, Subject, Workload
+from stridelab.benchmark.workloads import WORKLOADS, Effort, Subject, Workload
 from stridelab.cli.benchmark import benchmark, main
 from stridelab.cli.probe import probe
+from stridelab.cli.run_details import delete_run
+from stridelab.cli.runs import sync
 from stridelab.cli.train import start
 from stridelab.config import expand, load
 from stridelab.models.build import build
@@ -43,6 +47,8 @@ from stridelab.training.randomness import initialise, weights_digest
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 IPS = "images/s"
+TINY = Effort(rounds=2, block_s=0.002, warm_up_s=0.005, idle_s=0.05)
+"""Only shows that it works."""
 SMALL = ("model.channels=[4,8]", "data.train_size=200", "data.val_size=100", "trainer.max_epochs=1")
 ALONE = Load(0.0, 2)
 
@@ -318,26 +324,30 @@ def test_a_session_that_not_all_runs_took_part_in_does_not_count(results: Path) 
     assert not is_measured([session.Finished("a", config, None)])
 
 
-def test_runs_that_cannot_be_recorded_in_are_said(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_that_cannot_be_recorded_in_are_said(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "Effort", lambda: TINY)
     config = load([*SMALL, "model.strides=2-2"])
     folder = next(results.glob(f"runs/*/{JOURNAL}")).parent
     before = (folder / JOURNAL).stat().st_size
     with amend(folder):  # as by another process
         runs = [session.Finished("a", config, folder), session.Finished("a", config, None)]
-        session.measure_runs(runs, Console(), effort=TINY)
+        session.measure_runs(runs, Console())
     said = " ".join(capsys.readouterr().out.split())
     assert "not recorded 1 of 2 runs: no folder on this machine" in said
     assert f"not recorded {folder.name}" in said
     assert (folder / JOURNAL).stat().st_size == before
 
 
-def test_nothing_is_measured_where_it_could_not_be_recorded(results: Path, tmp_path: Path) -> None:
+def test_nothing_is_begun_where_it_could_not_be_recorded(results: Path, tmp_path: Path) -> None:
     (folder := tmp_path / "results").mkdir()
     if subprocess.run(["mount", "--bind", results, folder], capture_output=True).returncode:
         pytest.skip("mounting is not allowed here")
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-        for verb, words in ((benchmark, ()), (probe, ("probe=aliasing", "sweep=latest"))):
+        measuring = ((benchmark, ()), (probe, ("probe=aliasing", "sweep=latest")))
+        for verb, words in (*measuring, (sync, ()), (delete_run, ("run=latest", "yes=true"))):
             with pytest.raises(ValueError, match=f"^paths.results_dir={folder} cannot be written to: Read-only file"):
                 verb([f"paths.results_dir={folder}", *words])
     finally:
@@ -382,3 +392,11 @@ def test_a_sweep_without_a_finished_run_is_refused(tmp_path: Path) -> None:
 )
 def test_what_speed_depends_on_is_told(device: str, words: list[str], said: str) -> None:
     assert setup(VariantTimings("1-2-2", threads=1, device=device), load(words).trainer, cpu="EPYC") == said
+
+
+def test_ctrl_c_does_not_reach_the_warm_process_while_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: handlers.append(signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr(BaseProcess, "start", lambda process: None)
+    WorkerProcess(subject())
+    assert handlers == [signal.SIG_IGN]

@@ -80,6 +80,10 @@ REFUSED = {
     "a lonely last image":
         (["train", "model.strides=4", "data.train_size=257", "trainer.batch_size=64"], "one of the 257"),
     "a folder that cannot be": (["train", "paths.results_dir=/dev/null/x"], "results_dir=/dev/null/x cannot be made"),
+    "a store deeper than SQLite opens":
+        (["train", f"paths.results_dir={'/'.join(['d' * 200] * 3)}"], "a SQLite store has 504 bytes at most"),
+    "a folder that is no text":
+        (["train", "paths.results_dir=a\udcff"], r"results_dir='a\udcff' must be text in UTF-8"),
     "an escape in a key": (["train", "model.\x1b[2Jx=1"], r"model.\x1b[2Jx=1"),
     "an escape in a value": (["plan", "seed=\x9b31m"], r"seed=\x9b31m"),
     "an escape in a flag": (["compare", "--\u202ex"], r"--\u202ex"),

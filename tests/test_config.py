@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from stridelab.config import CONF, Config, expand, load
-from stridelab.config.schema import is_plain_name
 from stridelab.config.variants import refuse_mixed, sweep_name, variant_name, varying_keys, varying_params
+from stridelab.names import PLAIN_NAME
 
 CHOICES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml"))
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
@@ -360,8 +360,8 @@ def test_a_sweep_of_many_keys_still_has_a_name_for_a_folder() -> None:
         load([]),
         load([f"{key}={value}" for key, value in zip(many, [0, 2, 0.1, 0, 32, 0, 1, 2, 500], strict=True)]),
     ]
-    assert is_plain_name(sweep_name(grid))
-    assert is_plain_name(sweep_name([replace(config, task_name="x" * 100) for config in grid]))
+    assert PLAIN_NAME.fullmatch(sweep_name(grid))
+    assert PLAIN_NAME.fullmatch(sweep_name([replace(config, task_name="x" * 100) for config in grid]))
 
 
 def test_a_sweep_keeps_its_name_when_its_grid_grows_and_loses_it_when_the_question_changes() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stridelab.data import DATASETS, DataConfig
-from stridelab.data.formats import read_animals
+from stridelab.data.formats import FileSet, read_animals
 from stridelab.data.load import load
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (60, 28, 28), np.uint8)
@@ -70,7 +70,7 @@ def test_a_pickle_that_would_run_code_is_refused_even_with_the_right_digest(tmp_
         (tmp_path / name).write_bytes(content)
     digests = dict.fromkeys(CONTENTS, f"sha256:{hashlib.sha256(content).hexdigest()}")
     with pytest.raises(Exception, match=r"a file of arrays has no use for (os|posix)\.system"):
-        read_animals(tmp_path, digests=digests)
+        read_animals(FileSet(tmp_path, digests))
 
 
 def test_the_real_silhouettes(tmp_path_factory):

@@ -20,7 +20,7 @@ from stridelab.data import DATASETS, DataConfig, files
 from stridelab.data.catalog.arrays import ARRAY_SETS, DEBIAN_FASHION_MNIST, EMBEDDED
 from stridelab.data.catalog.facts import DatasetFacts, Files
 from stridelab.data.files import fetch
-from stridelab.data.formats import READERS, read_cifar, read_file, read_idx
+from stridelab.data.formats import READERS, FileSet, read_cifar, read_file, read_idx
 from stridelab.data.load import load
 
 IDX_NAMES = list(DATASETS["mnist"].files.digests)
@@ -89,7 +89,7 @@ def test_idx_files_read_as_torchvision_reads_them(tiny, packed):
     root = Path(tiny.root)
     write(root / PLACE, IDX_CONTENTS, packed=packed)
     write(root / "FashionMNIST" / "raw", IDX_CONTENTS)  # torchvision itself reads unpacked files only
-    arrays = read_idx(root / PLACE, digests=tiny.files.digests)
+    arrays = read_idx(FileSet(root / PLACE, tiny.files.digests))
     for train, (images, labels) in zip((True, False), (arrays[:2], arrays[2:4]), strict=True):
         theirs = torchvision.datasets.FashionMNIST(root, train=train)
         assert np.array_equal(images[..., 0], theirs.data.numpy())
@@ -244,7 +244,7 @@ def cifar(tmp_path):
 
 def test_cifar_batches_are_read_in_order_and_colours_stay_apart(cifar):
     folder, digests, images, labels = cifar
-    arrays = read_cifar(folder, digests=dict(reversed(digests.items())))
+    arrays = read_cifar(FileSet(folder, dict(reversed(digests.items()))))
     assert np.array_equal(arrays.train_images, images[:100].transpose(0, 2, 3, 1))
     assert np.array_equal(arrays.test_images, images[100:].transpose(0, 2, 3, 1))
     assert np.array_equal(arrays.train_labels, labels[:100])
@@ -268,7 +268,7 @@ def test_a_damaged_cifar_batch_is_named(cifar):
     path = folder / "data_batch_3"
     path.write_bytes(flipped(path.read_bytes()))
     with pytest.raises(ValueError, match=r"data_batch_3 is truncated or corrupt: its \d+ bytes have MD5"):
-        read_cifar(folder, digests=digests)
+        read_cifar(FileSet(folder, digests))
 
 
 def test_a_pickle_that_would_run_code_is_refused_even_with_the_right_digest(cifar):
@@ -276,7 +276,7 @@ def test_a_pickle_that_would_run_code_is_refused_even_with_the_right_digest(cifa
     content = b"cos\nsystem\n" + text("touch " + str(folder / "ran")) + b"\x85R."
     (folder / "test_batch").write_bytes(content)
     with pytest.raises(Exception, match=r"a file of arrays has no use for (os|posix)\.system"):
-        read_cifar(folder, digests=digests | {"test_batch": f"md5:{md5(content)}"})
+        read_cifar(FileSet(folder, digests | {"test_batch": f"md5:{md5(content)}"}))
     assert not (folder / "ran").exists()
 
 
@@ -396,7 +396,7 @@ def test_the_embedded_set_can_be_made_again(tmp_path):
     spec.loader.exec_module(script)
     digests = DATASETS["fashion_mnist_mini"].files.digests
     assert script.make(DEBIAN_FASHION_MNIST, target=tmp_path) == digests
-    made, embedded = (read_idx(folder, digests=digests) for folder in (tmp_path, EMBEDDED))
+    made, embedded = (read_idx(FileSet(folder, digests)) for folder in (tmp_path, EMBEDDED))
     assert np.bincount(made.train_labels).tolist() == [800] * 10
     assert np.bincount(made.test_labels).tolist() == [200] * 10
     assert all(np.array_equal(new, old) for new, old in zip(made, embedded, strict=True))

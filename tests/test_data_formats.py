@@ -16,7 +16,7 @@ import pytest
 import torchvision.datasets
 
 from stridelab.data import DATASETS, DataConfig
-from stridelab.data.formats import READERS
+from stridelab.data.formats import READERS, FileSet
 from stridelab.data.load import load
 from test_data_files import DAMAGE, Quiet, cifar_batch, idx, md5, pixels
 
@@ -123,7 +123,7 @@ def theirs(name, root, monkeypatch):
 def test_every_pixel_and_label_is_the_one_that_torchvision_reads(made, monkeypatch):
     name, root, images, labels = made
     files = DATASETS[name].files
-    arrays = READERS[files.reader](root / files.folder, digests=files.digests)
+    arrays = READERS[files.reader](FileSet(root / files.folder, files.digests))
     shape = (*DATASETS[name].input_size, DATASETS[name].input_channels)
     for ours, our_labels, split in zip(arrays[:4:2], arrays[1:4:2], theirs(name, root, monkeypatch), strict=True):
         assert len(split) == len(ours) == len(our_labels)
@@ -154,7 +154,7 @@ def test_a_damaged_file_is_named(made):
         for damage in ("half", "flipped", "empty"):
             path.write_bytes(DAMAGE[damage](content))
             with pytest.raises(ValueError, match=rf"{file} is truncated or corrupt: its \d+ bytes have MD5") as caught:
-                READERS[files.reader](root / files.folder, digests=files.digests)
+                READERS[files.reader](FileSet(root / files.folder, files.digests))
             assert str(caught.value).startswith(f"{path} is ")
         path.write_bytes(content)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from layer_outputs import layer_outputs
 from stridelab import names
 from stridelab.data import DataConfig
 from stridelab.data.load import load
@@ -62,7 +63,7 @@ def test_a_run_keeps_its_network_of_some_epochs_as_arrays_that_compute_the_same(
     network.eval()
     scale, shift = arrays["2/norm1/scale"], arrays["2/norm1/shift"]
     image = torch.rand(1, 1, 28, 28)
-    maps = network.feature_maps(image, ["conv1", "norm1"])
+    maps = layer_outputs(network, image)
     by_hand = maps["conv1"].detach().numpy() * scale[None, :, None, None] + shift[None, :, None, None]
     np.testing.assert_allclose(by_hand, maps["norm1"].detach().numpy(), atol=1e-6)
     untrained: Any = build(plan)

@@ -132,7 +132,8 @@ def show_a_family(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             load(wrong)
-    plan_command.main(["model=toy", "model.block_strides=1-2,2-2"])
+    toy = ["model=toy", "model.block_strides=1-2,2-2", "trainer.channels_last=false"]  # strided 1x1 of few channels
+    plan_command.main(toy)
     said = capsys.readouterr().out
     assert "block_strides" in said
     assert "1-2" in said
@@ -143,7 +144,7 @@ def show_a_family(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "model.width" in said
     assert "toy" in said
     small = [one for one in SMALL if "model." not in one and "report" not in one]
-    words = [*small, "model=toy", "model.block_strides=1-2,2-2", "seed=0,1", f"paths.results_dir={results}"]
+    words = [*small, *toy, "seed=0,1", f"paths.results_dir={results}"]
     configs = [job.config for job in expand(words) if job.config]
     assert start(configs, multirun=True) == 0
     sweep = find_sweep(resolve_store(TrackingConfig(), results_dir=results))
@@ -230,9 +231,7 @@ def test_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "seeds.png").read_bytes().startswith(b"\x89PNG")
     assert isinstance(picture, Picture)
     assert picture._repr_mimebundle_()[1]["image/png"]["alt"] == "Bars: runs of each seed."
-    cells = [
-        cell["source"] for cell in notebook.build(comparison, shared_store(), folder=tmp_path, baseline=None)["cells"]
-    ]
+    cells = [cell["source"] for cell in notebook.build(comparison, shared_store(), folder=tmp_path)["cells"]]
     assert cells[cells.index("## Seeds\n\nAll alike?") + 1] == 'report.show_figure(comparison, "seeds")'
 
 

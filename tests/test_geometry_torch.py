@@ -211,9 +211,6 @@ def test_fields_of_any_two_branches_are_where_gradients_reach(one, other, stride
     assert joined.misaligned == (first.center != second.center)
     if not joined.misaligned:
         assert joined.receptive_field == tuple(map(max, first.receptive_field, second.receptive_field))
-    else:
-        with pytest.raises(ValueError, match=r"layer 'sum' \(add\) .* branches are misaligned"):
-            measure(plan, on_misaligned="error")
 
 
 def test_branches_of_unequal_stride_have_no_one_field():

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from layer_outputs import layer_outputs
 from stridelab.geometry import IMAGE, KINDS, LayerPlan, layer, measure
 from stridelab.models import CnnConfig, layer_plan
 from stridelab.models.build import BUILDERS, Network, build
@@ -129,7 +130,7 @@ def test_an_asymmetric_pool_with_ceil_mode_has_the_windows_of_its_geometry() -> 
 def test_every_map_has_the_size_its_geometry_says(head: str) -> None:
     for strides, padding in itertools.product(["1-1-1", "2-1-3", "1x2-2-2"], ["same", "half", "valid"]):
         net = cnn(strides=strides, padding=padding, head=head).eval()
-        maps = net.feature_maps(torch.randn(2, 3, 13, 16), [one.name for one in net.plan.layers])
+        maps = layer_outputs(net, torch.randn(2, 3, 13, 16))
         for geometry in measure(net.plan):
             per_image = maps[geometry.name][0]
             assert per_image.numel() == geometry.output_elements
@@ -214,34 +215,6 @@ def test_a_forward_pass_lets_go_of_maps_that_no_later_layer_reads() -> None:
     assert still_there["classifier"] == {"pool"}
 
 
-def test_feature_maps_are_those_of_the_forward_pass_and_survive_it() -> None:
-    net = build(residual_plan()).eval()
-    images = torch.randn(2, 3, 12, 12)
-    seen: dict[str, Tensor] = {}
-    hooks = [
-        net.get_submodule(one.name).register_forward_hook(
-            lambda module, args, output, name=one.name: seen.__setitem__(name, output.clone())
-        )
-        for one in net.plan.layers
-    ]
-    with torch.no_grad():
-        net(images)
-        for hook in hooks:
-            hook.remove()
-        maps = net.feature_maps(images, list(seen))
-    assert list(maps) == [one.name for one in net.plan.layers]
-    for name, expected in seen.items():
-        torch.testing.assert_close(maps[name], expected, rtol=0, atol=0)
-
-
-def test_feature_maps_stop_at_the_last_layer_asked_for() -> None:
-    net = cnn().eval()
-    net.conv3.register_forward_hook(lambda *_: pytest.fail("ran on"))
-    assert list(net.feature_maps(torch.randn(1, 3, 13, 16), ["conv2", "conv1"])) == ["conv1", "conv2"]
-    with pytest.raises(ValueError, match=r"layers=\['conv9'\] are not in this network; choose from conv1, norm1"):
-        net.feature_maps(torch.randn(1, 3, 13, 16), ["conv1", "conv9"])
-
-
 def test_conv_layers_name_the_convolutions_in_order() -> None:
     assert cnn().conv_layers == ("conv1", "conv2", "conv3")
     assert build(residual_plan()).conv_layers == ("conv1", "conv2", "shortcut", "conv3")
@@ -292,7 +265,7 @@ def test_the_same_result_compiled_channels_last_copied_and_pickled() -> None:
     torch.testing.assert_close(copy.deepcopy(net)(images), expected)
     torch.testing.assert_close(pickle.loads(pickle.dumps(net))(images), expected)
     last = net.to(memory_format=torch.channels_last)
-    made = last.feature_maps(images.contiguous(memory_format=torch.channels_last), ["concat", "classifier"])
+    made = layer_outputs(last, images.contiguous(memory_format=torch.channels_last))
     assert made["concat"].is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(made["classifier"], expected)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
+from layer_outputs import layer_outputs
 from stridelab.config import load
 from stridelab.data.load import load as load_data
 from stridelab.data.splits import Data
@@ -72,9 +73,9 @@ def test_a_plan_is_what_its_network_does(family: str, settings: dict[str, Any]) 
     assert seen.totals.last_map is not None
     for figure in ("output_size", "receptive_field", "effective_stride", "effective_padding", "input_share"):
         assert getattr(planned.last_map, figure) == getattr(seen.totals.last_map, figure), figure
-    assert planned.misaligned == seen.totals.misaligned == ()
-    made = network.eval().feature_maps(torch.randn(1, 3, 28, 28), [layer.name for layer in layers if not layer.whole])
-    assert {name: tuple(values.shape[1:]) for name, values in made.items()} == {
+    assert not any(one.misaligned for one in (*layers, *seen))
+    made = layer_outputs(network.eval(), torch.randn(1, 3, 28, 28))
+    assert {layer.name: tuple(made[layer.name].shape[1:]) for layer in layers if not layer.whole} == {
         layer.name: (layer.out_channels, *layer.output_size) for layer in layers if not layer.whole
     }
 
@@ -127,7 +128,7 @@ def test_weights_of_torchvision_s_vgg_fit_up_to_its_linear_layers() -> None:
     ours = build(plan_of("vgg", size=64, width=64, strides=2))
     ours.load_state_dict({f"features.{name}": value for name, value in theirs.state_dict().items()}, strict=False)
     images = torch.randn(1, 3, 64, 64)
-    last = ours.eval().feature_maps(images, ["features.28"])["features.28"]
+    last = layer_outputs(ours.eval(), images)["features.28"]
     torch.testing.assert_close(last, theirs(images), rtol=1e-4, atol=1e-4)
 
 
@@ -162,7 +163,7 @@ def test_blurring_is_zhang_s_construction() -> None:
         taps = taps / taps.sum()
         blurred = (bordered.unfold(2, size, 1) * taps).sum(-1)
         blurred = (blurred.unfold(3, size, 1) * taps).sum(-1)
-        torch.testing.assert_close(network.feature_maps(images, ["down1"])["down1"], blurred[:, :, ::2, ::2])
+        torch.testing.assert_close(layer_outputs(network, images)["down1"], blurred[:, :, ::2, ::2])
 
 
 @pytest.mark.parametrize("way", SIZE_KEEPING)
@@ -183,7 +184,7 @@ def test_the_receptive_field_of_each_way_is_where_gradients_come_from(way: str) 
     for weights in network.parameters():
         nn.init.uniform_(weights, 0.1, 1)  # positive, so that no ReLU hides a pixel
     images = torch.rand(500, 1, 32, 32, dtype=torch.float64, requires_grad=True)  # a maximum is of one pixel in each
-    network.feature_maps(images, ["relu3"])["relu3"][:, :, 4, 4].sum().backward()
+    layer_outputs(network, images)["relu3"][:, :, 4, 4].sum().backward()
     assert images.grad is not None
     reached = images.grad.abs().sum((0, 1)) > 0
     (top, bottom), (left, right) = last.region_of((4, 4)) or ((0, 0), (0, 0))

@@ -204,6 +204,22 @@ def test_attention_networks_cost_what_pytorch_counts_on_meta(name: str) -> None:
         assert counter.get_total_flops() // 2 == 4_938_464_256
 
 
+class InInferenceMode(nn.Sequential):
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)
+
+
+def test_inference_mode_hides_no_macs() -> None:
+    layers = (nn.Conv2d(3, 5, 3), nn.ConvTranspose2d(5, 4, 2), nn.Flatten(), nn.Linear(4 * 7 * 7, 3))
+    whole = geometry_of(nn.Sequential(*layers), 8).totals
+    with torch.inference_mode():
+        assert geometry_of(nn.Sequential(*layers), 8).totals == whole
+        made = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
+        assert geometry_of(made, 8).totals.macs == 6 * 6 * 5 * 27
+    assert geometry_of(InInferenceMode(*layers), 8).totals.macs == whole.macs
+
+
 @library.custom_op("stridelab_test::mystery", mutates_args=())
 def mystery(images: Tensor) -> Tensor:
     return images * 2

@@ -20,9 +20,10 @@ from stridelab.data.catalog import DATASETS
 from stridelab.data.catalog.arrays import EMBEDDED
 from stridelab.geometry import IMAGE, compose, layer
 from stridelab.geometry.drawing import Panel, draw
-from stridelab.geometry.drawing.maps import MANY_MAPS, maps_of, middle, seen_by
+from stridelab.geometry.drawing.maps import maps_of, middle, seen_by
 from stridelab.geometry.drawing.placed_map import PHOTOGRAPH
 from stridelab.geometry.layer_geometry import parse_layers, spell_fraction
+from stridelab.geometry.totals import MANY_MAPS
 from stridelab.plan.formats import MOST, write_svg
 from stridelab.plan.space import rows_of
 from stridelab.plan.variant_row import Figures, VariantRow
@@ -193,10 +194,10 @@ def test_too_many_variants_are_refused() -> None:
 
 
 def test_the_photograph_is_one_of_the_embedded_data_set() -> None:
-    from stridelab.data.formats import read_idx
+    from stridelab.data.formats import FileSet, read_idx
 
     facts = DATASETS["fashion_mnist_mini"]
-    images = read_idx(EMBEDDED, digests=facts.files.digests)
+    images = read_idx(FileSet(EMBEDDED, facts.files.digests))
     boot = np.asarray(Image.open(PHOTOGRAPH))
     (at,) = np.flatnonzero((images.test_images[..., 0] == boot).all((1, 2)))
     assert facts.class_names[images.test_labels[at]] == "Ankle boot"

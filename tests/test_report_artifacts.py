@@ -45,7 +45,9 @@ def test_a_report_is_written_where_no_run_has_a_file_that_can_be_read() -> None:
     sweep = sweep_of(grid(seeds=(0,)), maps=True)
     for path in sorted(shared_results().glob(f"runs/{sweep.name}-*/*.npz")):
         truncate(path)
-    written = report.write_report(sweep, shared_results() / "reports" / sweep.name, store=shared_store())
+    written = report.write_report(
+        report.compare(sweep), shared_results() / "reports" / sweep.name, store=shared_store()
+    )
     assert written.problems == ()
     assert written.explorer is None
 

@@ -168,26 +168,22 @@ def test_anyone_can_run_the_notebook_again_in_its_folder(written: report.ReportP
 def test_a_sweep_whose_runs_all_failed_gets_its_report(tmp_path: Path) -> None:
     runs = [Fake("1-1-1", seed, 0.9, failure=f"no memory for seed {seed}") for seed in (0, 1)]
     sweep = sweep_of(runs, mirrored=True)
-    steps: list[tuple[int, int]] = []
-    paths = report.write_report(
-        sweep, tmp_path, store=shared_store(), progress=lambda done, total: steps.append((done, total))
-    )
+    paths = report.write_report(report.compare(sweep), tmp_path, store=shared_store())
     assert paths.problems == ()
     assert {path.stem for path in paths.figures} == {"costs", "geometry"}  # known before training
     text = Page(paths.html).text
     assert "No run finished with test accuracy: nothing to compare." in text
     assert "FakeFailure: no memory for seed 1" in text
-    assert steps == [(done, steps[0][1]) for done in range(steps[0][1] + 1)]
 
 
 def test_a_chosen_baseline_stays_chosen_and_an_unknown_one_is_refused_at_once(tmp_path: Path) -> None:
     sweep = sweep_of(grid(("1-1-1", "1-2-2"), seeds=(0,)))
     comparison = report.compare(sweep, baseline="strides=1-2-2")
     store = shared_store()
-    source = build(comparison, store, folder=tmp_path, baseline="strides=1-2-2").cells[0].source
+    source = build(comparison, store, folder=tmp_path).cells[0].source
     assert "baseline='strides=1-2-2'" in source
     with pytest.raises(ValueError, match="baseline='no' is not a variant"):
-        report.write_report(sweep, tmp_path, store=store, baseline="no")
+        report.compare(sweep, baseline="no")
     assert not (tmp_path / "comparison.ipynb").exists()
 
 
@@ -215,7 +211,7 @@ def cells(*sources: str) -> Any:
 
 
 def run(notebook: Any, folder: Path, timeout_s: float = 60) -> list[str]:
-    return execute(notebook, folder=folder, timeout_s=timeout_s, progress=lambda done, total: None)
+    return execute(notebook, folder=folder, timeout_s=timeout_s)
 
 
 def children() -> set[str]:
@@ -268,7 +264,7 @@ from stridelab.report.kernel import execute
 v4 = nbformat.v4
 cells = [v4.new_code_cell("import os; Path = __import__('pathlib').Path; Path('pid').write_text(str(os.getpid()))"),
          v4.new_code_cell("import time; time.sleep(3600)")]
-execute(v4.new_notebook(cells=cells), folder=Path(sys.argv[1]), timeout_s=300, progress=lambda done, total: None)
+execute(v4.new_notebook(cells=cells), folder=Path(sys.argv[1]), timeout_s=300)
 """
     report_process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE)
     pid = tmp_path / "pid"

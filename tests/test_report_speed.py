@@ -51,7 +51,7 @@ def partly() -> Comparison:
 
 def printed(comparison: Comparison) -> str:
     console = Console(file=io.StringIO(), width=120)
-    print_variants(comparison.sweep, console)
+    print_variants(comparison, console)
     assert isinstance(console.file, io.StringIO)
     return " ".join(console.file.getvalue().split())
 

@@ -22,6 +22,7 @@ from stridelab import report
 from stridelab.config import Config
 from stridelab.config.variants import affects_results, science
 from stridelab.geometry import compose, layer
+from stridelab.geometry.totals import map_sizes
 from stridelab.metrics import METRICS
 from stridelab.models.families import is_geometry
 from stridelab.report import statistics
@@ -30,9 +31,10 @@ from stridelab.report.mistakes import image_error
 from stridelab.report.provenance import command_text, origin
 from stridelab.report.selection import select
 from stridelab.report.sentences import equivalent_text, interval_text, points, summary, verdict_text
-from stridelab.report.table import IDENTITY, map_sizes, variant_table, write_csv
+from stridelab.report.table import IDENTITY, variant_table, write_csv
 from stridelab.report.terminal import variants_table
 from stridelab.tables import as_text
+from stridelab.text import maps
 from stridelab.tracking.find import SweepRecord
 
 MIXED = [
@@ -180,7 +182,7 @@ def test_map_sizes_of_a_deep_network_name_only_the_changes(sides: list[int]) -> 
         layers.append(layer("conv", name=f"conv{number}", kernel_size=3, stride=step, padding="half"))
         size = -(-size // step)
         expected.append(size)
-    listed = [int(side) for side in map_sizes(compose(layers, input_size=64)).split(">")]
+    listed = [height for height, _ in map_sizes((64, 64), compose(layers, input_size=64))]
     if len(expected) <= 8:
         assert listed == expected
     else:
@@ -189,7 +191,7 @@ def test_map_sizes_of_a_deep_network_name_only_the_changes(sides: list[int]) -> 
 
 def test_map_sizes_that_are_not_square() -> None:
     one = compose([layer("conv", kernel_size=3, stride=(1, 2), padding="half")], input_size=28)
-    assert map_sizes(one) == "28>28x14"
+    assert maps(map_sizes((28, 28), one)) == "28>28x14"
 
 
 def test_the_control_check_passes_when_all_digests_agree(mixed: SweepRecord) -> None:
@@ -368,7 +370,7 @@ def test_no_number_is_cut_on_a_terminal_and_what_does_not_fit_is_named(width: in
 def test_the_terminal_table_fits_and_shows_names_as_text(width: int) -> None:
     runs = [replace(fake, name=f"[red]{fake.variant}[/] padding=same") for fake in grid()]
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    report.print_variants(sweep_of(runs), console)
+    report.print_variants(report.compare(sweep_of(runs)), console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line) for line in said.splitlines()) <= width
     assert "[red]strides" in said
@@ -593,7 +595,7 @@ def test_control_characters_reach_neither_terminal_nor_csv_nor_page(tmp_path: Pa
     runs[-1] = replace(runs[-1], failure=ESCAPES)
     comparison = report.compare(sweep_of(runs))
     console = Console(file=io.StringIO(), width=120)
-    report.print_variants(comparison.sweep, console)
+    report.print_variants(comparison, console)
     said = [
         console.file.getvalue(),  # type: ignore[attr-defined]
         write_csv(comparison.runs, tmp_path / "runs.csv").read_text(encoding="utf-8"),

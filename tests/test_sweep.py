@@ -25,6 +25,7 @@ from stridelab.sweep.external_runs import ExternalRuns
 from stridelab.sweep.launchers import launcher_for
 from stridelab.sweep.launchers.in_process import InProcessLauncher
 from stridelab.sweep.launchers.local import LocalLauncher, jobs_at_once
+from stridelab.sweep.launchers.pool import Pool
 from stridelab.sweep.precision import slower_in_bf16
 from stridelab.sweep.progress import Board
 from stridelab.sweep.runs import settle
@@ -99,10 +100,10 @@ def test_an_interruption_at_any_moment_is_no_other_error_and_ends_all_children(
     """The queue and the engine count apart: in between, one of them knows of a child that the other does not."""
     started = list[Any]()
 
-    def start(launcher: LocalLauncher, task: Task, start: Any = LocalLauncher.start) -> Any:
+    def start(processes: Pool, task: Task, start: Any = Pool.start) -> Any:
         if started and moment == "before a child starts":
             raise KeyboardInterrupt
-        started.append(start(launcher, task))
+        started.append(start(processes, task))
         if len(started) == 2 and moment == "when it has started":
             raise KeyboardInterrupt
         return started[-1]
@@ -110,9 +111,9 @@ def test_an_interruption_at_any_moment_is_no_other_error_and_ends_all_children(
     def finish(child: Any) -> Outcome:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LocalLauncher, "start", start)
+    monkeypatch.setattr(Pool, "start", start)
     if moment == "when it has ended":
-        monkeypatch.setattr(sys.modules[LocalLauncher.__module__], "finish", finish)
+        monkeypatch.setattr(sys.modules[Pool.__module__], "finish", finish)
     with pytest.raises(KeyboardInterrupt):
         pool.run([Task(sleep, (60,)), Task(sleep, (0 if moment == "when it has ended" else 60,))])
     assert not started[0].process.is_alive()

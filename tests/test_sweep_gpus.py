@@ -141,7 +141,7 @@ def test_the_launcher_chooses_for_gpus_and_again_only_when_a_larger_variant_come
     seeds = "seed=0,1,2,3,4,5,6,7,8"
     small, large = (variants_of(f"model.strides={strides}", seeds) for strides in ("2-2-2", "1-1-1,2-2-2"))
     assert launcher.choose_jobs(small).startswith("6 runs at once on 2 x NVIDIA H100")
-    assert (launcher.jobs, launcher.cards) == (6, ("GPU-1a", "GPU-2b"))
+    assert (launcher.jobs, launcher.pool.cards) == (6, ("GPU-1a", "GPU-2b"))
     assert not launcher.choose_jobs(small)
     assert launcher.choose_jobs(large)
     assert not launcher.choose_jobs(small)
@@ -405,20 +405,20 @@ def test_the_first_failure_and_an_interruption_end_shared_processes_too() -> Non
     with pytest.raises(KeyboardInterrupt):
         launcher.run([alike(behave, "hang"), alike(behave, "hang")], Listener(event=interrupt))
     launcher.close()
-    assert not [child for child in launcher.children if child.process.is_alive()]
+    assert not [child for child in launcher.pool.children if child.process.is_alive()]
 
 
 def test_children_that_will_be_needed_begin_while_the_first_task_runs() -> None:
     launcher, at_rest = LocalLauncher(3), list[int]()
     first = launcher.run(
-        [alike(behave, "a")], Listener(event=lambda index, event: at_rest.append(len(launcher.at_rest)))
+        [alike(behave, "a")], Listener(event=lambda index, event: at_rest.append(len(launcher.pool.at_rest)))
     )
     assert at_rest == [2]
-    ready = {child.process.pid for child in launcher.at_rest}
+    ready = {child.process.pid for child in launcher.pool.at_rest}
     assert len(ready) == 3
     assert {outcome.value for outcome in launcher.run([alike(behave, "nap")] * 3)} == ready > {first[0].value}
     launcher.close()
-    assert not [child for child in launcher.children if child.process.is_alive()]
+    assert not [child for child in launcher.pool.children if child.process.is_alive()]
 
 
 def test_a_task_whose_process_ends_before_it_is_taken_has_another(
@@ -426,8 +426,8 @@ def test_a_task_whose_process_ends_before_it_is_taken_has_another(
 ) -> None:
     """Between the look at a child at rest and the task there is a moment."""
     (before,) = one.run([alike(behave, "a")])
-    one.at_rest[0].process.kill()
-    one.at_rest[0].process.join()
+    one.pool.at_rest[0].process.kill()
+    one.pool.at_rest[0].process.join()
     monkeypatch.setattr(Child, "is_fit", lambda child, task: True)
     (after,) = one.run([alike(behave, "b", timeout_s=600)])
     assert (after.status, after.value != before.value) == ("finished", True)

@@ -34,6 +34,7 @@ from tracking_stores import (
     FLUSH_S,
     Spec,
     identity,
+    images_of,
     local_store,
     mirror_of,
     mirror_slowly,
@@ -196,11 +197,11 @@ def test_images_are_stored_by_key_and_step_and_once(store: Store, runs: Path) ->
             run.image("feature_maps/01_conv", narrow, step=step)
         run.image("wide", wide, step=0)
     send(store, runs / "a")
-    names = find_run(store).artifacts("images")
+    names = images_of(find_run(store))
     (runs / "a" / "mirror.json").unlink()
     send(store, runs / "a")
     record = find_run(store)
-    assert record.artifacts("images") == names, "sent twice, stored once"
+    assert images_of(record) == names, "sent twice, stored once"
     shown = {tuple(name.removeprefix("images/").split("+")[:3]) for name in names}
     assert shown == {("feature_maps~01_conv", "step", str(step)) for step in (0, 5, 10)} | {("wide", "step", "0")}
     assert len(names) == 2 * 4
@@ -337,7 +338,7 @@ def test_a_store_that_is_lost_is_made_anew_from_the_journals(store: Store, runs:
     assert sync(other, moved, timeout_s=FLUSH_S).complete
     (run,) = find_sweep(other, "s1").runs
     assert stored_points(other, run.run_id) == expected()
-    assert len(run.artifacts("images")) == 2
+    assert len(images_of(run)) == 2
 
 
 def test_the_same_database_emptied_is_filled_again(store: Store, runs: Path) -> None:
@@ -428,7 +429,7 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(
     assert record.status == "FINISHED"
     assert stored_points(store, record.run_id) == expected()
     assert record.params == {"seed": "0", "other": "2"} or record.params == {"seed": "1", "other": "2"}
-    assert len(record.artifacts("images")) == 2
+    assert len(images_of(record)) == 2
     assert "gone.txt is gone" in caplog.text
     assert "image map at step 1 cannot be shown" in caplog.text
 

@@ -27,6 +27,7 @@ from tracking_stores import (
     Spec,
     free_port,
     identity,
+    images_of,
     mirror_of,
     running_server,
     send,
@@ -71,9 +72,7 @@ def test_a_sweep_goes_to_a_server_and_comes_back(server: Server, tmp_path: Path)
     assert child.artifact("geometry.json").read_text() == "[]", "fetched into a folder of its own"
     copy = child.artifact("geometry.json", into=tmp_path / "copy")
     assert copy == tmp_path / "copy" / "geometry.json"
-    assert [name.partition("+timestamp")[0] for name in child.artifacts("images")] == [
-        "images/feature_maps~01_conv+step+3"
-    ] * 2
+    assert [name.partition("+timestamp")[0] for name in images_of(child)] == ["images/feature_maps~01_conv+step+3"] * 2
     with pytest.raises(FileNotFoundError, match=r"no artifact nothing\.json"):
         child.artifact("nothing.json")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
 import weakref
@@ -109,7 +110,10 @@ def test_a_broken_result_does_not_count_and_is_put_aside(tmp_path: Path, content
     assert "put aside as result.json.bad" in set_aside_bad_result(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["result.json.bad"]
     leave_result(tmp_path)
-    assert read_result(tmp_path) is not None
+    sound = read_result(tmp_path)
+    assert sound is not None
+    (tmp_path / RESULT).write_text(json.dumps(sound | {"train_images_timed": 1}))
+    assert read_result(tmp_path) == sound, "of an earlier version, which wrote more"
     assert set_aside_bad_result(tmp_path) == ""
 
 

@@ -24,6 +24,7 @@ import pytest
 from stridelab.system.files import write_json_atomic
 from stridelab.system.postgres import program
 from stridelab.tracking import journal_cursor, server
+from stridelab.tracking.mlflow_reader import RunRecord
 from stridelab.tracking.run import RunIdentity, open_run
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.tracking.status import RESULT
@@ -42,6 +43,10 @@ class Spec:
     digest: str = "0123456789abcdef" * 4
     source: str = "somewhere"
     licence: str = "MIT"
+
+
+def images_of(run: RunRecord) -> list[str]:
+    return [path for path in run.artifacts() if path.startswith("images/")]
 
 
 def make_template(tests: Path) -> Path:
@@ -247,4 +252,4 @@ def free_port() -> int:
 
 def leave_result(folder: Path) -> None:
     """What a finished run leaves, with nothing measured."""
-    write_json_atomic(folder / RESULT, asdict(Result({}, "0" * 64, "1" * 64, "2" * 64, 0, 0.0)))
+    write_json_atomic(folder / RESULT, asdict(Result({}, "0" * 64, "1" * 64, "2" * 64)))

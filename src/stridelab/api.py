@@ -58,11 +58,13 @@ class Sweep:
 
     def report(self, *, baseline: str | None = None, metric: str | None = None) -> ReportPaths:
         """Write the notebook, the page, the tables and the figures to results/reports/, and say where they are."""
-        from stridelab.report.notebook import write_report
+        from stridelab.report.comparison import compare
+        from stridelab.report.notebook import seeds_seen, write_report
 
         record = self.record
         folder = self.results / "reports" / record.folder_name
-        return write_report(record, folder, store=self.store, baseline=baseline, metric=metric)
+        comparison = compare(record, baseline=baseline, metric=metric, earlier=seeds_seen(folder))
+        return write_report(comparison, folder, store=self.store)
 
     def to_xarray(self) -> Any:
         """An xarray Dataset of all finished runs' metrics, over what varies and `seed`. ValueError without xarray."""
@@ -154,10 +156,7 @@ def load_sweep(name: str = "latest", **keys: Any) -> Sweep:
 
 
 def opened(name: str, config: Config) -> Sweep:
-    from stridelab.tracking.store import resolve_store
-
-    results = Path(config.paths.results_dir)
-    return Sweep(name, resolve_store(config.tracking, results_dir=results), results)
+    return Sweep(name, config.store, config.results)
 
 
 def plan(**keys: Any) -> pd.DataFrame:
@@ -208,23 +207,9 @@ def full(key: str) -> str:
 
 def typed(value: Any) -> str:
     """A list (or a range) is alternatives."""
-    return ",".join(map(one_value, value)) if isinstance(value, list | range) else one_value(value)
+    from stridelab.config.overrides import written
 
-
-def one_value(value: Any) -> str:
-    """As Hydra's grammar has it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {one_value(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(one_value, value)) + "]"
-    text = str(value)
-    if isinstance(value, int | float) or text.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return ",".join(map(written, value)) if isinstance(value, list | range) else written(value)
 
 
 @contextmanager

@@ -49,6 +49,8 @@ DIGESTS = {
     WEIGHTS_DIGEST: "final weights",
 }
 """Tags that say what a run was handed, and what came out; all of SHA-256, in hex digits."""
+RESULT_DIGESTS = (INIT_DIGEST, BATCH_ORDER_DIGEST, WEIGHTS_DIGEST)
+"""Those that a run's result holds, by the last word of the tag."""
 
 BENCHMARK = "stridelab.benchmark"
 """`trusted`, or `untrusted: ` and why: the metrics `benchmark/...` of a run, measured apart from training."""
@@ -134,6 +136,10 @@ NO_EFFECT = {"affects_results": False}
 """The metadata of a setting's field that cannot change a result: no part of a run's signature."""
 
 SIGNATURE_RULE = re.compile(r"[\w.-]{1,200}", re.ASCII)
+
+MAX_NAME = 100
+PLAIN_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}", re.ASCII)
+"""Of a sweep and a task: a folder is named after it."""
 
 _MEMBERS_KEY = re.compile(rf"{re.escape(MEMBERS)}(\.[0-9]{{1,6}})?", re.ASCII)
 _MEMBER = re.compile(rf"({SIGNATURE_RULE.pattern})(?::([0-9a-f]{{32}}))?", re.ASCII)

@@ -66,6 +66,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def few(names: Sequence[str], most: int) -> str:
+    """The first of them, and how many more there are.
+
+    >>> few(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def with_unit(name: str, unit: str) -> str:
     """`latency, ms`; the name alone of a plain number."""
     return f"{name}, {unit}" if unit else name
@@ -127,6 +137,15 @@ def by(size: Iterable[object]) -> str:
 def maps(sizes: Iterable[Pair]) -> str:
     """The image and the maps after it, from first to last: 28>28>14>7."""
     return ">".join(map(side, sizes))
+
+
+def number_or_word(word: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
 
 
 def parts(value: object, separator: str) -> object:

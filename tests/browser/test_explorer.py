@@ -26,6 +26,7 @@ import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 from torch import nn
 
+from layer_outputs import layer_outputs
 from stridelab import set_strides
 from stridelab.config import load
 from stridelab.explorer.network_file import images_of, tensor_data, weights_of
@@ -297,8 +298,7 @@ def test_heads_that_tell_places_compute_as_in_pytorch_wherever_the_strides_put_t
 def assert_same_maps(page: Page, network: Any, plan: LayerPlan, *, within: float = 1e-3) -> None:
     """`within`: of each map's largest value. Weights are float16 in the page, and their roundings add up in depth."""
     image = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(5))
-    names = [one.name for one in plan.layers]
-    wanted = network.feature_maps(image, names)
+    wanted = layer_outputs(network, image)
     script = """([plan, weights, image]) => {
         const maps = network.forward(geometry.measure(plan), network.decoded(weights),
             network.map(1, [28, 28], Float32Array.from(image)));
@@ -306,8 +306,8 @@ def assert_same_maps(page: Page, network: Any, plan: LayerPlan, *, within: float
     }"""
     [weights] = weights_of(arrays_of(network)).values()
     found = page.evaluate(script, [plain(plan_data(plan)), weights, image.flatten().tolist()])
-    for name in names:
-        values = wanted[name].detach().flatten()
+    for name, made in wanted.items():
+        values = made.detach().flatten()
         error = (torch.tensor(found[name]) - values).abs().max().item()
         assert error <= within * max(values.abs().max().item(), 1e-3), name
 
@@ -685,7 +685,7 @@ def test_the_sum_that_is_shown_is_the_unit_s_value(opened: tuple[Page, list[str]
     network, _ = trained(CnnConfig(channels=(4, 4, 6), strides=1), seed=1)
     images = some_images()
     pixels = torch.frombuffer(bytearray(base64.b64decode(images.pixels[0])), dtype=torch.uint8).reshape(1, 1, 28, 28)
-    maps = network.feature_maps((pixels / 255 - 0.3) / 0.4, ["conv2"])["conv2"]  # type: ignore[operator]
+    maps = layer_outputs(network, (pixels / 255 - 0.3) / 0.4)["conv2"]
     page.goto(page.url.partition("#")[0] + "#layer=conv2&channel=3&unit=5,7")
     page.reload()
     shown = float(page.inner_text("#filter .totals strong").rpartition(":")[2])
@@ -771,7 +771,7 @@ def test_nothing_is_wider_than_the_screen(opened: tuple[Page, list[str], list[st
 
 def test_of_a_network_that_is_too_large_the_recorded_maps_are_shown(browser: Browser, tmp_path: Path) -> None:
     network, plan = trained(CnnConfig(channels=(4, 4), strides="1-2"), seed=1)
-    maps = network.feature_maps(torch.rand(2, 1, 28, 28), ["conv1"])["conv1"].detach().half().numpy()  # type: ignore[operator]
+    maps = layer_outputs(network, torch.rand(2, 1, 28, 28))["conv1"].detach().half().numpy()
     path = tmp_path / "recorded.html"
     one = PageNetwork("large", plan, recorded={"conv1": tensor_data(maps)}, score="80.0 %", score_label="test accuracy")
     path.write_text(explorer_page([one], title="large", images=some_images()), encoding="utf-8")

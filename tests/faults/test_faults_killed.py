@@ -23,7 +23,8 @@ from injection import (
     work_of,
 )
 
-from stridelab.sweep.launchers.local import LocalLauncher, finish
+from stridelab.sweep.launchers.child import finish
+from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.system.files import PARTIAL
 from stridelab.tracking.journal import JOURNAL, Journal
 from stridelab.tracking.status import read_status, read_tag, repair
@@ -109,7 +110,7 @@ def test_killed_at_random_until_done(pool: LocalLauncher, tmp_path: Path, refere
     """Fault 1: whenever."""
     work, chance = work_of(tmp_path), random.Random(seed)
     for _ in range(4):
-        child = pool.start(task(work))
+        child = pool.pool.start(task(work))
         time.sleep(chance.uniform(0, 1.2))
         assert child.process.pid is not None
         with suppress(ProcessLookupError):  # it was quicker

@@ -32,7 +32,8 @@ from injection import (
 )
 from PIL import Image
 
-from stridelab.sweep.launchers.local import LocalLauncher, finish
+from stridelab.sweep.launchers.child import finish
+from stridelab.sweep.launchers.local import LocalLauncher
 from stridelab.sweep.task import Listener, Outcome, Task, cause_of_death
 from stridelab.system import points
 from stridelab.tracking.journal import JOURNAL, read
@@ -156,7 +157,7 @@ def test_the_systems_killer(pool: LocalLauncher, tmp_path: Path) -> None:
         (group / "memory.limit_in_bytes").write_text(str(1200 * 2**20))
     except OSError:
         pytest.skip("no control group can be made here")
-    child = pool.start(Task(greedy, (group,)))
+    child = pool.pool.start(Task(greedy, (group,)))
     outcome = finish(child)
     with suppress(OSError):
         group.rmdir()
@@ -288,7 +289,7 @@ def test_sweeps_at_once_on_one_store(
     """Fault 19: each run is trained once, by one of them; all exit with 0."""
     results = use_store(tmp_path, template)
     crowd = [
-        pool.context.Process(target=conduct_one, args=(results, number, grid)) for number, grid in enumerate(grids)
+        pool.pool.context.Process(target=conduct_one, args=(results, number, grid)) for number, grid in enumerate(grids)
     ]
     for process in crowd:
         process.start()
@@ -330,7 +331,7 @@ def test_the_process_that_starts_runs_is_killed(
 ) -> None:
     """Fault 22, in our terms (there is no Ray here): the warm process dies; its runs die with it and go on later."""
     work = work_of(tmp_path)
-    child = pool.start(task(work, fault="step:7:hang"))
+    child = pool.pool.start(task(work, fault="step:7:hang"))
     wait_for(work.folder, "checkpoints/*.ckpt")
     os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
     outcome = finish(child)

@@ -11,7 +11,7 @@ from fits import ACCELERATOR, REHEARSED, needs_gpu
 from injection import attempt, complete, evidence, sweep, work_of
 
 from stridelab.benchmark.interleave import take_turns
-from stridelab.benchmark.workloads import TINY, Subject
+from stridelab.benchmark.workloads import Effort, Subject
 from stridelab.cli.reproduce import main as reproduce
 from stridelab.config import load
 from stridelab.plan import layer_plan_of
@@ -105,7 +105,7 @@ def test_speed_is_measured_in_turns() -> None:
     for strides in ("1-2-2", "2-2-2"):
         config = load([f"model.strides={strides}", ACCELERATOR])
         subjects.append(Subject(strides, layer_plan_of(config), config.trainer, config.seed, config.task))
-    session = take_turns(subjects, TINY)
+    session = take_turns(subjects, Effort(rounds=2, block_s=0.002, warm_up_s=0.005, idle_s=0.05))
     for name in ("1-2-2", "2-2-2"):
         found = session.variants[name]
         assert not found.lost

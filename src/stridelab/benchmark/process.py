@@ -6,7 +6,7 @@ import signal
 from multiprocessing.connection import Connection
 from typing import Any
 
-from stridelab.system.processes import process_context
+from stridelab.system.processes import process_context, warm_up
 
 from .workloads import Subject
 
@@ -23,6 +23,7 @@ class WorkerProcess:
 
     def __init__(self, subject: Subject) -> None:
         context = process_context([PRELOAD])  # of no effect where the warm process of a sweep is there already
+        warm_up(context)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, subject), daemon=True)
         self.process.start()

@@ -38,11 +38,9 @@ def is_measured(runs: Sequence[Finished]) -> bool:
     return len(sessions) == 1 and bool(sessions.pop())
 
 
-def measure_runs(
-    runs: Sequence[Finished], console: Console, *, effort: Effort | None = None, keep: bool = True
-) -> Session:
-    """Measure every variant of `runs` once, in the order in which they first come; `keep`: record it in all of them,
-    for speed does not depend on the seed."""
+def measure_runs(runs: Sequence[Finished], console: Console) -> Session:
+    """Measure every variant of `runs` once, in the order in which they first come, and record it in all of them, for
+    speed does not depend on the seed."""
     firsts: dict[str, Finished] = {}
     folders: dict[str, list[Path]] = {}
     for run in runs:
@@ -53,12 +51,12 @@ def measure_runs(
         for name, run in firsts.items()
     ]
     with progress(console) as told:
-        session = take_turns(subjects, effort or Effort(), told=told)
+        session = take_turns(subjects, Effort(), told=told)
     missing = sum(run.folder is None for run in runs)
     problems = [f"{missing} of {len(runs)} runs: no folder on this machine"] if missing else []
-    problems += record(session, folders, {one.name: one.trainer for one in subjects}) if keep else []
-    for problem in problems if keep else ():
-        console.print(f"[yellow]not recorded[/]  {escape(problem)}", highlight=False)
+    problems += record(session, folders, {one.name: one.trainer for one in subjects})
+    for problem in problems:
+        console.print(f"[yellow]not recorded[/]  {escape(problem)}")
     return session
 
 
@@ -75,7 +73,7 @@ def progress(console: Console) -> Iterator[Told]:
         bar.update(task, completed=done_s, total=all_s or None, said=f"{what}{left}")
         if all_s and not told_once:
             told_once = True
-            console.print(f"Measuring speed, one variant at a time, for about {all_s:.0f} s ...", highlight=False)
+            console.print(f"Measuring speed, one variant at a time, for about {all_s:.0f} s ...")
 
     with bar:
         task = bar.add_task("[bold]speed[/]", total=None, said="")

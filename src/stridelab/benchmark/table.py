@@ -34,9 +34,9 @@ def print_session(session: Session, console: Console) -> None:
             )
     console.print(table)
     for name, measured in session.variants.items():
-        console.print(f"{escape(name)}: {escape(session.mark(name))}", highlight=False)
+        console.print(f"{escape(name)}: {escape(session.mark(name))}")
         for workload, reason in measured.refused.items():
-            console.print(f"{escape(name)}: {workload.key} cannot be measured: {escape(reason)}", highlight=False)
+            console.print(f"{escape(name)}: {workload.key} cannot be measured: {escape(reason)}")
 
 
 def values_of(timing: Timing) -> list[float]:

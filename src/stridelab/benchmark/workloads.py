@@ -51,7 +51,3 @@ class Effort:
     """Of passes before the first turn, in every workload."""
     idle_s: float = 1.0
     """Watched before anything runs, for what else the machine does."""
-
-
-TINY = Effort(rounds=2, block_s=0.002, warm_up_s=0.005, idle_s=0.05)
-"""Only shows that it works."""

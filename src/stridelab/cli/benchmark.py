@@ -23,23 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def benchmark(arguments: Sequence[str]) -> None:
-    from pathlib import Path
-
     from stridelab.benchmark.session import Finished, measure_runs
     from stridelab.benchmark.table import print_session
     from stridelab.config import load
     from stridelab.sweep.progress import screen
     from stridelab.tracking.find import find_sweep
-    from stridelab.tracking.store import resolve_store
 
     from .stored_runs import finished, send
 
     own, overrides = split(arguments, {"sweep": "latest"})
     config = load(overrides)
-    results = Path(config.paths.results_dir)
-    store = resolve_store(config.tracking, results_dir=results)
-    runs = finished(find_sweep(store, own["sweep"]).runs, results)
+    runs = finished(find_sweep(config.store, own["sweep"]).runs, config.results)
     console = screen()
-    session = measure_runs([Finished(run.variant, run.config, run.folder) for run in runs], console)
-    send(store, (run.folder for run in runs), console)
+    session = measure_runs([Finished(run.record.variant, run.config, run.folder) for run in runs], console)
+    send(config.store, (run.folder for run in runs), console)
     print_session(session, console)

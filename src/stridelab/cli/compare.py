@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from .arguments import run_verb, split
 
@@ -52,32 +51,27 @@ def budget_of(values: Mapping[str, str]) -> dict[str, float]:
 
 def compare(arguments: Sequence[str]) -> None:
     from stridelab.config import load
+    from stridelab.report.comparison import compare as compare_variants
     from stridelab.report.notebook import seeds_seen, write_report
     from stridelab.report.selection import find_selection
     from stridelab.report.terminal import print_variants
     from stridelab.sweep.progress import screen
     from stridelab.text import plural
-    from stridelab.tracking.store import resolve_store
 
     own, overrides = split(
         arguments, {"sweep": "latest", "baseline": "", "metric": "", "where": ""} | dict.fromkeys(LIMITS, "")
     )
     budget = budget_of(own)
     config = load(overrides)
-    results = Path(config.paths.results_dir)
-    store = resolve_store(config.tracking, results_dir=results)
-    sweep = find_selection(store, own["sweep"], where=own["where"], results=results)
-    folder = results / "reports" / sweep.folder_name
+    sweep = find_selection(config.store, own["sweep"], where=own["where"], results=config.results)
+    folder = config.results / "reports" / sweep.folder_name
+    asked = {key: own[key] or None for key in ("baseline", "metric")}
+    comparison = compare_variants(sweep, **asked, earlier=seeds_seen(folder), budget=budget)
     console = screen()
-    baseline, metric = own["baseline"] or None, own["metric"] or None
-    comparison = print_variants(
-        sweep, console, baseline=baseline, metric=metric, earlier=seeds_seen(folder), budget=budget
-    )
+    print_variants(comparison, console)
     with console.status("writing the comparison ..."):
-        paths = write_report(
-            sweep, folder, store=store, baseline=baseline, metric=metric, budget=budget, where=own["where"]
-        )
-    console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
+        paths = write_report(comparison, folder, store=config.store, where=own["where"])
+    console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", soft_wrap=True)
     if paths.problems:
         raise ValueError("the notebook did not run through: " + "; ".join(paths.problems))
     if comparison.missing:

@@ -41,14 +41,11 @@ def usage() -> str:
 
 
 def probe(arguments: Sequence[str]) -> None:
-    from pathlib import Path
-
     from rich.markup import escape
 
     from stridelab.config import load
     from stridelab.probes.catalog import PROBES, refuse_unknown
     from stridelab.sweep.progress import screen
-    from stridelab.tracking.store import resolve_store
 
     from .stored_runs import finished, send
 
@@ -60,9 +57,7 @@ def probe(arguments: Sequence[str]) -> None:
     why = "the network and its data come from the run itself"
     refuse_elsewhere(overrides, why=why, own="probe=, run=, sweep=")
     here = load(overrides)
-    results = Path(here.paths.results_dir)
-    store = resolve_store(here.tracking, results_dir=results)
-    runs = finished(records(store, run=own["run"], sweep=own["sweep"]), results)
+    runs = finished(records(here.store, run=own["run"], sweep=own["sweep"]), here.results)
     console = screen()
     failed = []
     for run in runs:
@@ -72,8 +67,8 @@ def probe(arguments: Sequence[str]) -> None:
             failed.append(f"{run.record.name}: {error}")
             continue
         for metric, value in values.items():
-            console.print(f"{escape(run.record.name)}  {metric}  {value:.4g}", highlight=False, soft_wrap=True)
-    send(store, (run.folder for run in runs), console)
+            console.print(f"{escape(run.record.name)}  {metric}  {value:.4g}", soft_wrap=True)
+    send(here.store, (run.folder for run in runs), console)
     if failed:
         raise ValueError("\n       ".join(failed))
 

@@ -41,20 +41,16 @@ def reproduce(arguments: Sequence[str]) -> int:
 
 
 def carry_out(wanted: str, overrides: Sequence[str], *, dry: bool, tolerance: float) -> int:
-    from pathlib import Path
-
     from stridelab.config import load
     from stridelab.reproduce import find
     from stridelab.reproduce import reproduce as repeat
     from stridelab.sweep.progress import screen
-    from stridelab.tracking.store import resolve_store
 
     here = load(overrides)
-    store = resolve_store(here.tracking, results_dir=Path(here.paths.results_dir))
     given = any(override.startswith("data.root=") for override in overrides)
     return repeat(
-        find(store, wanted, results=Path(here.paths.results_dir)),
-        store,
+        find(here.store, wanted, results=here.results),
+        here.store,
         here,
         tolerance=tolerance,
         dry=dry,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from stridelab import names
+from stridelab.config import load
 from stridelab.probes.catalog import metric_of
 from stridelab.text import duration, plural, printable, three_digits
 from stridelab.tracking.listed import started
 
 from .arguments import split
 from .program import command, here
-from .run_list import opened, print_table
+from .run_list import print_table
 
 if TYPE_CHECKING:
     from stridelab.tracking.mlflow_reader import RunRecord
@@ -25,8 +24,8 @@ def show_run(arguments: Sequence[str]) -> None:
     from stridelab.tracking.find import find_run
 
     given, overrides = split(arguments, {"run": "latest"})
-    config, store = opened(overrides)
-    run = find_run(store, given["run"], results=Path(config.paths.results_dir))
+    config = load(overrides)
+    run = find_run(config.store, given["run"], results=config.results)
     took = "" if run.end_ms is None else f", took {duration((run.end_ms - run.start_ms) / 1000)}"
     print(f"{printable(run.name)}\n  id        {run.run_id}\n  started   {started(run)}{took}")
     print(f"  status    {run.status.lower()}{': ' + printable(run.reason) if run.reason else ''}")
@@ -52,20 +51,23 @@ def three(value: float, key: str) -> str:
 
 def diff_runs(arguments: Sequence[str]) -> int:
     """What differs between two runs: configuration, figures, code, packages. 0 where nothing does, as `diff`."""
+    from stridelab.report.artifacts import read_packages, read_settings
     from stridelab.tracking.find import find_run
 
     wanted = [word for word in arguments if "=" not in word]
-    config, store = opened([word for word in arguments if "=" in word])
+    config = load([word for word in arguments if "=" in word])
     if len(wanted) != 2:
         raise ValueError(
             f"two runs are compared, not {len(wanted)}: stridelab runs diff RUN RUN, each an id or a name."
         )
-    one, other = (find_run(store, word, results=Path(config.paths.results_dir)) for word in wanted)
+    one, other = (find_run(config.store, word, results=config.results) for word in wanted)
     sections = {
-        "configuration": [settings_of(run) for run in (one, other)],
+        "configuration": [
+            {key: printable(value, limit=80) for key, value in read_settings(run).items()} for run in (one, other)
+        ],
         "figures": [{key: f"{value:.9g}" for key, value in run.metrics.items()} for run in (one, other)],
         "code and digests": [code_of(run) for run in (one, other)],
-        "packages": [packages_of(run) for run in (one, other)],
+        "packages": [read_packages(run) for run in (one, other)],
     }
     differs = False
     for title, (left, right) in sections.items():
@@ -79,44 +81,15 @@ def diff_runs(arguments: Sequence[str]) -> int:
     return int(differs)
 
 
-def settings_of(run: RunRecord) -> dict[str, str]:
-    return {key: printable(value, limit=80) for key, value in flattened(content(run, names.CONFIG_FILE))}
-
-
-def flattened(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items() if isinstance(node, Mapping) else ():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def code_of(run: RunRecord) -> dict[str, str]:
-    tags = {"commit": names.COMMIT, "uncommitted changes": names.DIRTY, "code": names.CODE, **labelled_digests()}
+    tags = {"commit": names.COMMIT, "uncommitted changes": names.DIRTY, "code": names.CODE}
+    tags |= {label: tag for tag, label in names.DIGESTS.items()}
     return {label: run.tags[tag][:16] for label, tag in tags.items() if tag in run.tags}
-
-
-def labelled_digests() -> dict[str, str]:
-    return {label: tag for tag, label in names.DIGESTS.items()}
-
-
-def packages_of(run: RunRecord) -> dict[str, str]:
-    try:
-        lines = run.artifact(names.REQUIREMENTS_FILE).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return {}
-    return {name: version for name, _, version in (line.partition("==") for line in lines) if version}
-
-
-def content(run: RunRecord, path: str) -> Any:
-    try:
-        return json.loads(run.artifact(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def delete_run(arguments: Sequence[str]) -> int:
     """Into MLflow's trash, and its folder into results/trash; asks first."""
+    from stridelab.sweep.preflight import writable
     from stridelab.tracking.find import Finder, find_run
     from stridelab.tracking.mlflow_reader import Reader
     from stridelab.tracking.store import connect
@@ -124,9 +97,11 @@ def delete_run(arguments: Sequence[str]) -> int:
     given, overrides = split(arguments, {"run": "", "yes": "false"})
     if not given["run"]:
         raise ValueError("run= must name the run to delete, by id or name.")
-    config, store = opened(overrides)
-    results = Path(config.paths.results_dir)
+    config = load(overrides)
+    store, results = config.store, config.results
     run = find_run(store, given["run"], results=results)
+    if results.is_dir():
+        writable(results)
     uid = run.tags.get(names.UID, "")
     folder = Finder(store, results).folders.get(uid)
     # a folder that was copied, or never sent, does not know its run's id in this store

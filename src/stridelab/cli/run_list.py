@@ -7,7 +7,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
@@ -21,20 +20,20 @@ from .arguments import split
 
 if TYPE_CHECKING:
     from stridelab.tracking.mlflow_reader import RunRecord
-    from stridelab.tracking.store import Store
 
 SHOWN = ("test/acc", "test/error_px", "test/miou", "final/val_acc", "cost/macs", "throughput/train_images_per_s")
 """Metrics that a list has a column for, where a run has them; `columns=` chooses others."""
 FORMATS = ("table", "json", "markdown", "csv")
 
 
-def records_of(store: Store, sweep: str, results: Path) -> list[RunRecord]:
+def records_of(config: Config, sweep: str) -> list[RunRecord]:
     """Of one sweep, in its order; of all, the newest first. ValueError where there is none."""
     from stridelab.tracking.find import find_sweep
     from stridelab.tracking.mlflow_reader import Reader
 
+    store = config.store
     if sweep:
-        return list(find_sweep(store, sweep, results=results).runs)
+        return list(find_sweep(store, sweep, results=config.results).runs)
     found = Reader(store).having({names.ROLE: "run"})
     if not found:
         raise ValueError(f"there is no run yet in {store.uri}, experiment {store.experiment}.")
@@ -46,8 +45,7 @@ def list_runs(arguments: Sequence[str], *, sorted_by: str = "sort") -> None:
     given, overrides = split(arguments, own)
     if given["format"] not in FORMATS:
         raise ValueError(f"format={given['format']} is not one of its choices; choose one of {', '.join(FORMATS)}.")
-    config, store = opened(overrides)
-    rows = [Listed(run) for run in records_of(store, given["sweep"], Path(config.paths.results_dir))]
+    rows = [Listed(run) for run in records_of(load(overrides), given["sweep"])]
     known = dict.fromkeys(key for row in rows for key in row.values)
     rows = list(kept(rows, given["where"], known))
     if not rows:
@@ -159,10 +157,3 @@ def shown(row: Listed, key: str) -> str:
         if isinstance(value, float) and abs(value) < 1000
         else printable(f"{value:,.0f}" if isinstance(value, float) else value, limit=60)
     )
-
-
-def opened(overrides: Sequence[str]) -> tuple[Config, Store]:
-    from stridelab.tracking.store import resolve_store
-
-    config = load(overrides)
-    return config, resolve_store(config.tracking, results_dir=Path(config.paths.results_dir))

@@ -69,9 +69,9 @@ def open_ui(arguments: Sequence[str]) -> None:
     from stridelab.tracking.links import ui_base, ui_command
 
     config = load(arguments)
-    store, port = store_of(config), config.tracking.port
+    store, port = config.store, config.tracking.port
     page = newest_page(store, ui_base(store, port=port))
-    if store.uri.startswith(("http://", "https://")):
+    if store.is_served:
         print(f"The store is a server with pages of its own: {page}")
         return
     refuse_busy(port)
@@ -114,14 +114,16 @@ def refuse_busy(port: int) -> None:
 
 
 def sync(arguments: Sequence[str]) -> int:
+    from stridelab.sweep.preflight import writable
     from stridelab.tracking.sync import sync as send_all
 
     own, overrides = split(arguments, {"to": ""})
     config = load(overrides)
     if own["to"]:
         return move_to(own["to"], config)
-    done = send_all(store_of(config), Path(config.paths.results_dir))
-    return tell(done)
+    if config.results.is_dir():
+        writable(config.results)
+    return tell(send_all(config.store, config.results))
 
 
 def move_to(uri: str, config: Config) -> int:
@@ -129,10 +131,10 @@ def move_to(uri: str, config: Config) -> int:
     from stridelab.tracking.settings import redact
 
     try:
-        target = store_of(replace(config, tracking=replace(config.tracking, uri=uri)))
+        target = replace(config, tracking=replace(config.tracking, uri=uri)).store
     except ValueError as error:
         raise ValueError(str(error).replace("tracking.uri", "to=", 1)) from None
-    source, results = store_of(config), Path(config.paths.results_dir)
+    source, results = config.store, config.results
     if source.database is None or source == target:
         raise ValueError("to=: only a SQLite store is moved, and to another one; tracking.uri= says which it is.")
     if not results.is_dir():
@@ -154,8 +156,7 @@ def export_sweep(arguments: Sequence[str]) -> None:
     if not own["to"]:
         raise ValueError("to= must name the file to write, such as to=sweep.tar.gz.")
     config = load(overrides)
-    results = Path(config.paths.results_dir)
-    done = export_sweep(store_of(config), own["sweep"], Path(own["to"]).expanduser(), results=results)
+    done = export_sweep(config.store, own["sweep"], Path(own["to"]).expanduser(), results=config.results)
     size = f"{done.num_bytes / 2**20:.1f} MiB"
     print(f"{done.sweep}: {done.num_runs} runs, {done.num_files} files, {size} in {done.path}")
     print(f"elsewhere: {command('runs')} import from={shlex.quote(done.path.name)}")
@@ -168,7 +169,7 @@ def import_sweep(arguments: Sequence[str]) -> int:
     if not own["from"]:
         raise ValueError("from= must name the file that stridelab runs export wrote.")
     config = load(overrides)
-    done = import_sweep(Path(own["from"]).expanduser(), store_of(config), Path(config.paths.results_dir))
+    done = import_sweep(Path(own["from"]).expanduser(), config.store, config.results)
     if not done.new:
         print(f"{done.sweep}: all of it is here already")
     else:
@@ -193,12 +194,6 @@ def tell(done: Synced) -> int:
     later = f"the store did not take everything; {command('runs')} sync sends the rest"
     print("everything is in the store" if done.complete else later)
     return 0 if done.complete else 1
-
-
-def store_of(config: Config) -> Store:
-    from stridelab.tracking.store import resolve_store
-
-    return resolve_store(config.tracking, results_dir=Path(config.paths.results_dir))
 
 
 ACTIONS: dict[str, Callable[[Sequence[str]], int | None]] = {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from stridelab.config import load
+from stridelab.sweep.signals import signals_as_exceptions
 from stridelab.system.postgres import Postgres
 from stridelab.tracking import server
 from stridelab.tracking.settings import TrackingConfig, redact, remember_password
@@ -50,8 +50,8 @@ def serve(arguments: Sequence[str]) -> int:
     TrackingConfig(dsn)
     refuse_missing_driver(dsn)
     refuse_busy(port)
-    folder = Path(own["folder"] or Path(config.paths.results_dir) / "server").expanduser().absolute()
-    with stopped_by_signals(), database(folder, dsn) as uri:
+    folder = Path(own["folder"] or config.results / "server").expanduser().absolute()
+    with signals_as_exceptions(), database(folder, dsn) as uri:
         words = server.command(uri, folder / "artifacts", port=port, hosts=own["hosts"], users=bool(password))
         environment = server.users_environment(folder, password=password, database=uri) if password else {}
         process = server.start(words, folder=folder, environment=environment)
@@ -86,22 +86,6 @@ def database(folder: Path, dsn: str) -> Iterator[str]:
         yield postgres.uri("mlflow")
     finally:
         postgres.stop()
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal end it as Ctrl-C does: whatever was started, last first."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    names = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, stop) for number in names}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def told(port: int, *, folder: Path, database: str, has_users: bool) -> str:

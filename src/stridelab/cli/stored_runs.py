@@ -13,8 +13,8 @@ from stridelab import names
 from stridelab.config import Config
 from stridelab.reproduce.rebuild import rebuild
 from stridelab.sweep.preflight import writable
+from stridelab.tracking.find import folders_by_uid
 from stridelab.tracking.mlflow_reader import RunRecord
-from stridelab.tracking.run import IDENTITY, read_identity
 from stridelab.tracking.store import Store
 from stridelab.tracking.sync import Mirror
 
@@ -29,10 +29,6 @@ class StoredRun:
     config: Config
     folder: Path | None
     """None: its journal is not on this machine, so that nothing can be recorded in it."""
-
-    @property
-    def variant(self) -> str:
-        return self.record.tags.get(names.VARIANT) or self.record.name
 
 
 def finished(records: Sequence[RunRecord], results: Path) -> list[StoredRun]:
@@ -53,13 +49,7 @@ def describe(records: Sequence[RunRecord]) -> str:
 
 
 def config_of(run: RunRecord) -> Config:
-    return rebuild(json.loads(run.artifact("config.json").read_text(encoding="utf-8"))).config
-
-
-def folders_by_uid(results: Path) -> dict[str, Path]:
-    """A run that was trained again has a folder beside its first, so the signature does not tell."""
-    paths = sorted((results / "runs").glob(f"*/{IDENTITY}"))
-    return {read_identity(path.parent).get("uid", ""): path.parent for path in paths}
+    return rebuild(json.loads(run.artifact(names.CONFIG_FILE).read_text(encoding="utf-8"))).config
 
 
 def send(store: Store, folders: Iterable[Path | None], console: Console) -> None:

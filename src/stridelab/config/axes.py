@@ -14,8 +14,8 @@ from stridelab.models.families import find_family
 
 from . import compose, errors, safety
 from .compose import FAMILY, SEARCH, Choice, composed, config_at, is_group
-from .overrides import PLANS, alternatives, parse
-from .plans import Domain, parse_plans, refuse_twice, written
+from .overrides import PLANS, alternatives, parse, written
+from .plans import Domain, parse_plans, refuse_twice
 from .schema import Config, schema_of_all
 from .variants import affects_results
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -95,3 +95,19 @@ def unquoted(value: Any) -> Any:
     if isinstance(value, dict):
         return {unquoted(key): unquoted(entry) for key, entry in value.items()}
     return value.text if isinstance(value, QuotedString) else value
+
+
+def written(value: Any) -> str:
+    """As Hydra's grammar has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(written, value)) + "]"
+    text = str(value)
+    if isinstance(value, int | float) or text.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

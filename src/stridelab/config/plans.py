@@ -12,6 +12,8 @@ from functools import cache
 from itertools import product
 from typing import Any, get_type_hints
 
+from stridelab.text import number_or_word
+
 from .overrides import LAYERS
 from .schema import schema_of_all
 
@@ -130,12 +132,7 @@ def number(text: str, value: str) -> float:
 def typed(value: str) -> Any:
     if value in ("true", "false", "null"):
         return {"true": True, "false": False, "null": None}[value]
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
+    return number_or_word(value)
 
 
 def key_of(name: str, text: str) -> str:
@@ -163,13 +160,6 @@ def settings() -> frozenset[str]:
     return frozenset(
         f"{section}.{name}" for section in ("model", "trainer", "data") for name in get_type_hints(schema[section])
     )
-
-
-def written(value: Any) -> str:
-    """As Hydra's grammar has it."""
-    if isinstance(value, list):
-        return "[" + ",".join(map(written, value)) + "]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def refuse_twice(domains: Sequence[Domain], given: Sequence[str]) -> None:

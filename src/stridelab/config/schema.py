@@ -5,23 +5,26 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from stridelab.data.catalog import DATASETS
 from stridelab.data.settings import DataConfig
 from stridelab.models.families import FAMILIES, CnnConfig, settings_of
 from stridelab.models.settings import ModelConfig
-from stridelab.names import NO_EFFECT
+from stridelab.names import MAX_NAME, NO_EFFECT, PLAIN_NAME
 from stridelab.probes.catalog import refuse_other_task, refuse_unknown
 from stridelab.tracking.settings import TrackingConfig
 from stridelab.training.settings import TrainerConfig
 from stridelab.training.tasks import TASKS
 
-MAX_NAME = 100
+if TYPE_CHECKING:
+    from stridelab.tracking.store import Store
+
 MAX_JOBS = 4096
 MAX_RUNS_PER_JOB = 100_000
 MAX_SEEDS_TOGETHER = 64
-PLAIN_NAME = (
+NAME_RULE = (
     f"must be letters, digits, '.', '_' or '-', starting with a letter or digit, {MAX_NAME} at most: "
     "a folder is named after it"
 )
@@ -35,6 +38,8 @@ class PathsConfig:
     def __post_init__(self) -> None:
         if not self.results_dir:
             raise ValueError("paths.results_dir='' must name a folder.")
+        if self.results_dir.encode(errors="replace").decode() != self.results_dir:
+            raise ValueError(f"paths.results_dir={self.results_dir!r} must be text in UTF-8.")
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,8 @@ class SweepConfig:
             raise ValueError(f"sweep.margin={self.margin} must be above 0 (in points, or the metric's unit), or null.")
         if self.plans_keep not in ("all", "pareto_cost") and not re.fullmatch("[1-9][0-9]*", self.plans_keep):
             raise ValueError(f"sweep.plans_keep={self.plans_keep} must be all, pareto_cost or a number of plans.")
-        if self.name is not None and not is_plain_name(self.name):
-            raise ValueError(f"sweep.name={self.name!r} {PLAIN_NAME}.")
+        if self.name is not None and not PLAIN_NAME.fullmatch(self.name):
+            raise ValueError(f"sweep.name={self.name!r} {NAME_RULE}.")
 
 
 @dataclass(frozen=True)
@@ -188,13 +193,24 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed={self.seed} must be from 0 to 2**63 - 1.")
-        if not is_plain_name(self.task_name):
-            raise ValueError(f"task_name={self.task_name!r} {PLAIN_NAME}.")
+        if not PLAIN_NAME.fullmatch(self.task_name):
+            raise ValueError(f"task_name={self.task_name!r} {NAME_RULE}.")
         refuse_unknown(self.probes, key="probes")
         refuse_unfit_task(self)
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key}={getattr(self, key)!r} must be one of {', '.join(choices)}.")
+
+    @property
+    def results(self) -> Path:
+        return Path(self.paths.results_dir)
+
+    @property
+    def store(self) -> Store:
+        """Where its runs are tracked; touches nothing."""
+        from stridelab.tracking.store import resolve_store
+
+        return resolve_store(self.tracking, results_dir=self.results)
 
 
 def refuse_unfit_task(config: Config) -> None:
@@ -221,15 +237,6 @@ CHOICES = {
     "retry": ("failed", "none"),
     "reuse": ("same-code", "any", "none"),
 }
-
-
-def is_plain_name(name: str) -> bool:
-    return (
-        0 < len(name) <= MAX_NAME
-        and name.isascii()
-        and name[0].isalnum()
-        and all(character.isalnum() or character in "._-" for character in name)
-    )
 
 
 def schema_of(family: object) -> type[Any]:

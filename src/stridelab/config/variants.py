@@ -10,9 +10,10 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from stridelab.models.settings import metadata, spell_entry, spell_field
+from stridelab.names import MAX_NAME
 
 from .overrides import LAYERS
-from .schema import MAX_NAME, Config
+from .schema import Config
 
 AS_MADE = "default"
 """How the setting of a layer is spelled that a variant leaves as its network's maker had it."""

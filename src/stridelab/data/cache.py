@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stridelab.system.files import write_json_atomic
+from stridelab.system.files import sha256_of, write_json_atomic
 
 from .image_index import ImageIndex
 
@@ -121,11 +121,6 @@ def commit(
         if old.suffix in (".u8", ".json") and old not in (data, header):
             old.unlink(missing_ok=True)
     return Cache(recipe, data, sha256, unreadable, notes, header)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seal(content: Mapping[str, Any]) -> str:

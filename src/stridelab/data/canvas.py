@@ -6,14 +6,14 @@ raw output numpy's NEP 19 guarantees) and arithmetic on whole numbers, so that i
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .catalog.composed import NUM_TEST, NUM_TRAIN, SIDE_PX
-from .formats import Arrays, Digests, read_idx
+from .formats import Arrays, FileSet, read_idx
 from .textures import photographs
 
 SMALLEST_PX, LARGEST_PX, FRAME_PX, NUM_DISTRACTORS = 6, 21, 28, 2
@@ -36,9 +36,10 @@ class Sprites(NamedTuple):
     """[n, side, side]: share of the pixel that is covered."""
 
 
-def read_canvas(folder: Path, *, digests: Digests, max_bytes: int = 0) -> Arrays:
-    surfaces = photographs(folder, digests)
-    items = read_idx(folder, digests={name: digest for name, digest in digests.items() if not name.endswith(".png")})
+def read_canvas(files: FileSet) -> Arrays:
+    surfaces = photographs(files)
+    digests = {name: digest for name, digest in files.digests.items() if not name.endswith(".png")}
+    items = read_idx(replace(files, digests=digests))
     train, test = (
         compose(images[..., 0], labels, surfaces[:, rows], count=count, stream=stream)
         for stream, images, labels, rows, count in (

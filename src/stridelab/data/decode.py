@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stridelab.system.locks import locked
 from stridelab.system.processes import usable_cores
-from stridelab.text import plural, printable
+from stridelab.text import few, plural, printable
 
 from .cache import Cache, Progress, Recipe, commit, open_cache, source_digest
 from .contents import contents_of, forget, index_of, refuse_incomplete
@@ -77,10 +77,9 @@ def unreadable_files(index: ImageIndex, cache: Cache) -> list[str]:
 
 def refuse_unreadable(index: ImageIndex, cache: Cache) -> None:
     if files := unreadable_files(index, cache):
-        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
         raise ValueError(
             f"{len(files)} of the {cache.recipe.count:,} image files under {index.folder} cannot be used: "
-            f"{', '.join(files[:NAMED])}{more}. Repair or remove them, or leave them out with data.corrupt=skip."
+            f"{few(files, NAMED)}. Repair or remove them, or leave them out with data.corrupt=skip."
         )
 
 

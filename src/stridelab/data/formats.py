@@ -8,6 +8,7 @@ import io
 import pickle
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -19,10 +20,22 @@ from .catalog.arrays import ANIMALS_TEST_EVERY
 from .catalog.facts import DatasetFacts
 from .files import on_disk
 
-Digests = Mapping[str, str]
-"""As in `Files`."""
 MAX_BYTES = 4 << 30
 PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """The files of a data set where they were found; each is checked when it is read."""
+
+    folder: Path
+    digests: Mapping[str, str]
+    """As in `catalog.facts.Files`."""
+    max_bytes: int = MAX_BYTES
+    """What none of them, unpacked, may exceed."""
+
+    def read(self, name: str) -> bytes:
+        return read_file(self.folder, name, digest=self.digests[name], max_bytes=self.max_bytes)
 
 
 class Arrays(NamedTuple):
@@ -37,20 +50,11 @@ class Arrays(NamedTuple):
     test_targets: Mapping[str, NDArray[Any]] = {}
 
 
-def read_idx(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
+def read_idx(files: FileSet) -> Arrays:
     """MNIST's format: big-endian magic number (type and rank), sizes, then the bytes."""
-    parts = {
-        name.removesuffix(".gz"): parse_idx(read_file(folder, name, digest=digests[name], max_bytes=max_bytes))
-        for name in digests
-    }
-    train_images, train_labels, test_images, test_labels = (
-        parts[name]
-        for name in (
-            "train-images-idx3-ubyte",
-            "train-labels-idx1-ubyte",
-            "t10k-images-idx3-ubyte",
-            "t10k-labels-idx1-ubyte",
-        )
+    parts = {name.removesuffix(".gz"): parse_idx(files.read(name)) for name in files.digests}
+    (train_images, train_labels), (test_images, test_labels) = (
+        (parts[f"{split}-images-idx3-ubyte"], parts[f"{split}-labels-idx1-ubyte"]) for split in ("train", "t10k")
     )
     return Arrays(
         train_images[..., None],
@@ -60,12 +64,12 @@ def read_idx(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> A
     )
 
 
-def read_cifar(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
+def read_cifar(files: FileSet) -> Arrays:
     """CIFAR's "python version": pickled dictionaries of pixels [n, 3 * 32 * 32], planes red, green, blue."""
-    (test_name,) = (name for name in digests if name.startswith("test"))
-    names = sorted(name for name in digests if name != test_name)
-    train = [parse_cifar(read_file(folder, name, digest=digests[name], max_bytes=max_bytes)) for name in names]
-    test_images, test_labels = parse_cifar(read_file(folder, test_name, digest=digests[test_name], max_bytes=max_bytes))
+    (test_name,) = (name for name in files.digests if name.startswith("test"))
+    names = sorted(name for name in files.digests if name != test_name)
+    train = [parse_cifar(files.read(name)) for name in names]
+    test_images, test_labels = parse_cifar(files.read(test_name))
     return Arrays(
         np.concatenate([images for images, _ in train]),
         np.concatenate([labels for _, labels in train]),
@@ -74,20 +78,16 @@ def read_cifar(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) ->
     )
 
 
-def read_svhn(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
+def read_svhn(files: FileSet) -> Arrays:
     """SVHN's "format 2": one MATLAB 5 file a split."""
-    train, test = (
-        parse_svhn(read_file(folder, name, digest=digests[name], max_bytes=max_bytes))
-        for name in ("train_32x32.mat", "test_32x32.mat")
-    )
+    train, test = (parse_svhn(files.read(f"{split}_32x32.mat")) for split in ("train", "test"))
     return Arrays(*train, *test)
 
 
-def read_stl10(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
+def read_stl10(files: FileSet) -> Arrays:
     """STL-10's "binary files": bytes without a header; the labels count from 1."""
     train_images, train_labels, test_images, test_labels = (
-        np.frombuffer(read_file(folder, name, digest=digests[name], max_bytes=max_bytes), np.uint8)
-        for name in ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
+        np.frombuffer(files.read(name), np.uint8) for name in ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
     )
     return Arrays(
         from_columns(train_images),
@@ -97,11 +97,11 @@ def read_stl10(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) ->
     )
 
 
-def read_animals(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) -> Arrays:
+def read_animals(files: FileSet) -> Arrays:
     """animal-mnist's pickled arrays, pixels [n, 28, 28] and labels [n]; of equal pictures the first stays. Every
     `ANIMALS_TEST_EVERY`th of the others is a test image."""
     images, labels = (
-        _ArraysOnly(io.BytesIO(read_file(folder, name, digest=digests[name], max_bytes=max_bytes))).load()
+        _ArraysOnly(io.BytesIO(files.read(name))).load()
         for name in ("animal_data_version_3.gz", "animal_label_version_3.gz")
     )
     first = np.sort(np.unique(images.reshape(len(images), -1), axis=0, return_index=True)[1])
@@ -110,7 +110,7 @@ def read_animals(folder: Path, *, digests: Digests, max_bytes: int = MAX_BYTES) 
     return Arrays(images[train][..., None], labels[train], images[test][..., None], labels[test])
 
 
-ArrayReader = Callable[..., Arrays]
+ArrayReader = Callable[[FileSet], Arrays]
 
 READERS: dict[str, ArrayReader] = {
     "idx": read_idx,
@@ -119,7 +119,6 @@ READERS: dict[str, ArrayReader] = {
     "stl10": read_stl10,
     "animals": read_animals,
 }
-"""Called with a folder, `digests=` and `max_bytes=`: what none of the files, unpacked, may exceed."""
 
 
 def array_limit(facts: DatasetFacts) -> int:
@@ -212,9 +211,9 @@ def parse_svhn(content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.ascontiguousarray(images), entries["y"].ravel().astype(np.int64) % 10
 
 
-def from_columns(pixels: NDArray[np.uint8], *, side: int = 96) -> NDArray[np.uint8]:
+def from_columns(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Planes red, green, blue of each image, each column by column."""
-    return np.ascontiguousarray(pixels.reshape(-1, 3, side, side).transpose(0, 3, 2, 1))
+    return np.ascontiguousarray(pixels.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1))
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stridelab.text import printable
+from stridelab import text
 
 TEST_SHARE = 5
 """One image in five is the test split of a set that has none."""
 
+NAMED = 5
 KINDS_NAMED = 8
 """Kinds of files left out that a note names."""
 
@@ -69,17 +70,12 @@ class ImageIndex:
         each = [f"{some.what}: {some.count:,}, such as {some.example}" for some in self.omissions[:KINDS_NAMED]]
         if rest := self.omissions[KINDS_NAMED:]:
             each.append(f"{len(rest)} other kinds: {sum(some.count for some in rest):,}")
-        return [printable(f"left out of {self.folder}: {'; '.join(each)}")]
+        return [text.printable(f"left out of {self.folder}: {'; '.join(each)}")]
 
 
-def few(some: Sequence[str], *, most: int = 5) -> str:
-    """The first names, and how many more there are.
-
-    >>> few(["a", "b", "c"], most=2)
-    "'a', 'b' and 1 more"
-    """
-    shown = ", ".join(repr(name) for name in some[:most])
-    return shown if len(some) <= most else f"{shown} and {len(some) - most} more"
+def few(some: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return text.few([repr(name) for name in some], NAMED)
 
 
 def counted(omissions: Iterable[tuple[str, str]]) -> tuple[Omission, ...]:

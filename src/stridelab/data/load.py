@@ -18,7 +18,7 @@ from .catalog.facts import ArrayFunction, ImageFiles
 from .contents import contents_of
 from .decode import decode, unreadable_files
 from .files import fetch
-from .formats import READERS, ArrayReader, Arrays, array_limit, check_arrays
+from .formats import READERS, ArrayReader, Arrays, FileSet, array_limit, check_arrays
 from .image_index import ImageIndex, few
 from .settings import DataConfig
 from .splits import Data, Split, describe, stratified_order
@@ -86,9 +86,8 @@ def read_arrays(config: DataConfig) -> Arrays:
         return Arrays(*arrays, *pixels_and_labels[4:])
     folder = fetch(config)
     assert folder is not None
-    return (READERS | COMPOSERS)[files.reader](
-        folder, digests=files.digests, max_bytes=array_limit(contents_of(config).facts)
-    )
+    limit = array_limit(contents_of(config).facts)
+    return (READERS | COMPOSERS)[files.reader](FileSet(folder, files.digests, limit))
 
 
 def load_images(config: DataConfig, *, checked: bool, progress: Progress) -> Data:

@@ -12,6 +12,7 @@ from stridelab.geometry.layer_plan import IMAGE, Layer, LayerPlan, Pair, parse_p
 from stridelab.geometry.padding import PADDING_MODES
 from stridelab.geometry.receptive_field import image_field, merge
 from stridelab.geometry.saved_tensors import DEFAULT_FUNCTIONS, MapMemory, kept_bytes
+from stridelab.text import by
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,12 @@ class _Map(MapMemory):
     whole: bool = False
 
 
-def measure(plan: LayerPlan, *, on_misaligned: str = "flag") -> tuple[LayerGeometry, ...]:
+def measure(plan: LayerPlan) -> tuple[LayerGeometry, ...]:
     """Measure every layer of a plan, in its order.
 
     Raises ValueError, naming the layer and the size of its map, when a map collapses, when a reflect or
-    circular pad is too large for it, when channels or sizes do not fit, and, with on_misaligned="error",
-    when branches are misaligned.
+    circular pad is too large for it, and when channels or sizes do not fit.
     """
-    if on_misaligned not in ("flag", "error"):
-        raise ValueError(f"on_misaligned={on_misaligned!r} is not known; choose one of error, flag")
     height, width = plan.input_size
     image = MapSize(plan.input_channels, plan.input_size)
     maps = {IMAGE: _Map(image, IMAGE, needs_grad=False, fields=(image_field(height), image_field(width)))}
@@ -41,19 +39,15 @@ def measure(plan: LayerPlan, *, on_misaligned: str = "flag") -> tuple[LayerGeome
         sources = [maps[name] for name in layer.inputs]
         try:
             geometry, maps[layer.name] = _measure_layer(layer, sources, saved)
-            if geometry.misaligned and on_misaligned == "error":
-                raise ValueError("its branches are misaligned: their fields differ in effective stride or centre")
         except ValueError as exc:
-            sizes = " and ".join("x".join(map(str, source.grid.size)) for source in sources)
+            sizes = " and ".join(by(source.grid.size) for source in sources)
             remedy = f"; {layer.remedy}" if layer.remedy else ""
             raise ValueError(f"layer {layer.name!r} ({layer.kind}) on a map of {sizes}: {exc}{remedy}") from None
         measured.append(geometry)
     return tuple(measured)
 
 
-def compose(
-    layers: Iterable[Layer], *, input_size: int | Pair, input_channels: int = 1, on_misaligned: str = "flag"
-) -> list[LayerGeometry]:
+def compose(layers: Iterable[Layer], *, input_size: int | Pair, input_channels: int = 1) -> list[LayerGeometry]:
     """Measure layers without a plan around them; a layer without `inputs` reads the layer before it.
 
     >>> from stridelab.geometry import layer
@@ -62,7 +56,7 @@ def compose(
     ((3, 3), (3, 3))
     """
     plan = LayerPlan(input_channels, parse_pair(input_size, "input_size"), tuple(layers))
-    return list(measure(plan, on_misaligned=on_misaligned))
+    return list(measure(plan))
 
 
 def _measure_layer(layer: Layer, sources: Sequence[_Map], saved: set[str]) -> tuple[LayerGeometry, _Map]:

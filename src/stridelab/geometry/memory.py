@@ -12,6 +12,7 @@ from stridelab.geometry.liveness import Step, evaluation_moment, peak_moment
 from stridelab.geometry.saved_tensors import FLOAT_BYTES
 from stridelab.geometry.step_tensors import NUMBER_BYTES, StepTensors
 from stridelab.geometry.totals import add_up
+from stridelab.text import few
 
 OPTIMIZERS: dict[str, int] = {"adam": 2, "sgd": 0, "sgd_momentum": 1}
 """Tensors of state that an optimizer keeps for each parameter."""
@@ -169,8 +170,7 @@ def _unknown(tensors: StepTensors, *, compiled: bool) -> str:
     if tensors.device == "cpu" and not tensors.channels_last and tensors.precision != "64-true":
         return "convolutions of maps that are not channels_last work on copies of oneDNN's own"
     names = [layer.name for layer in tensors.layers if not tensors.follows(layer)]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"what the backward pass of {', '.join(names[:3])}{more} holds is not known" if names else ""
+    return f"what the backward pass of {few(names, 3)} holds is not known" if names else ""
 
 
 def _layer_memory(layer: LayerGeometry, batch_size: int, copies: int) -> LayerMemory:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from stridelab.geometry.layer_geometry import LayerGeometry
+from stridelab.geometry.padding import Pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Sums over all layers, None when one of them is unknown, and which layers to look at."""
+    """Sums over all layers, None when one of them is unknown."""
 
     params: int | None
     macs: int | None
@@ -21,11 +23,6 @@ class Totals:
     activation_bytes_at_least: int
     last_map: LayerGeometry | None
     """The last one before a global pool or a flatten; None where there is no map at all."""
-    uneven: tuple[str, ...]
-    """Names of layers, as in the next three."""
-    unproductive: tuple[str, ...]
-    misaligned: tuple[str, ...]
-    opaque: tuple[str, ...]
 
 
 def totals(layers: Sequence[LayerGeometry]) -> Totals:
@@ -37,10 +34,6 @@ def totals(layers: Sequence[LayerGeometry]) -> Totals:
         macs_at_least=sum(layer.macs or 0 for layer in layers),
         activation_bytes_at_least=sum(layer.activation_bytes or 0 for layer in layers),
         last_map=next((layer for layer in reversed(layers) if not layer.whole), None),
-        uneven=tuple(layer.name for layer in layers if any(layer.uneven)),
-        unproductive=tuple(layer.name for layer in layers if layer.unproductive),
-        misaligned=tuple(layer.name for layer in layers if layer.misaligned),
-        opaque=tuple(layer.name for layer in layers if layer.kind == "opaque"),
     )
 
 
@@ -52,6 +45,16 @@ def add_up(parts: Iterable[int | None]) -> int | None:
             return None
         total += part
     return total
+
+
+MANY_MAPS = 8
+"""Of more than these, only the last of each size is shown, or the changes are listed."""
+
+
+def map_sizes(image: Pair, layers: Iterable[LayerGeometry]) -> list[Pair]:
+    """Of the image and of each map that windows make; of a deep network only the changes."""
+    sizes = [image, *(layer.output_size for layer in windowed(layers))]
+    return sizes if len(sizes) <= MANY_MAPS else [size for size, _ in groupby(sizes)]
 
 
 def windowed(layers: Iterable[LayerGeometry]) -> list[LayerGeometry]:

@@ -77,26 +77,6 @@ class Network(nn.Module):
         assert output is not None
         return output
 
-    def feature_maps(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """Copies of the outputs of `layers`, in the plan's order, each (batch, channels, height, width).
-
-        Runs no further than the last of them. Raises ValueError for a name that is no layer.
-        """
-        wanted = set(layers)
-        names = [layer.name for layer in self.plan.layers]
-        if unknown := sorted(wanted - set(names)):
-            known = ", ".join(names)
-            raise ValueError(f"layers={unknown} are not in this network; choose from {known}.")
-        maps: dict[str, Tensor] = {}
-        slots: dict[int, Tensor] = {0: images}
-        for name, reads, write, _ in self._steps:
-            if len(maps) == len(wanted):
-                break
-            slots[write] = self.get_submodule(name)(*[slots[read] for read in reads])
-            if name in wanted:
-                maps[name] = slots[write].clone()  # a later in-place ReLU would overwrite it
-        return maps
-
 
 def nested(module: nn.Module, path: Iterable[str]) -> nn.Module:
     """The sub-module at `path`, made of empty modules as far as there is none."""

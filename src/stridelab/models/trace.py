@@ -63,7 +63,14 @@ def trace(
     size = parse_pair(input_size, "input_size")
     channels, _ = parse_pair(input_channels or first_channels(module), "input_channels")
     recorder = LayerRecorder(module)
-    with quiet(), attributes_kept(module), FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.enable_grad():
+    no_backward = any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers()))
+    with (
+        quiet(),
+        attributes_kept(module),
+        torch.inference_mode(no_backward),
+        FakeTensorMode(allow_non_fake_inputs=True) as fake,
+        torch.enable_grad(),
+    ):
         state = dict(module.named_parameters()) | dict(module.named_buffers())
         state = {name: fake.from_tensor(tensor) for name, tensor in state.items()}
         batch_size = batch_size_for([channels, *size, *(n for tensor in state.values() for n in tensor.shape if n)])

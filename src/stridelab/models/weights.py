@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stridelab.text import by
+from stridelab.system.files import sha256_of
+from stridelab.text import by, few
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,8 +29,7 @@ def weights_file(path: str) -> Path:
 
 
 def file_digest(path: str) -> str:
-    with weights_file(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(weights_file(path))
 
 
 def fitting_weights(network: nn.Module, path: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -41,17 +40,13 @@ def fitting_weights(network: nn.Module, path: str) -> tuple[dict[str, Tensor], t
     absent, more = sorted(ours.keys() - given.keys()), sorted(given.keys() - ours.keys())
     other = [name for name in given if name in ours and given[name].shape != ours[name].shape]
     parts = [
-        *[f"it lacks {few(absent)}"] * bool(absent),
-        *[f"it has {few(more)} besides"] * bool(more),
+        *[f"it lacks {few(absent, MOST_NAMES)}"] * bool(absent),
+        *[f"it has {few(more, MOST_NAMES)} besides"] * bool(more),
         *[f"{name} is {by(given[name].shape)}, not {by(ours[name].shape)}" for name in other[:MOST_NAMES]],
     ]
     if parts:
         raise ValueError(f"model.weights={path} is of another network: {'; '.join(parts)}")
     return given, tuple(said)
-
-
-def few(names: list[str]) -> str:
-    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
 
 
 def read_weights(path: str) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from stridelab.geometry import LayerGeometry, LayerMemory
 from stridelab.geometry.totals import windowed
-from stridelab.text import at_least, field, human, human_bytes, maps, pads, policy, side
+from stridelab.text import at_least, by, field, human, human_bytes, maps, pads, policy, side
 
 from .variant_row import Figures
 
@@ -26,7 +26,7 @@ LAYER_COLUMNS: Mapping[str, Callable[[Figures, LayerGeometry, LayerMemory], str]
     "kernel": lambda figures, layer, memory: side(layer.kernel_size) if is_windowed(layer) else "",
     "stride": lambda figures, layer, memory: side(layer.stride) if is_windowed(layer) else "",
     "pad": lambda figures, layer, memory: pad_cell(layer),
-    "map": lambda figures, layer, memory: "x".join(map(str, (layer.out_channels, *layer.output_size))),
+    "map": lambda figures, layer, memory: by((layer.out_channels, *layer.output_size)),
     "effective stride": lambda figures, layer, memory: side(layer.effective_stride) if is_windowed(layer) else "",
     "field px": lambda figures, layer, memory: side(layer.receptive_field) if is_windowed(layer) else "",
     "params": lambda figures, layer, memory: human(layer.params),

@@ -12,8 +12,7 @@ from stridelab.config.variants import named_by, short, spelled
 from stridelab.data.contents import contents_of
 from stridelab.geometry import LayerGeometry, Pair, Totals, TrainingMemory, totals
 from stridelab.geometry.axis import Step
-from stridelab.geometry.drawing.maps import MANY_MAPS
-from stridelab.geometry.totals import windowed
+from stridelab.geometry.totals import map_sizes
 from stridelab.training.predicted_memory import predicted_memory
 from stridelab.training.settings import EVAL_BATCH_SIZE
 
@@ -68,11 +67,7 @@ class Figures:
 
     @property
     def map_sizes(self) -> list[Pair]:
-        """Of the image and of each map that windows make; repeats are left out of deep networks."""
-        sizes = [self.image_size, *(layer.output_size for layer in windowed(self.layers))]
-        if len(sizes) <= MANY_MAPS:
-            return sizes
-        return [size for at, size in enumerate(sizes) if at == 0 or size != sizes[at - 1]]
+        return map_sizes(self.image_size, self.layers)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from stridelab.report.differences import paired
 from stridelab.report.provenance import command_text
 from stridelab.report.sentences import change, equivalent_text, margin_text, num_comparisons, times
 from stridelab.report.speed import column_of
-from stridelab.text import duration, human, plural
+from stridelab.text import duration, few, human, plural
 from stridelab.tracking.status import DIVERGED, FINISHED, REFUSED
 
 if TYPE_CHECKING:
@@ -53,16 +53,14 @@ def verdict(comparison: Comparison) -> str:
     said = []
     if differ := by_verdict[statistics.DIFFERS]:
         ranked = sorted(differ, key=lambda row: -comparison.measure.sign * row["difference_mean"])
-        listed = ", ".join(f"{comparison.short(r['variant'])} {_size(r, comparison.measure)}" for r in ranked[:NAMED])
-        more = f" and {len(ranked) - NAMED} more" if len(ranked) > NAMED else ""
+        listed = few([f"{comparison.short(r['variant'])} {_size(r, comparison.measure)}" for r in ranked], NAMED)
         verb = "differs" if len(ranked) == 1 else "differ"
-        said.append(f"{len(ranked)} of {plural(len(rows), 'variant')} {verb} from {baseline}: {listed}{more}")
+        said.append(f"{len(ranked)} of {plural(len(rows), 'variant')} {verb} from {baseline}: {listed}")
     if same := by_verdict[statistics.EQUIVALENT]:
-        listed = ", ".join(comparison.short(row["variant"]) for row in same[:NAMED])
-        more = f" and {len(same) - NAMED} more" if len(same) > NAMED else ""
+        listed = few([comparison.short(row["variant"]) for row in same], NAMED)
         verb = "is" if len(same) == 1 else "are"
         to = "" if differ else f" to {baseline}"
-        said.append(f"{listed}{more} {verb} {equivalent_text(comparison)}{to}")
+        said.append(f"{listed} {verb} {equivalent_text(comparison)}{to}")
     if undecided:
         said.append(f"{undecided} {'is' if undecided == 1 else 'are'} undecided")
     return f"{'Partly decided' if undecided else 'Decided'}: {'; '.join(said)}."

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 from stridelab import names
 from stridelab.config.overrides import LAYERS
 from stridelab.config.variants import AS_MADE, short
-from stridelab.report.artifacts import read_json
-from stridelab.report.provenance import flat
-from stridelab.report.table import variant_of
+from stridelab.report.artifacts import read_json, read_settings
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -22,10 +20,9 @@ OF_SWEEPS = ("seed=", "sweep.", "search=", "search.")
 
 def variant_words(comparison: Comparison, variant: str) -> list[str]:
     """As a shell takes them; none where the sweep's own command, or a part of the variant's name, is not known."""
-    run = next((run for run in comparison.sweep.runs if variant_of(run) == variant), None)
-    config = read_json(run, names.CONFIG_FILE) if run else {}
-    keys_in_full = sorted(dict(flat(config)), key=lambda key: key.startswith("model."))  # of one name, the network's
-    known = {short(key): key for key in keys_in_full} | {"data": "data"}
+    run = next((run for run in comparison.sweep.runs if run.variant == variant), None)
+    settings = sorted(read_settings(run) if run else (), key=lambda key: key.startswith("model."))
+    known = {short(key): key for key in settings} | {"data": "data"}  # of one name, the network's
     pairs = [pair.partition("=") for pair in variant.split(" ")]
     keys = [known.get(name) or (f"{LAYERS}{name}" if "." in name else "") for name, _, _ in pairs]
     if not all(keys) or not read_json(comparison.sweep.run, names.PROVENANCE_FILE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from stridelab.report.controls import Controls, check_controls
 from stridelab.report.differences import against_baseline
 from stridelab.report.mistakes import Mistakes, mistakes
 from stridelab.report.selection import find_selection, named
-from stridelab.report.table import geometries, measure_of, per_draw, records, run_table, variant_of, variant_table
+from stridelab.report.table import geometries, measure_of, per_draw, records, run_table, variant_table
 from stridelab.text import plural, short_variant, with_unit
 from stridelab.training.tasks import primary_metrics
 
@@ -52,6 +52,8 @@ class Comparison:
     """Seeds a variant of each earlier report that could have ended the search for a difference."""
     budget: Mapping[str, float] | None = None
     """Most that a variant may cost, by key of answer.BUDGETS: the report marks what fits."""
+    asked: Mapping[str, str | None] = field(default_factory=dict)
+    """The `baseline` and the `metric` that were asked for, None where none was."""
     missing: tuple[str, ...] = ()
     """The variant of each run of the sweep that could not be read."""
     warnings: tuple[str, ...] = ()
@@ -111,7 +113,7 @@ class Comparison:
     def curves(self, metric: str) -> pd.DataFrame:
         """The history of a metric in every finished run: columns variant, run_id, step, value."""
         rows = [
-            (variant_of(run), run.run_id, step, value)
+            (run.variant, run.run_id, step, value)
             for run in self.sweep.runs
             if run.is_finished
             for step, value in run.history(metric)
@@ -137,10 +139,10 @@ class Comparison:
     def feature_map_runs(self) -> dict[str, RunRecord]:
         """One finished run a variant, all of the same seed where there is such a seed."""
         done = [run for run in self.sweep.runs if run.is_finished]
-        variants = {variant_of(run) for run in done}
+        variants = {run.variant for run in done}
         by_seed: dict[str, dict[str, RunRecord]] = {}
         for run in done:
-            by_seed.setdefault(run.tags.get(names.SEED, ""), {}).setdefault(variant_of(run), run)
+            by_seed.setdefault(run.tags.get(names.SEED, ""), {}).setdefault(run.variant, run)
         return max(by_seed.values(), key=lambda runs: len(variants & runs.keys()), default={})
 
 
@@ -162,6 +164,7 @@ def compare(
 
     Raises ValueError when the sweep has no runs, `baseline` is not a variant, or no finished run has `metric`.
     """
+    asked_for = {"baseline": baseline, "metric": metric}
     sweep, planned = named(sweep)
     if not sweep.runs:
         raise ValueError(f"sweep {sweep.name} has no runs in the store, so there is nothing to compare.")
@@ -189,6 +192,7 @@ def compare(
         margin=margin,
         earlier=looks,
         budget=budget,
+        asked=asked_for,
         missing=missing,
         warnings=tuple(_warnings(missing, sweep, baseline=chosen, asked=baseline or asked, metric=metric)),
     )

@@ -11,6 +11,7 @@ from stridelab import names
 from stridelab.config.variants import affects_results
 from stridelab.models.families import is_geometry
 from stridelab.report.provenance import settings
+from stridelab.text import few
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
@@ -19,6 +20,7 @@ DIGESTS = {tag: names.DIGESTS[tag] for tag in (names.INIT_DIGEST, names.BATCH_OR
 """Tags that every run of one seed must share, and what they stand for."""
 WAYS = ("model.downsample", "model.stem_downsample", "model.stem_pool", "model.reduction")
 """Settings that say what makes a map smaller."""
+LISTED = 4
 SHAPES = "(the networks differ in their number of parameters)"
 
 
@@ -59,18 +61,15 @@ def _disagreement(group: pd.DataFrame, tag: str, what: str) -> list[tuple[str, s
     missing = group[group[tag].isna()]
     found = []
     if len(missing):
-        found.append((what, "not recorded", _listed(missing["run_name"])))
+        found.append((what, "not recorded", few([*missing["run_name"]], LISTED)))
     if group[tag].nunique() > 1:
-        parts = [f"{str(digest)[:8]}: {_listed(part['run_name'])}" for digest, part in group.groupby(tag, sort=False)]
+        parts = [
+            f"{str(digest)[:8]}: {few([*part['run_name']], LISTED)}" for digest, part in group.groupby(tag, sort=False)
+        ]
         shapes = tag == names.INIT_DIGEST and group["cost/params"].nunique() > 1
         because = f" {SHAPES}" if shapes else ""
         found.append((what, f"{len(parts)} different digests{because}", "; ".join(parts)))
     return found
-
-
-def _listed(texts: pd.Series, limit: int = 4) -> str:
-    rest = f" and {len(texts) - limit} more" if len(texts) > limit else ""
-    return ", ".join(texts[:limit]) + rest
 
 
 def _sentence(violations: pd.DataFrame, *, compared: int) -> str:
@@ -138,7 +137,7 @@ def _caveats(runs: pd.DataFrame) -> tuple[str, ...]:
         values = done.groupby("variant", sort=False)[cost].nunique()
         if (values > 1).any():
             found.append(
-                f"{cost} differs between runs of one variant ({_listed(values.index[values > 1].to_series())}): "
+                f"{cost} differs between runs of one variant ({few([*values.index[values > 1]], LISTED)}): "
                 "something varies that the variant's name does not tell."
             )
     return tuple(found)

@@ -19,7 +19,7 @@ from stridelab.report.display import EXPLORER
 from stridelab.report.front import COSTS, DRAWS, front_table
 from stridelab.report.page_parts import Page, table_page
 from stridelab.report.sentences import value_text
-from stridelab.text import human, plural, printable
+from stridelab.text import few, human, plural, printable
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -100,6 +100,5 @@ def told(record: Mapping[str, Any]) -> Iterator[str]:
     for one in record.get("dropped", ()):
         by.setdefault(str(one["when"]).partition(":")[0], []).append(str(one["variant"]))
     for when, variants in by.items():
-        more = f" and {len(variants) - LISTED} more" if len(variants) > LISTED else ""
-        listed = ", ".join(printable(one, limit=60) for one in variants[:LISTED])
-        yield f"Dropped {when}, and so not estimated: {listed}{more}. {names.SEARCH_FILE} has each with its reason."
+        listed = few([printable(one, limit=60) for one in variants], LISTED)
+        yield f"Dropped {when}, and so not estimated: {listed}. {names.SEARCH_FILE} has each with its reason."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,11 +13,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-Progress = Callable[[int, int], None]
-"""Called with the number of cells done and of all cells."""
 
-
-def execute(notebook: NotebookNode, *, folder: Path, timeout_s: float, progress: Progress) -> list[str]:
+def execute(notebook: NotebookNode, *, folder: Path, timeout_s: float) -> list[str]:
     """Run every cell in `folder`, outputs into `notebook`; what went wrong, one line each.
 
     A cell that fails keeps its traceback and the others still run; a cell that outlasts `timeout_s` or a kernel that
@@ -31,9 +27,7 @@ def execute(notebook: NotebookNode, *, folder: Path, timeout_s: float, progress:
         try:
             with client.setup_kernel(env=_environment(scratch), cleanup_kc=True):
                 for index, cell in enumerate(notebook.cells):
-                    progress(index, len(notebook.cells))
                     client.execute_cell(cell, index)
-                progress(len(notebook.cells), len(notebook.cells))
         except (CellTimeoutError, DeadKernelError, RuntimeError, OSError) as error:
             return [*_errors(notebook), f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"]
     return _errors(notebook)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from stridelab import names
 from stridelab.report import statistics
 from stridelab.report.artifacts import read_arrays, read_json
-from stridelab.report.table import variant_of
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
@@ -37,7 +36,7 @@ def mistakes(sweep: SweepRecord) -> Mistakes | None:
         arrays = _predictions(run)
         if arrays and (labels is None or np.array_equal(labels, arrays["labels"])):
             labels = arrays["labels"]
-            found.setdefault(variant_of(run), {})[run.tags.get(names.SEED, run.run_id)] = arrays["predicted"]
+            found.setdefault(run.variant, {})[run.tags.get(names.SEED, run.run_id)] = arrays["predicted"]
     if labels is None:
         return None
     facts = next((read_json(run, names.DATA_FILE) for run in done), {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 from nbformat import NotebookNode
 
-from stridelab.report.comparison import Comparison, compare
+from stridelab.report.comparison import Comparison
 from stridelab.report.explorer import write_explorer
 from stridelab.report.figures import FIGURES
 from stridelab.report.html import as_html
-from stridelab.report.kernel import Progress, execute
+from stridelab.report.kernel import execute
 from stridelab.report.maps import map_data
 from stridelab.report.paper import write_paper
 from stridelab.report.table import write_csv
 from stridelab.text import printable
 
 if TYPE_CHECKING:
-    from stridelab.tracking.find import SweepRecord
     from stridelab.tracking.store import Store
 
 TIMEOUT_S = 600.0
@@ -67,38 +65,24 @@ class ReportPaths:
         return (self.notebook, *pages, self.runs, self.variants, *self.figures, *self.paper)
 
 
-def write_report(
-    sweep: SweepRecord,
-    folder: Path,
-    *,
-    store: Store,
-    baseline: str | None = None,
-    metric: str | None = None,
-    budget: Mapping[str, float] | None = None,
-    where: str = "",
-    timeout_s: float = TIMEOUT_S,
-    progress: Progress = lambda done, total: None,
-) -> ReportPaths:
-    """The report of `sweep` in `folder`: comparison.ipynb, comparison.html, runs.csv, variants.csv, figures/* (svg,
-    pdf, png, csv), table.md, table.tex, methods.md.
+def write_report(comparison: Comparison, folder: Path, *, store: Store, where: str = "") -> ReportPaths:
+    """The report of a comparison in `folder`: comparison.ipynb, comparison.html, runs.csv, variants.csv, figures/*
+    (svg, pdf, png, csv), table.md, table.tex, methods.md. `where`: which runs of the sweep it is of.
 
     The notebook's kernel reads the sweep from the store again, so that it can be run again later by anyone.
-    Raises ValueError when `baseline` is not a variant or `metric` is in no finished run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    earlier = seeds_seen(folder)
-    comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
-    _remember(folder, {*earlier, int(comparison.seeds_trained.max())})
+    _remember(folder, {*seeds_seen(folder), int(comparison.seeds_trained.max())})
     runs = write_csv(comparison.runs, folder / "runs.csv")
     variants = write_csv(comparison.variants, folder / "variants.csv")
     paper = write_paper(comparison, folder)
     explorer = write_explorer(comparison, folder)  # before the notebook, which links to it
-    notebook = build(comparison, store, folder=folder, baseline=baseline, metric=metric, where=where)
-    problems = execute(notebook, folder=folder.resolve(), timeout_s=timeout_s, progress=progress)
+    notebook = build(comparison, store, folder=folder, where=where)
+    problems = execute(notebook, folder=folder.resolve(), timeout_s=TIMEOUT_S)
     path = folder / "comparison.ipynb"
     path.write_text(v4.writes(notebook) + "\n", encoding="utf-8")
     html = folder / "comparison.html"
-    page = as_html(notebook, title=f"Comparison: {sweep.name}", maps=map_data(comparison))
+    page = as_html(notebook, title=f"Comparison: {comparison.sweep.name}", maps=map_data(comparison))
     html.write_text(page, encoding="utf-8")
     figures = tuple(file for name in FIGURES for file in sorted((folder / "figures").glob(f"{name}.*")))
     return ReportPaths(path, html, runs, variants, figures, paper, tuple(problems), explorer)
@@ -117,19 +101,11 @@ def _remember(folder: Path, seeds: set[int]) -> None:
     (folder / LOOKS_FILE).write_text(json.dumps({"seeds_a_variant": sorted(seeds)}) + "\n", encoding="utf-8")
 
 
-def build(
-    comparison: Comparison,
-    store: Store,
-    *,
-    folder: Path,
-    baseline: str | None,
-    metric: str | None = None,
-    where: str = "",
-) -> NotebookNode:
+def build(comparison: Comparison, store: Store, *, folder: Path, where: str = "") -> NotebookNode:
     """The notebook, not yet executed."""
     code, text = v4.new_code_cell, v4.new_markdown_cell
     cells = [
-        code(_first_cell(comparison, store, folder=folder, baseline=baseline, metric=metric, where=where)),
+        code(_first_cell(comparison, store, folder=folder, where=where)),
         code('report.show_figure(comparison, "accuracy_vs_macs")'),
         text(INTRODUCTION),
         text("## What the seeds allow to say"),
@@ -164,16 +140,9 @@ def build(
     return notebook
 
 
-def _first_cell(
-    comparison: Comparison, store: Store, *, folder: Path, baseline: str | None, metric: str | None, where: str
-) -> str:
-    asked = {
-        "where": where,
-        "baseline": baseline,
-        "metric": metric,
-        "earlier": list(comparison.earlier),
-        "budget": comparison.budget,
-    }
+def _first_cell(comparison: Comparison, store: Store, *, folder: Path, where: str) -> str:
+    kept = {"earlier": list(comparison.earlier), "budget": comparison.budget}
+    asked = {"where": where, **comparison.asked, **kept}
     chosen = "".join(f"    {key}={value!r},\n" for key, value in asked.items() if value)
     address = store_expression(store, folder=folder)
     imports = "import os\n\n" if address.startswith("os.") else ""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
-from stridelab.report.artifacts import read_json
-from stridelab.report.table import variant_of
+from stridelab.report.artifacts import read_json, read_packages, read_settings
 from stridelab.text import by, side
 
 if TYPE_CHECKING:
@@ -81,12 +79,8 @@ def origin(sweep: SweepRecord) -> SweepOrigin:
 
 def _versions(runs: Sequence[RunRecord], facts: Mapping[str, Any]) -> dict[str, str]:
     found = {"Python": str((facts.get("python") or {}).get("version", ""))}
-    for run in runs:
-        with suppress(OSError, ValueError):
-            lines = run.artifact(names.REQUIREMENTS_FILE).read_text(encoding="utf-8").splitlines()
-            pairs = dict(line.partition("==")[::2] for line in lines)
-            found |= {name: pairs[name] for name in SOFTWARE if name in pairs}
-            break
+    packages = next(filter(None, map(read_packages, runs)), {})
+    found |= {name: packages[name] for name in SOFTWARE if name in packages}
     return {name: version for name, version in found.items() if version}
 
 
@@ -122,21 +116,12 @@ def _recipe(sweep: SweepRecord) -> dict[str, str]:
 def settings(sweep: SweepRecord) -> dict[str, dict[str, set[str]]]:
     """Every key of the configuration, such as `trainer.lr`, with the values that each variant's runs had: of each sweep
     that they are from, its first run's."""
-    first = {(variant_of(run), run.tags.get(names.SWEEP)): run for run in reversed(sweep.runs)}
+    first = {(run.variant, run.tags.get(names.SWEEP)): run for run in reversed(sweep.runs)}
     found: dict[str, dict[str, set[str]]] = {}
     for (variant, _), run in first.items():
-        for key, value in flat(read_json(run, names.CONFIG_FILE)):
+        for key, value in read_settings(run).items():
             found.setdefault(key, {}).setdefault(variant, set()).add(_text(value))
     return found
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys in full, such as `trainer.lr`, and their values."""
-    for name, value in config.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _text(value: Any) -> str:

@@ -25,7 +25,7 @@ class NoFiles:
     def artifact(self, run: RunRecord, path: str, *, into: Path | None) -> Path:
         raise FileNotFoundError(path)
 
-    def files(self, run_id: str, folder: str) -> Iterator[str]:
+    def files(self, run_id: str) -> Iterator[str]:
         return iter(())
 
 

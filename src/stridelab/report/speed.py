@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
-from stridelab.report.table import variant_of
 
 if TYPE_CHECKING:
     from stridelab.report.comparison import Comparison
@@ -43,7 +42,7 @@ def phase_of(comparison: Comparison) -> Phase:
     measured = [run for run in done if names.BENCHMARK in run.tags]
     sessions = tags(measured, names.BENCHMARK_SESSION)
     return Phase(
-        marks={variant_of(run): run.tags[names.BENCHMARK] for run in measured},
+        marks={run.variant: run.tags[names.BENCHMARK] for run in measured},
         setups=tags(measured, names.BENCHMARK_SETUP),
         sessions=sessions,
         complete=bool(done) and len(measured) == len(done) and len(sessions) == 1,

@@ -13,11 +13,10 @@ import pandas as pd
 
 from stridelab import names, text
 from stridelab.geometry import LayerGeometry, parse_layers
-from stridelab.geometry.totals import windowed
+from stridelab.geometry.totals import map_sizes
 from stridelab.metrics import Metric, derived
 from stridelab.probes.catalog import all_metrics, metric_of
 from stridelab.report import statistics
-from stridelab.tracking.listed import number
 
 if TYPE_CHECKING:
     from stridelab.tracking.find import SweepRecord
@@ -43,7 +42,6 @@ ROWS = 40
 """Most variants or runs that a table or the page's chart shows; the CSV files have all."""
 
 _REFUSED = "ValueError: refused: "
-_LISTED_MAPS = 8
 
 
 def run_table(sweep: SweepRecord) -> pd.DataFrame:
@@ -51,20 +49,20 @@ def run_table(sweep: SweepRecord) -> pd.DataFrame:
     rows = [_row(run) for run in sweep.runs]
     table = pd.DataFrame(rows, columns=_column_order(rows, {key for run in sweep.runs for key in run.params}))
     table["seed"] = table["seed"].astype("Int64")
-    maps = {name: map_sizes(layers) for name, layers in geometries(sweep).items()}
+    maps = {name: text.maps(map_sizes(layers[0].input_size, layers)) for name, layers in geometries(sweep).items()}
     table["maps"] = table["variant"].map(maps).astype("object")
     return table
 
 
 def _row(run: RunRecord) -> dict[str, Any]:
-    params = {key: number(word) for key, word in run.params.items()}
+    params = {key: text.number_or_word(word) for key, word in run.params.items()}
     status, reason = _ending(run)
     return {
         **params,
         **derived(run.metrics),
         "run_id": run.run_id,
         "run_name": run.name,
-        "variant": variant_of(run),
+        "variant": run.variant,
         "seed": _seed(run),
         "status": status,
         "reason": reason,
@@ -86,10 +84,6 @@ def _column_order(rows: Sequence[Mapping[str, Any]], params: Collection[str]) ->
     return list(dict.fromkeys([*IDENTITY, *varied, *(name for name in all_metrics() if name in found), *sorted(found)]))
 
 
-def variant_of(run: RunRecord) -> str:
-    return run.tags.get(names.VARIANT) or run.name
-
-
 def _seed(run: RunRecord) -> int | None:
     word = str(run.tags.get(names.SEED, run.params.get("seed", "")))
     return int(word) if word.removeprefix("-").isdecimal() else None
@@ -99,23 +93,14 @@ def geometries(sweep: SweepRecord) -> dict[str, list[LayerGeometry]]:
     """The layers of each variant, in sweep order, from the first of its runs that logged its geometry."""
     found: dict[str, list[LayerGeometry]] = {}
     for run in sweep.runs:
-        variant = variant_of(run)
-        if variant in found:
+        if run.variant in found:
             continue
         try:
             layers = json.loads(run.artifact(names.GEOMETRY_FILE).read_text(encoding="utf-8"))
-            found[variant] = list(parse_layers(layers))
+            found[run.variant] = list(parse_layers(layers))
         except (OSError, ValueError, TypeError, AttributeError):  # failed early, torn, or of another version
             continue
     return found
-
-
-def map_sizes(layers: Sequence[LayerGeometry]) -> str:
-    """`28>28>14>7`: the image and the maps that windows make; of a deep network only the changes are listed."""
-    sizes = [layers[0].input_size, *(layer.output_size for layer in windowed(layers))]
-    if len(sizes) > _LISTED_MAPS:
-        sizes = [size for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]]
-    return text.maps(sizes)
 
 
 def measure_of(name: str) -> Metric:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,7 +11,6 @@ from rich.text import Text
 
 from stridelab.report import statistics
 from stridelab.report.answer import choice, next_step, verdict
-from stridelab.report.comparison import Comparison, compare
 from stridelab.report.sentences import difference_text, needed, num_comparisons, runs_text, score_text
 from stridelab.report.speed import column_of, measured_how
 from stridelab.report.table import ROWS
@@ -21,31 +20,21 @@ from stridelab.text import as_heading, printable, three_digits
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from stridelab.tracking.find import SweepRecord
+    from stridelab.report.comparison import Comparison
 
 
-def print_variants(
-    sweep: SweepRecord,
-    console: Console,
-    *,
-    baseline: str | None = None,
-    metric: str | None = None,
-    earlier: Sequence[int] = (),
-    budget: Mapping[str, float] | None = None,
-) -> Comparison:
-    """Print the sweep's variants, what may be said of them, and the control check; returns what it read."""
-    comparison = compare(sweep, baseline=baseline, metric=metric, earlier=earlier, budget=budget)
+def print_variants(comparison: Comparison, console: Console) -> None:
+    """Print the sweep's variants, what may be said of them, and the control check."""
     shown, dropped = variants_table(comparison, width=console.width if console.is_terminal else None)
     console.print(shown, crop=False)
     if dropped:
-        console.print(f"Not shown, for the width: {', '.join(dropped)}; in the report.", style="dim", highlight=False)
+        console.print(f"Not shown, for the width: {', '.join(dropped)}; in the report.", style="dim")
     for sentence in _first(comparison):
         console.print(Text(printable(sentence)))
     for sentence in comparison.warnings:
         console.print(Text(printable(sentence), style="yellow"))
     for sentence in _below(comparison):
         console.print(Text(printable(sentence), style="dim" if comparison.controls.passed else ""))
-    return comparison
 
 
 def _first(comparison: Comparison) -> Iterator[str]:

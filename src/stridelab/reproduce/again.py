@@ -59,7 +59,7 @@ def reproduce(
     if dry:
         return 0 if expected else EXIT_CODES[CLOSE]
     with signals_as_exceptions(), Mirror(store, resend=resend) as mirror:
-        spec = linked(spec, record, writable(Path(config.paths.results_dir)) / "runs")
+        spec = linked(spec, record, writable(config.results) / "runs")
         mirror.watch(spec.folder)
         try:
             (outcome,) = train(lone(spec), launcher, mirror, console)

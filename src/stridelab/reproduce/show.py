@@ -26,7 +26,7 @@ COLOURS = {IDENTICAL: "green", CLOSE: "yellow", DIFFERENT: "red"}
 def show_findings(
     record: RunRecord, findings: Sequence[Finding], console: Console, *, config: Config, tolerance: float
 ) -> None:
-    console.print(f"[bold]{escape(printable(record.name, limit=200))}[/]  {escape(record.run_id)}", highlight=False)
+    console.print(f"[bold]{escape(printable(record.name, limit=200))}[/]  {escape(record.run_id)}")
     table = Table.grid(padding=(0, 2))
     for finding in findings:
         mark = "[dim]differs[/]" if finding.same is False and not finding.decides else MARKS[finding.same]
@@ -41,7 +41,6 @@ def show_findings(
     why = f": {', '.join([unpromised(config)] * bool(unpromised(config)) + doubts)}"
     console.print(
         f"Expected: not bit-equal{escape(why)}. Short runs may still agree within tolerance={tolerance:g}.",
-        highlight=False,
         soft_wrap=True,
     )
 
@@ -60,9 +59,9 @@ def show_comparison(comparison: Reproduction, console: Console, *, expected: boo
     console.print(table)
     console.print()
     colour = COLOURS[comparison.verdict]
-    console.print(f"[bold {colour}]{comparison.verdict}[/]: {sentence(comparison)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold {colour}]{comparison.verdict}[/]: {sentence(comparison)}", soft_wrap=True)
     if comparison.first:
-        console.print(f"First difference: {escape(comparison.first)}", highlight=False, soft_wrap=True)
+        console.print(f"First difference: {escape(comparison.first)}", soft_wrap=True)
     if expected and comparison.verdict != IDENTICAL:
         console.print("[bold]Bit-equality was expected here: this is worth a look.[/]")
     console.print("[dim]Throughput, latency, times and peak memory are of the moment and are not compared.[/]")
@@ -95,10 +94,10 @@ def sentence(comparison: Reproduction) -> str:
 
 
 def show_place(folder: Path, mirror: Mirror, console: Console, *, complete: bool) -> None:
-    console.print(f"Folder    {folder}", highlight=False, soft_wrap=True)
+    console.print(f"Folder    {folder}", soft_wrap=True)
     if not complete:
-        console.print(mirror.what_is_missing(), highlight=False, markup=False)
+        console.print(mirror.what_is_missing(), markup=False)
     if (found := mirror.locate(folder)) is not None:
         base = ui_base(mirror.store)
         url = run_link(base, experiment_id=found.experiment_id, run_id=found.run_id)
-        console.print(f"MLflow    {url}", highlight=False, soft_wrap=True)
+        console.print(f"MLflow    {url}", soft_wrap=True)

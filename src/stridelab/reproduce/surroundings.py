@@ -10,7 +10,7 @@ from typing import Any
 
 from stridelab import names
 from stridelab.config import Config
-from stridelab.text import plural, printable
+from stridelab.text import few, plural, printable
 from stridelab.tracking.provenance import DECIDING, DECIDING_ON_GPU, git, gpu_column
 from stridelab.tracking.signature import PACKAGE, TRAINING_CODE
 
@@ -151,9 +151,8 @@ def packages(was: Mapping[str, str], now: Mapping[str, str], *, on_gpu: bool) ->
     if listed:
         yield Finding("packages", True, ", ".join(f"{name} {was[name]}" for name in listed))
     if others := [name for name in differ if name not in deciding]:
-        shown = ", ".join(f"{name} {was.get(name, 'absent')} -> {now.get(name, 'absent')}" for name in others[:LISTED])
-        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
-        yield Finding("others", False, f"{shown}{more}", decides=False)
+        changes = [f"{name} {was.get(name, 'absent')} -> {now.get(name, 'absent')}" for name in others]
+        yield Finding("others", False, few(changes, LISTED), decides=False)
 
 
 def machine(was: ProvenanceFiles, now: ProvenanceFiles, *, on_gpu: bool) -> Iterator[Finding]:

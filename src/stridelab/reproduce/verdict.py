@@ -12,7 +12,6 @@ TIMED = ("throughput/", "latency/", "time/", "memory/peak", "benchmark/")
 """Metrics of a moment and a machine: never compared. All others are, also those that are new."""
 PROBED = "probe/"
 """Compared where both runs have them: anybody may probe a finished run."""
-COMPARED = (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.WEIGHTS_DIGEST)
 IDENTICAL, CLOSE, DIFFERENT = "identical", "equal within tolerance", "different"
 EXIT_CODES = {IDENTICAL: 0, CLOSE: 3, DIFFERENT: 4}
 
@@ -61,7 +60,9 @@ def compare(
     new_tags: Mapping[str, str],
     tolerance: float,
 ) -> Reproduction:
-    digests = tuple(Digest(names.DIGESTS[key], tags.get(key, ""), new_tags.get(key, "")) for key in COMPARED)
+    digests = tuple(
+        Digest(names.DIGESTS[key], tags.get(key, ""), new_tags.get(key, "")) for key in names.RESULT_DIGESTS
+    )
     keys = [key for key in dict.fromkeys([*now, *was]) if not key.startswith(TIMED)]
     keys = [key for key in keys if not key.startswith(PROBED) or (key in now and key in was)]
     rows = tuple(row(key, was.get(key, {}), now.get(key, {})) for key in keys)

@@ -83,7 +83,7 @@ class Running:
             found[key_of(config)] = config
             self.asked.setdefault(key_of(config), []).append(trial)
         if found:
-            screen().print(f"search={self.space.settings.name}, {self.step.said}", highlight=False)
+            screen().print(f"search={self.space.settings.name}, {self.step.said}")
         return list(found.values())
 
     def made(self, trial: Trial) -> Config:
@@ -236,7 +236,7 @@ class Prices:
                 "give a smaller space, or search=optuna."
             )
         found = list(self.selection(self.described(point) for point in self.plans))
-        screen().print(str(self.selection), highlight=False, soft_wrap=True)
+        screen().print(str(self.selection), soft_wrap=True)
         return found
 
     def described(self, point: Point) -> tuple[Point, str, Figures | None]:

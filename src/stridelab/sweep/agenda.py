@@ -55,13 +55,12 @@ def make_agenda(variants: Sequence[Variant], *, data_specs: Mapping[DataConfig, 
         zip(make_run_specs(variants, data_specs=data_specs, name=name, parent=parent), variants, strict=True)
     )
     possible = [spec for spec, variant in pairs if variant.error is None]
-    results = Path(variants[0].config.paths.results_dir)
     done = [spec for spec in possible if is_finished(spec.folder)]
     finished = {spec.identity.signature for spec in done}
     skipped = [found for spec in possible if spec.identity.signature not in finished and (found := skipped_run(spec))]
     not_to_do = finished | {one.spec.identity.signature for one in skipped}
     return Agenda(
-        folder=results / "sweeps" / name,
+        folder=variants[0].config.results / "sweeps" / name,
         identity=RunIdentity(parent, name, role="sweep", sweep=name) if parent else None,
         to_do=tuple(spec for spec in possible if spec.identity.signature not in not_to_do),
         done=tuple(done),
@@ -176,7 +175,7 @@ def signature_of(config: Config, *, data_digest: str, code: str) -> str:
 def assign_folder(spec: RunSpec) -> RunSpec:
     """In the folder of its signature; of several there, the last. What may not be reused gets the next free one:
     nothing is lost. With reuse=any, in the folder of a finished run of other code, when there is one."""
-    config, runs = spec.config, Path(spec.config.paths.results_dir) / "runs"
+    config, runs = spec.config, spec.config.results / "runs"
     found = replace(spec, folder=choose_folder(runs, spec.identity.signature, force=config.force))
     if config.reuse == "none" and is_finished(found.folder) and provenance_difference(found):
         return replace(spec, folder=choose_folder(runs, spec.identity.signature, force=True))

@@ -75,4 +75,4 @@ class Planner:
 
 def say(sentence: str, console: Console) -> None:
     if sentence:
-        console.print(escape(sentence), highlight=False, soft_wrap=True)
+        console.print(escape(sentence), soft_wrap=True)

@@ -157,12 +157,10 @@ def writable(results: Path) -> Path:
     return results
 
 
-def read_data_specs(
-    launcher: Launcher, configs: Sequence[Config], console: Console | None = None
-) -> dict[DataConfig, DataSpec]:
+def read_data_specs(launcher: Launcher, configs: Sequence[Config]) -> dict[DataConfig, DataSpec]:
     """Each data set read once, in a child, so that a damaged file is known before the first run."""
     found: dict[DataConfig, DataSpec] = {}
-    with Decoding(console or screen()) as decoding:
+    with Decoding(screen()) as decoding:
         for config in configs:
             if config.data not in found or config.ckpt_path is not None:
                 reading = Task(prepare, (config,), shares=shared_process(config))

@@ -30,7 +30,7 @@ def preview(
     """`variants` by the name of the run; `stored`: signatures of runs that would be fetched from the store."""
     console.print(f"[bold]{escape(agenda.identity.name if agenda.identity else 'one run')}[/]: nothing is created")
     for status, name in lines(agenda, stored):
-        console.print(f"  {status:<34} {escape(name)}", highlight=False)
+        console.print(f"  {status:<34} {escape(name)}")
     agenda = replace(agenda, to_do=tuple(spec for spec in agenda.to_do if spec.identity.signature not in stored))
     count = len(agenda.to_do)
     if not count:
@@ -39,7 +39,7 @@ def preview(
     seconds, basis = estimate(agenda, variants)
     at_once = min(jobs, count)
     how = f" with {at_once} at a time" if at_once > 1 else ""
-    console.print(f"{count} to train, about {duration(seconds / at_once)}{how} ({basis}).", highlight=False)
+    console.print(f"{count} to train, about {duration(seconds / at_once)}{how} ({basis}).")
 
 
 def lines(agenda: Agenda, stored: Collection[str]) -> Iterator[tuple[str, str]]:

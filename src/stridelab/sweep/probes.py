@@ -29,7 +29,7 @@ def probe_runs(specs: Sequence[RunSpec], launcher: Launcher, console: Console) -
         outcomes = launcher.run([task_of(spec) for spec in wanted])
     for spec, outcome in zip(wanted, outcomes, strict=True):
         if outcome.status != FINISHED:
-            console.print(f"[yellow]not probed[/]  {spec.identity.name}: {escape(outcome.told)}", highlight=False)
+            console.print(f"[yellow]not probed[/]  {spec.identity.name}: {escape(outcome.told)}")
 
 
 def task_of(spec: RunSpec) -> Task:

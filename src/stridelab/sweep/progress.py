@@ -26,9 +26,11 @@ PIPED_WIDTH = 120
 
 def screen() -> Console:
     """As wide as the terminal; 120 columns where there is none, so that tables in logs stay readable. Plain lines in a
-    notebook, where rich would ask for ipywidgets at every bar."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPED_WIDTH, force_terminal=False, force_jupyter=False)
+    notebook, where rich would ask for ipywidgets at every bar. Numbers have no colour of their own."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        return console
+    return Console(width=PIPED_WIDTH, force_terminal=False, force_jupyter=False, highlight=False)
 
 
 def bars(console: Console, *columns: ProgressColumn) -> Progress:
@@ -108,7 +110,7 @@ class Board:
 
     def _line(self, index: int, said: str) -> None:
         where = f"[dim]run {index + 1} of {len(self.names)}[/]"
-        self.progress.console.print(f"{where}  {escape(self.names[index])}  {said}", highlight=False)
+        self.progress.console.print(f"{where}  {escape(self.names[index])}  {said}")
 
     def _total(self) -> None:
         before = sum(self.first.values())
@@ -145,7 +147,7 @@ class Decoding:
 
     def event(self, event: Mapping[str, Any]) -> None:
         if "said" in event:
-            self.console.print(escape(event["said"]), highlight=False)
+            self.console.print(escape(event["said"]))
             return
         self.status.stop()
         count = f"{event['of']:,} image files of {event['set']}"
@@ -154,9 +156,9 @@ class Decoding:
             self.progress.start()
             self.bar = self.progress.add_task(f"decoding, once: {event['set']}", total=event["of"])
             if not self.console.is_terminal:
-                self.console.print(f"decoding, once: {count}", highlight=False)
+                self.console.print(f"decoding, once: {count}")
         self.progress.update(self.bar, completed=event["decoded"])
         if event["decoded"] == event["of"]:
             self.progress.remove_task(self.bar)
             self.bar = None
-            self.console.print(f"decoded {count} in {duration(monotonic() - self.began)}", highlight=False)
+            self.console.print(f"decoded {count} in {duration(monotonic() - self.began)}")

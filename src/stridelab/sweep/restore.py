@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,7 +32,7 @@ def ask_store(agenda: Agenda, recall: Recall, console: Console) -> Stored:
         found = recall.finished(set(wanted.values()), tag=tag, code="" if any_code else code_digest())
     except ValueError as error:
         said = escape(redact(str(error)))
-        console.print(f"[yellow]The tracking store could not be asked for finished runs[/] ({said}).", highlight=False)
+        console.print(f"[yellow]The tracking store could not be asked for finished runs[/] ({said}).")
         return {}
     return {signature: found[key] for signature, key in wanted.items() if key in found}
 
@@ -56,15 +55,12 @@ def fetch(agenda: Agenda, stored: Stored, store: Store, console: Console) -> int
     with console.status(f"fetching {len(stored)} finished runs from the tracking store ..."):
         for signature, record in stored.items():
             spec = specs[signature]
-            folder = Path(spec.config.paths.results_dir) / "runs" / record.tags[names.SIGNATURE]
+            folder = spec.config.results / "runs" / record.tags[names.SIGNATURE]
             try:
                 count += restore(record, folder, store=store)
             except (ValueError, OSError) as error:
                 said = escape(redact(str(error)))
-                console.print(
-                    f"{escape(spec.identity.name)} is in the store but not whole ({said}); it is trained.",
-                    highlight=False,
-                )
+                console.print(f"{escape(spec.identity.name)} is in the store but not whole ({said}); it is trained.")
     if count:
         runs = "run was" if count == 1 else "runs were"
         console.print(f"{count} {runs} finished in the tracking store already; fetched, not trained again.")

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import filterfalse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -58,18 +57,16 @@ def summarize(
     analyze(mirror.store)
     console.print()
     if not complete:
-        console.print(f"[yellow]incomplete[/]  {escape(mirror.what_is_missing())}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]incomplete[/]  {escape(mirror.what_is_missing())}", soft_wrap=True)
     for said in mirror.what_is_odd():
-        console.print(f"[yellow]store[/]  {escape(said)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]store[/]  {escape(said)}", soft_wrap=True)
     if parent is not None:
         report(agenda, parent, mirror, console)
-    elif parent is None:
+    else:
         show_run(agenda, outcomes, console)
     for signature, what in agenda.differences.items():
         name = next(spec.identity.name for spec in agenda.specs if spec.identity.signature == signature)
-        console.print(
-            f"[yellow]from elsewhere[/]  {escape(name)}: {escape(what)}; reuse=none trains it here.", highlight=False
-        )
+        console.print(f"[yellow]from elsewhere[/]  {escape(name)}: {escape(what)}; reuse=none trains it here.")
     failures = say_failures(failed(agenda, outcomes), console)
     show_places(agenda, mirror, console)
     return 1 if failures else 0
@@ -78,7 +75,7 @@ def summarize(
 def say_failures(failures: Sequence[tuple[str, str]], console: Console) -> int:
     """How many there are."""
     for reason, runs in by_reason(failures).items():
-        console.print(f"[red]not finished[/]  {escape(', '.join(runs))}: {escape(reason)}", highlight=False)
+        console.print(f"[red]not finished[/]  {escape(', '.join(runs))}: {escape(reason)}")
     return len(failures)
 
 
@@ -118,28 +115,30 @@ def by_reason(failures: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 def report(agenda: Agenda, parent: Run, mirror: Mirror, console: Console) -> None:
     """The comparison in results/reports/, attached to the sweep's own run; its failure is said, never fatal."""
+    from stridelab.report.comparison import compare
     from stridelab.report.notebook import seeds_seen, write_report
     from stridelab.report.terminal import print_variants
 
     config: Config = agenda.specs[0].config
     record = read_sweep(agenda.folder, mirror.store)  # the folders have all of it, whatever became of the store
-    folder = Path(config.paths.results_dir) / "reports" / record.name
-    comparison = print_variants(record, console, earlier=seeds_seen(folder))
+    folder = config.results / "reports" / record.name
+    comparison = compare(record, earlier=seeds_seen(folder))
+    print_variants(comparison, console)
     describe_sweep(agenda, comparison, parent, mirror)
     if not config.sweep.report:
         return
     with console.status("writing the comparison ..."):
         try:
-            paths = write_report(record, folder, store=mirror.store)
+            paths = write_report(comparison, folder, store=mirror.store)
         except Exception as error:
             log.debug("report", exc_info=True)
-            console.print(f"[red]The comparison could not be written:[/] {escape(str(error))}", highlight=False)
+            console.print(f"[red]The comparison could not be written:[/] {escape(str(error))}")
             return
     for path in paths.all:
         parent.artifact(path, to="figures" if path.parent.name == "figures" else "")
-    console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", highlight=False, soft_wrap=True)
+    console.print(f"\nNotebook  {paths.notebook}\nHTML      {paths.html}", soft_wrap=True)
     for problem in paths.problems:
-        console.print(f"[yellow]in the notebook[/]  {escape(problem)}", highlight=False)
+        console.print(f"[yellow]in the notebook[/]  {escape(problem)}")
 
 
 def describe_sweep(agenda: Agenda, comparison: Comparison, parent: Run, mirror: Mirror) -> None:
@@ -188,18 +187,18 @@ def show_run(agenda: Agenda, outcomes: Sequence[Outcome], console: Console) -> N
         if (result := read_result(spec.folder)) is None:
             continue
         if spec in agenda.done:
-            console.print("This very run is finished already; force=true trains it again.", highlight=False)
+            console.print("This very run is finished already; force=true trains it again.")
         known = [text.format(result["metrics"][name]) for name, text in SAID.items() if name in result["metrics"]]
-        console.print(f"[bold]{escape(spec.identity.name)}[/]  {', '.join(known)}", highlight=False)
-        console.print(f"Folder    {spec.folder}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{escape(spec.identity.name)}[/]  {', '.join(known)}")
+        console.print(f"Folder    {spec.folder}", soft_wrap=True)
 
 
 def show_places(agenda: Agenda, mirror: Mirror, console: Console) -> None:
     """How to see it all in MLflow."""
     found = mirror.locate(agenda.folder if agenda.identity else agenda.specs[0].folder)
     port = agenda.specs[0].config.tracking.port
-    console.print(f"MLflow    {ui_command(mirror.store, port=port)}", highlight=False, soft_wrap=True)
+    console.print(f"MLflow    {ui_command(mirror.store, port=port)}", soft_wrap=True)
     if found is not None:
         link = view_link if agenda.identity else run_link
         url = link(ui_base(mirror.store, port=port), experiment_id=found.experiment_id, run_id=found.run_id)
-        console.print(f"  then    {url}", highlight=False, soft_wrap=True)
+        console.print(f"  then    {url}", soft_wrap=True)

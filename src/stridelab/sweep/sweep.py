@@ -18,7 +18,6 @@ from stridelab.plan.space import variants_of
 from stridelab.tracking.journal import JOURNAL, writer
 from stridelab.tracking.provenance import cpu_facts
 from stridelab.tracking.status import FAILED, FINISHED, put_aside_damaged, repair
-from stridelab.tracking.store import resolve_store
 from stridelab.tracking.sync import Mirror
 
 from .agenda import Agenda, run_name
@@ -64,7 +63,7 @@ def run_sweep(
                 return carry_out(configs, launcher, console, multirun=multirun, resend=resend, series=series)
         except KeyboardInterrupt as interruption:
             console.print("\nInterrupted. The same command continues: what is finished is not done again.")
-            console.print(f"  {escape(command())}", highlight=False, soft_wrap=True)
+            console.print(f"  {escape(command())}", soft_wrap=True)
             return exit_code(interruption)
 
 
@@ -82,14 +81,13 @@ def carry_out(
     series = series or Series(keys)
     name = (first.sweep.name or sweep_name(configs)) if multirun else ""
     variants = [examine(config, keys=series.keys) for config in configs]
-    variants = variants_of(variants, say=lambda said: console.print(said, highlight=False, soft_wrap=True))
+    variants = variants_of(variants, say=lambda said: console.print(said, soft_wrap=True))
     reader = InProcessLauncher() if first.sweep.preview else reader_for(launcher)  # a preview starts no process
     check(variants, stop=not multirun or first.on_invalid == "stop", here=launcher.here)
+    store = first.store
     at_once = make_ready(variants, launcher, reader, console)
-    results = Path(first.paths.results_dir)
-    store = resolve_store(first.tracking, results_dir=results)
     if not first.sweep.preview:
-        put_aside(results, console)
+        put_aside(first.results, console)
         if first.launcher.name != "in_process":
             load_ahead(store, report=multirun and first.sweep.report)
     announce(variants, at_once, console, plan=multirun and first.plan == "on", here=launcher.here)
@@ -102,7 +100,7 @@ def carry_out(
     if first.sweep.preview:
         preview(agenda, by_name(variants), console, jobs=launcher.jobs, stored=stored)
         return 0
-    repair(results)
+    repair(first.results)
     return train_all(planner.fetched(agenda, stored), planner, Mirror(store, resend=resend))
 
 
@@ -120,7 +118,7 @@ def make_ready(variants: Sequence[Variant], launcher: Launcher, reader: Launcher
     enough_files(launcher.jobs if launcher.here else 0)
     fetch_data((config.data for config in configs), download=not is_preview)
     if not is_preview:
-        writable(Path(configs[0].paths.results_dir))
+        writable(configs[0].results)
     return at_once
 
 
@@ -131,12 +129,12 @@ def announce(variants: Sequence[Variant], at_once: str, console: Console, *, pla
         console.print()
     say(at_once, console)
     if here and (slower := slower_in_bf16(variants, cpu_facts()["flags"])):
-        console.print(f"[yellow]slower[/]  {escape(slower)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]slower[/]  {escape(slower)}", soft_wrap=True)
 
 
 def put_aside(results: Path, console: Console) -> None:
     for said in put_aside_damaged(results):
-        console.print(f"[yellow]damaged[/]  {escape(said)}", highlight=False)
+        console.print(f"[yellow]damaged[/]  {escape(said)}")
 
 
 def check(variants: Sequence[Variant], *, stop: bool, here: bool) -> None:
@@ -181,7 +179,7 @@ def train_sweep(agenda: Agenda, planner: Planner, mirror: Mirror) -> int:
         parent, outcomes = claim(agenda, stack), None
         if parent is None:
             holder = escape(writer(agenda.folder / JOURNAL))
-            console.print(f"This sweep is being run by {holder}; the work is shared.", highlight=False)
+            console.print(f"This sweep is being run by {holder}; the work is shared.")
             outcomes = train(agenda, launcher, mirror, console)
             while (parent := claim(agenda, stack)) is None:
                 sleep(LOOK_AGAIN_S)

@@ -74,10 +74,10 @@ class Postgres:
             self.process = None
         shutil.rmtree(self.socket, ignore_errors=True)
 
-    def execute(self, *queries: str, database: str = "postgres") -> str:
+    def execute(self, *queries: str) -> str:
         """By the socket, as the owner of everything; what `psql` prints."""
         words = ["--host", str(self.socket), *(["--port", str(self.port)] if self.port else []), "-U", OWNER]
-        words += ["-d", database, "-v", "ON_ERROR_STOP=1", "-qtA"]
+        words += ["-d", "postgres", "-v", "ON_ERROR_STOP=1", "-qtA"]
         made = [word for query in queries for word in ("-c", query)]
         done = subprocess.run([program("psql"), *words, *made], check=True, capture_output=True, text=True, cwd="/")
         return done.stdout.strip()

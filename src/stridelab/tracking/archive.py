@@ -64,11 +64,6 @@ class Limits:
     """Values of metrics in all."""
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write(path: Path, records: Mapping[str, bytes], files: Mapping[str, Path], *, limits: Limits, place: Path) -> None:
     """`records`: member name -> content; `files`: SHA-256 -> file. The same content gives the same bytes. The file
     is there whole or not at all; it is made in the folder `place`, on the same disk."""

@@ -58,8 +58,7 @@ class SweepRecord:
     @property
     def folder_name(self) -> str:
         """For its report. A name from elsewhere may be a path, or that of a sweep of this results folder."""
-        plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name, re.ASCII)
-        name = self.name if plain else self.run_id
+        name = self.name if names.PLAIN_NAME.fullmatch(self.name) else self.run_id
         return f"{name}.imported-{self.tags[names.UID][:8]}" if self.is_imported else name
 
 
@@ -90,9 +89,7 @@ class Finder:
 
     @cached_property
     def folders(self) -> dict[str, Path]:
-        """uid -> folder."""
-        found = run_folders(self.results) if self.results else []
-        return {uid: folder for folder in found if (uid := read_identity(folder).get("uid"))}
+        return folders_by_uid(self.results) if self.results else {}
 
     def here(self, uid: str) -> RunRecord | None:
         return read_folder(self.folders[uid], self.store) if uid in self.folders else None
@@ -166,6 +163,11 @@ class Finder:
         """By signature; of a run that was trained again, the last."""
         found = reversed(self.reader.having({names.PARENT_RUN: sweep.run_id}))
         return {one.tags.get(names.SIGNATURE, one.run_id): one for one in found}
+
+
+def folders_by_uid(results: Path) -> dict[str, Path]:
+    """A run that was trained again has a folder beside its first, so the signature does not tell."""
+    return {uid: folder for folder in run_folders(results) if (uid := read_identity(folder).get("uid"))}
 
 
 def find_sweep(store: Store, wanted: str = "latest", *, results: Path | None = None) -> SweepRecord:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from stridelab import names
 
-from .journal import JOURNAL, TERMINAL, Record, attached, read
+from .journal import JOURNAL, TERMINAL, Record, attached, merged, read
 from .journal_cursor import place_of, saved_position
 from .mlflow_reader import Points, RunRecord
 from .run import read_identity
@@ -27,10 +27,7 @@ class FolderReader:
 
     def record(self) -> RunRecord:
         """`run_id` is that in MLflow where the run has been sent, else the run's own uid."""
-        tags: dict[str, str] = {}
         params: dict[str, str] = {}
-        for one in self._of("tags"):
-            tags |= one.data
         for one in self._of("params"):
             params = one.data | params
         status = self._of("status")[-1]
@@ -41,7 +38,8 @@ class FolderReader:
             status=status.data["status"],
             reason=status.data["reason"],
             params=params,
-            tags={names.SIGNATURE: self.identity["signature"], names.UID: self.identity["uid"]} | tags,
+            tags={names.SIGNATURE: self.identity["signature"], names.UID: self.identity["uid"]}
+            | merged(self.records, "tags"),
             metrics={key: points[-1][1] for key, points in sorted(self.histories.items())},
             start_ms=self.records[0].ms,
             end_ms=status.ms if status.data["status"] in TERMINAL else None,
@@ -70,12 +68,11 @@ class FolderReader:
                     return found
         raise FileNotFoundError(f"run {run.name} has no artifact {path}")
 
-    def files(self, run_id: str, folder: str) -> Iterator[str]:
+    def files(self, run_id: str) -> Iterator[str]:
         for name, place in self._attached.items():
             found = self.folder / place
             inside = sorted(one for one in found.rglob("*") if one.is_file()) if found.is_dir() else [found]
-            paths = [str(PurePosixPath(name, one.relative_to(found))) for one in inside if one.exists()]
-            yield from (path for path in paths if not folder or path.startswith(f"{folder}/"))
+            yield from (str(PurePosixPath(name, one.relative_to(found))) for one in inside if one.exists())
 
     @cached_property
     def _attached(self) -> dict[str, str]:

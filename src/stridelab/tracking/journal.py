@@ -53,6 +53,11 @@ def attached(records: Iterable[Record]) -> dict[str, str]:
     return {str(PurePosixPath(to, path.name)): str(path) for to, path in places}
 
 
+def merged(records: Iterable[Record], kind: str) -> dict[str, str]:
+    """What records of tags or parameters say together; of one key the last counts."""
+    return {key: value for one in records if one.kind == kind for key, value in one.data.items()}
+
+
 def encode(record: Record) -> bytes:
     """One line. Values must be JSON without NaN: see `pack_number`."""
     fields = {"seq": record.seq, "kind": record.kind, "ms": record.ms, "data": record.data}

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from stridelab import names
+from stridelab.text import number_or_word
 
 if TYPE_CHECKING:
     from .mlflow_reader import RunRecord
@@ -43,22 +44,13 @@ class Listed:
             "name": run.name,
             "status": run.status.lower(),
             "variant": run.tags.get(names.VARIANT, ""),
-            "seed": number(run.tags.get(names.SEED, "")),
+            "seed": number_or_word(run.tags.get(names.SEED, "")),
             "sweep": run.tags.get(names.SWEEP, ""),
             "started": started(run),
             "seconds": seconds,
             "reason": run.reason,
         }
-        return {**{key: number(word) for key, word in run.params.items()}, **run.metrics, **facts}
-
-
-def number(word: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return word
+        return {**{key: number_or_word(word) for key, word in run.params.items()}, **run.metrics, **facts}
 
 
 def started(run: RunRecord) -> str:
@@ -86,7 +78,7 @@ def condition(word: str, known: Iterable[str]) -> tuple[str, Callable[[Any, Any]
         both = isinstance(value, int | float) and isinstance(wanted, int | float)
         return compare(value, wanted) if both else compare(str(value), str(wanted))
 
-    return key, holds, number(wanted)
+    return key, holds, number_or_word(wanted)
 
 
 def require_known(key: str, known: Iterable[str], *, of: str) -> None:

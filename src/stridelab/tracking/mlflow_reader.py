@@ -35,7 +35,7 @@ class RecordSource(Protocol):
 
     def history(self, run_id: str, key: str) -> Points: ...
     def artifact(self, run: RunRecord, path: str, *, into: Path | None) -> Path: ...
-    def files(self, run_id: str, folder: str) -> Iterator[str]: ...
+    def files(self, run_id: str) -> Iterator[str]: ...
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ class RunRecord:
     def is_finished(self) -> bool:
         return self.status == "FINISHED"
 
+    @property
+    def variant(self) -> str:
+        return self.tags.get(names.VARIANT) or self.name
+
     def history(self, key: str) -> Points:
         """(step, value) in order of steps; empty for an unknown metric."""
         return self._reader.history(self.run_id, key)
@@ -72,9 +76,9 @@ class RunRecord:
             raise ValueError(f"artifact {path!r} must be a path inside the run's artifacts.")
         return self._reader.artifact(self, path, into=into)
 
-    def artifacts(self, folder: str = "") -> list[str]:
-        """Paths of all files among its artifacts, or under one folder of them."""
-        return sorted(self._reader.files(self.run_id, folder))
+    def artifacts(self) -> list[str]:
+        """Paths of all files among its artifacts."""
+        return sorted(self._reader.files(self.run_id))
 
 
 class Reader:
@@ -172,8 +176,8 @@ class Reader:
         except (MlflowException, OSError) as error:
             raise FileNotFoundError(f"run {run.name} has no artifact {path}, or it cannot be had: {error}") from error
 
-    def files(self, run_id: str, folder: str) -> Iterator[str]:
-        for entry in self.client.list_artifacts(run_id, folder or None):
+    def files(self, run_id: str, folder: str | None = None) -> Iterator[str]:
+        for entry in self.client.list_artifacts(run_id, folder):
             if entry.is_dir:
                 yield from self.files(run_id, entry.path)
             elif entry.path != names.FOLDER_ARCHIVE:  # whose content is all the others

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stridelab import names
 
 from .images import save_for_ui
-from .journal import KINDS, Record
+from .journal import KINDS, Record, merged
 from .parcel import pack_folder
 from .relocate import follow_move
 from .run import clean, read_identity
@@ -149,8 +149,8 @@ class Writer:
         kinds: dict[str, list[Record]] = {kind: [] for kind in KINDS}
         for record in records:
             kinds[record.kind].append(record)
-        told = _merged(kinds["tags"]) | dict(tags)
-        self._log(run_id, kinds["metrics"], params=_merged(kinds["params"]), tags=told)
+        told = merged(records, "tags") | dict(tags)
+        self._log(run_id, kinds["metrics"], params=merged(records, "params"), tags=told)
         if names.VIEW in told:
             name = str(read_identity(folder).get("name", run_id))
             key, value = view_tag(run_id, told[names.VIEW], name=name, uid=uid, now_ms=records[-1].ms)
@@ -254,7 +254,3 @@ class Writer:
             self.client.update_run(run_id, status=status)
         elif status != "RUNNING":
             self.client.set_terminated(run_id, status, end_time=record.ms)
-
-
-def _merged(records: Sequence[Record]) -> dict[str, str]:
-    return {key: value for one in records for key, value in one.data.items()}

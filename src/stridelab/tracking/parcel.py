@@ -14,20 +14,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stridelab import names
-from stridelab.system.files import write_json_atomic
+from stridelab.system.files import sha256_of, write_json_atomic
 
 from . import archive
 from .archive import Limits
 from .artifact_paths import broken_rule, clashing
 from .images import file_name
-from .journal import JOURNAL, TERMINAL, Record, attached, encode, read
+from .journal import JOURNAL, TERMINAL, Record, attached, encode, merged, read
 from .run import IDENTITY, IDENTITY_KEYS, read_identity
 from .status import FAILED, FINISHED, KILLED, STATUSES
 
 UID_RULE = re.compile(r"[0-9a-f]{32}", re.ASCII)
 SHA_RULE = re.compile(r"[0-9a-f]{64}", re.ASCII)
-SWEEP_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
-"""Reports are kept in a folder of a sweep's name."""
 MAX_NAME, MAX_TEXT, MAX_WHOLE = 250, 8000, 1 << 53
 """MLflow's limits of a name, and of a tag or parameter; what JSON keeps exactly."""
 SMALL_BYTES = 1 << 16
@@ -51,11 +49,7 @@ class Parcel:
 
     @property
     def tags(self) -> dict[str, str]:
-        return {key: value for one in self.records if one.kind == "tags" for key, value in one.data.items()}
-
-    @property
-    def params(self) -> dict[str, str]:
-        return {key: value for one in self.records if one.kind == "params" for key, value in one.data.items()}
+        return merged(self.records, "tags")
 
     @property
     def status(self) -> str:
@@ -82,7 +76,7 @@ class Parcel:
             "sweep": tags.get(names.SWEEP, ""),
             "variant": tags.get(names.VARIANT, ""),
             "parent": parent,
-            "params": self.params,
+            "params": merged(self.records, "params"),
             "tags": tags,
         }
         write_json_atomic(folder / IDENTITY, identity)
@@ -98,7 +92,7 @@ def pack(folder: Path, files: dict[str, Path]) -> Parcel:
     for path in dict.fromkeys(_named_files(folder, records)):
         if rule := broken_rule(path):
             raise ValueError(f"run {identity['name']}: artifact {path!r} {rule}.")
-        found[path] = sha = archive.sha256_of(folder / path)
+        found[path] = sha = sha256_of(folder / path)
         files.setdefault(sha, folder / path)
     if twice := clashing(found):
         raise ValueError(f"run {identity['name']}: two artifacts would be one file elsewhere: {twice!r}.")
@@ -159,7 +153,7 @@ def unpack(content: Any, *, at: str) -> Parcel:
     parcel = Parcel(uid, signature, name, role, tuple(records), content["files"])
     if role == "sweep":
         rule = "has a name that is not letters, digits, '.', '_' and '-', 100 at most: a folder is named after it"
-        _require(all(SWEEP_RULE.fullmatch(one) for one in (name, parcel.tags.get(names.SWEEP, name))), at, rule)
+        _require(all(names.PLAIN_NAME.fullmatch(one) for one in (name, parcel.tags.get(names.SWEEP, name))), at, rule)
     return parcel
 
 

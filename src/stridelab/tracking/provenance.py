@@ -170,14 +170,7 @@ def git_diff(package: Path = PACKAGE) -> str:
     top = _source_tree(package)
     if top is None:
         return ""
-    style = (
-        "--no-ext-diff",
-        "--no-textconv",
-        "--no-color",
-        "--full-index",
-        "--src-prefix=a/",
-        "--dst-prefix=b/",
-    )
+    style = ("--no-ext-diff", "--no-textconv", "--no-color", "--full-index", "--src-prefix=a/", "--dst-prefix=b/")
     parts = [git(top, "diff", *style, "HEAD")]
     size = len(parts[0])
     for name in _new_sources(top, package):
@@ -236,11 +229,11 @@ def platform_of(files: Mapping[str, str], *, accelerator: str) -> dict[str, str]
     """What the bits of a run with this `trainer.accelerator` depend on beside its configuration (which says whether
     TF32 is used), from the files of `provenance()`; empty when they are missing. On a GPU the processor only draws
     initial weights and orders, which have digests of their own."""
-    if "provenance.json" not in files:
+    if names.PROVENANCE_FILE not in files:
         return {}
-    origin = json.loads(files["provenance.json"])
+    origin = json.loads(files[names.PROVENANCE_FILE])
     machine, variables = origin["machine"], origin["environment"]
-    wheels = dict(WHEEL.findall(files.get("requirements.txt", "")))
+    wheels = dict(WHEEL.findall(files.get(names.REQUIREMENTS_FILE, "")))
     found = {"torch": wheels.get("torch", "")} | {name: variables[name] for name in DECIDING if name in variables}
     if accelerator not in ("gpu", "auto") or not machine["gpus"]:
         return {"CPU": machine["cpu"], "CPU flags": " ".join(machine["cpu_flags"])} | found
@@ -251,7 +244,7 @@ def platform_of(files: Mapping[str, str], *, accelerator: str) -> dict[str, str]
 
 def stored_platform(folder: Path, *, accelerator: str) -> dict[str, str]:
     """Of the run in a folder."""
-    paths = [folder / name for name in ("provenance.json", "requirements.txt")]
+    paths = [folder / name for name in (names.PROVENANCE_FILE, names.REQUIREMENTS_FILE)]
     try:
         return platform_of({path.name: path.read_text() for path in paths if path.exists()}, accelerator=accelerator)
     except (OSError, ValueError, KeyError):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote, unquote, urlparse
+from urllib.parse import unquote, urlparse
 
 from stridelab import names
 
-from .store import Store
+from .store import Store, opened
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ def follow_move(store: Store) -> None:
         return
     here = Path(store.artifact_root).as_uri()
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(store.database))}?mode=rw", uri=True, timeout=2)) as database:
+        with opened(store.database, timeout_s=2) as database:
             found = database.execute(OURS, (names.UID,)).fetchall()
             old = [(number, where) for number, where in found if where != here and has_moved(where, store)]
             if old:

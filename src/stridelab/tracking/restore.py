@@ -8,15 +8,14 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 from stridelab import names
-from stridelab.system.files import write_json_atomic
+from stridelab.system.files import sha256_of, write_json_atomic
 
 from . import archive
 from .archive import Limits
@@ -25,7 +24,7 @@ from .mlflow_reader import Reader, RunRecord
 from .parcel import Parcel, attached_files, unpack
 from .staging import scratch
 from .status import RESULT, read_result
-from .store import Store, apply_settings
+from .store import Store, apply_settings, opened
 
 CONNECT_S, ANSWER_S, LOCKED_S = 5.0, 20.0, 2.0
 """Waited for a store to be there; for an answer of one that is; for a SQLite file that somebody has locked."""
@@ -93,7 +92,7 @@ def knows_any(database: Path, tag: str, wanted: Wanted) -> bool:
         return False
     query = "SELECT 1 FROM tags WHERE key = ? AND value IN (SELECT value FROM json_each(?)) LIMIT 1"
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=LOCKED_S)) as file:
+        with opened(database, timeout_s=LOCKED_S, mode="ro") as file:
             return file.execute(query, (tag, json.dumps(list(wanted)))).fetchone() is not None
     except sqlite3.Error as error:
         raise ValueError(str(error)) from error
@@ -140,7 +139,7 @@ def _fetch(run: RunRecord, path: str, sha: str, into: Path) -> None:
         source = run.artifact(path, into=into / "apart")
     except FileNotFoundError:
         raise ValueError(f"run {run.name} ({run.run_id}) has no artifact {path}") from None
-    if archive.sha256_of(source) != sha:
+    if sha256_of(source) != sha:
         raise ValueError(f"artifact {path} of run {run.name} ({run.run_id}) is not what it was")
     shutil.copyfile(source, into / "files" / sha)
 
@@ -173,6 +172,6 @@ def refuse_other_result(made: Path, run: RunRecord) -> None:
     result = read_result(made)
     if result is None:
         raise ValueError(f"{RESULT} of run {run.name} ({run.run_id}) is not that of a finished run")
-    for tag in (names.INIT_DIGEST, names.BATCH_ORDER_DIGEST, names.WEIGHTS_DIGEST):
+    for tag in names.RESULT_DIGESTS:
         if result[tag.rpartition(".")[2]] != run.tags.get(tag):
             raise ValueError(f"{RESULT} of run {run.name} does not fit the run's tag {tag}")

@@ -8,7 +8,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
@@ -207,8 +207,7 @@ def open_run(folder: Path, identity: RunIdentity) -> Iterator[Run]:
     process is writing it."""
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
-    journal = Journal(folder / JOURNAL)
-    try:
+    with closing(Journal(folder / JOURNAL)) as journal:
         run = _begin(folder, journal, identity)
         try:
             yield run
@@ -219,8 +218,6 @@ def open_run(folder: Path, identity: RunIdentity) -> Iterator[Run]:
                 error.add_note(f"and its end could not be recorded: {second}")
             raise
         run._end(None)
-    finally:
-        journal.close()
 
 
 @contextmanager
@@ -232,11 +229,8 @@ def amend(folder: Path) -> Iterator[Run]:
     record = last(folder / JOURNAL, "status")
     if record is None or record.data["status"] not in TERMINAL:
         raise ValueError(f"{folder} holds no run that has ended: only those are amended.")
-    journal = Journal(folder / JOURNAL)
-    try:
+    with closing(Journal(folder / JOURNAL)) as journal:
         yield Run(folder, journal)
-    finally:
-        journal.close()
 
 
 def read_identity(folder: Path) -> dict[str, Any]:

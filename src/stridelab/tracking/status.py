@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,9 @@ def read_tag(folder: Path, key: str) -> str:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What a finished run left; None when it has not finished, or its file is not whole."""
     content = read_json(folder / RESULT)
-    known = {field.name for field in fields(Result)}
-    sound = isinstance(content, dict) and set(content) == known and isinstance(content["metrics"], dict)
-    return content if sound else None
+    known = [field.name for field in fields(Result)]
+    sound = isinstance(content, dict) and content.keys() >= {*known} and isinstance(content["metrics"], dict)
+    return {key: content[key] for key in known} if sound else None  # earlier versions wrote more
 
 
 def set_aside_bad_result(folder: Path) -> str:
@@ -91,15 +92,13 @@ def settle(folder: Path, *, status: str, reason: str, tags: Mapping[str, str] | 
         journal = Journal(folder / JOURNAL)
     except BlockingIOError:
         return False
-    try:
+    with closing(journal):
         if done:
             status, reason, tags = "FINISHED", "", {names.STATUS: FINISHED}
             journal.append("artifact", {"path": RESULT, "to": ""})
         if tags:
             journal.append("tags", tags)
         journal.append("status", {"status": status, "reason": reason}, durable=True)
-    finally:
-        journal.close()
     return True
 
 

@@ -8,7 +8,7 @@ import re
 import sqlite3
 import warnings
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+LONGEST_SQLITE = 504
+"""Bytes of a path: SQLite's MAX_PATHNAME of 512 less `-journal`."""
 
 DESCRIPTION = """\
 Variants of networks that differ only in what a sweep varies, such as stride and padding: the same initial weights and
@@ -58,6 +60,11 @@ class Store:
         """The file of a SQLite store."""
         return sqlite_path(self.uri)
 
+    @property
+    def is_served(self) -> bool:
+        """By an MLflow server."""
+        return self.uri.startswith(("http://", "https://"))
+
 
 def resolve_store(config: TrackingConfig, *, results_dir: Path) -> Store:
     """The store that the configuration means, with absolute paths. Touches nothing."""
@@ -68,11 +75,16 @@ def resolve_store(config: TrackingConfig, *, results_dir: Path) -> Store:
         database = Path(os.path.normpath(database.absolute()))
         if {"%", "?"} & set(str(database)):
             raise ValueError(f"the path of a SQLite store cannot hold '%' or '?': {database}; choose another folder.")
+        if (length := len(os.fsencode(database))) > LONGEST_SQLITE:
+            raise ValueError(
+                f"the path of a SQLite store has {LONGEST_SQLITE} bytes at most, and this one {length:,}: {database}; "
+                "choose another folder."
+            )
         if database.exists() and not database.is_file():  # SQLite would wait for a pipe
             raise ValueError(f"the SQLite store {database} is not a file; give the path of one, which may be new.")
         return Store(SQLITE + str(database), str(database.parent / "artifacts"), config.experiment)
-    served = uri.startswith(("http://", "https://"))
-    return Store(uri.rstrip("/"), "" if served else str(results / "artifacts"), config.experiment)
+    store = Store(uri.rstrip("/"), "", config.experiment)
+    return store if store.is_served else replace(store, artifact_root=str(results / "artifacts"))
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -113,12 +125,17 @@ def connect(store: Store, *, create: bool = True) -> MlflowClient:
             create_sqlite(store.database, artifact_root=store.artifact_root)
         elif not store.database.exists():
             raise ValueError(f"there is no store at {store.database}: nothing has been run with this results folder.")
-        with closing(sqlite3.connect(f"file:{quote(str(store.database))}?mode=rw", uri=True, timeout=5)) as database:
+        with opened(store.database, timeout_s=5) as database:
             database.execute("PRAGMA schema_version").fetchone()
         _opened[store.uri] = file_identity(store)
-    elif not store.uri.startswith(("http://", "https://")):
+    elif not store.is_served:
         reach(store.uri)
     return MlflowClient(store.uri)
+
+
+def opened(database: Path, *, timeout_s: float, mode: str = "rw") -> closing[sqlite3.Connection]:
+    """A SQLite file that is there; none is made."""
+    return closing(sqlite3.connect(f"file:{quote(str(database))}?mode={mode}", uri=True, timeout=timeout_s))
 
 
 def reach(uri: str) -> None:
@@ -222,10 +239,9 @@ REMEDIES = (
 def remedy(error: BaseException, store: Store) -> str:
     """What a person can do about a store that waiting does not mend; empty when it may."""
     text = f"{type(error).__name__}: {error}"
-    served = store.uri.startswith(("http://", "https://"))
     for words, advice in REMEDIES:
         patterns = (rf"\b{word}\b" if word.isdecimal() else re.escape(word) for word in words)
-        if (served or words[0] != "401") and re.search("|".join(patterns), text):
+        if (store.is_served or words[0] != "401") and re.search("|".join(patterns), text):
             return advice
     return ""
 

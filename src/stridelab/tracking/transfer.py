@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stridelab import names
+from stridelab.system.files import sha256_of
 
 from . import archive
 from .archive import Limits
 from .find import Finder
-from .journal import JOURNAL, Journal, read
+from .journal import JOURNAL, Journal, merged, read
 from .mlflow_reader import Reader, RunRecord
 from .parcel import Parcel, afresh, pack, unpack
 from .restore import download
@@ -134,7 +135,7 @@ def _read_runs(source: Path, limits: Limits, place: Path) -> tuple[list[Parcel],
         _limit_points(source, runs, limits)
 
     _check_whole(source, runs, archive.read(source, limits=limits, into=place, take=take))
-    return runs, archive.sha256_of(source)
+    return runs, sha256_of(source)
 
 
 def _check_whole(source: Path, runs: Sequence[Parcel], members: Iterable[str]) -> None:
@@ -191,11 +192,7 @@ def _list_members(folder: Path | None, sweep: Parcel, own: Mapping[str, str]) ->
     tags = {key: value for key, value in sweep.tags.items() if key.startswith(names.MEMBERS)}
     words = [f"{signature}:{own.get(uid, imported_uid(uid))}" for signature, uid in names.members_of(tags) if uid]
     wanted = member_tags(words)
-    known = {key: value for one in read(folder / JOURNAL) if one.kind == "tags" for key, value in one.data.items()}
-    if any(known.get(key) != value for key, value in wanted.items()):
-        journal = Journal(folder / JOURNAL)
-        try:
+    if not wanted.items() <= merged(read(folder / JOURNAL), "tags").items():
+        with closing(Journal(folder / JOURNAL)) as journal:
             journal.append("tags", wanted, durable=True)
-        finally:
-            journal.close()
     return True

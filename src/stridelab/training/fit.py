@@ -84,8 +84,6 @@ def fit(
         init_digest=made.init_digest,
         batch_order_digest=order.digest(),
         weights_digest=weights_digest(module.evaluated),
-        train_images_timed=made.throughput.train.images,
-        train_seconds_timed=made.throughput.train.seconds,
     )
 
 

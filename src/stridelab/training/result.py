@@ -14,5 +14,3 @@ class Result:
     init_digest: str
     batch_order_digest: str
     weights_digest: str
-    train_images_timed: int
-    train_seconds_timed: float

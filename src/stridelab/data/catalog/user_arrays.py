@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stridelab.system.user_code import shown
+from stridelab.text import by
 
 from .facts import ArrayFunction, DatasetFacts
 from .user import USER_DATASETS, UserDataset
@@ -94,7 +95,7 @@ def pictures(dataset: Any) -> Part:
         images.append(pixels[..., None] if pixels.ndim == 2 else pixels)
         labels.append(label)
     if len({image.shape for image in images}) > 1:
-        sizes = sorted({"x".join(map(str, image.shape[:2])) for image in images})
+        sizes = sorted({by(image.shape[:2]) for image in images})
         raise ValueError(f"images of {len(sizes)} sizes ({', '.join(sizes[:4])}, ...); resize them to one")
     return np.stack(images) if images else np.zeros((0, 1, 1, 1), np.uint8), np.asarray(labels)
 
@@ -139,7 +140,7 @@ def held_out(images: NDArray[Any], labels: NDArray[Any]) -> tuple[Part, Part]:
 
 def together(train: Part, test: Part) -> None:
     if train[0].shape[1:] != test[0].shape[1:]:
-        sizes = ["x".join(map(str, images.shape[1:])) for images, _ in (train, test)]
+        sizes = [by(images.shape[1:]) for images, _ in (train, test)]
         raise ValueError(f"training images of {sizes[0]} and test images of {sizes[1]}")
     classes = int(train[1].max()) + 1
     if classes < 2:

@@ -9,14 +9,11 @@ from itertools import zip_longest
 from stridelab.geometry.layer_geometry import LayerGeometry
 from stridelab.geometry.layer_plan import IMAGE
 from stridelab.geometry.padding import Pair
-from stridelab.geometry.totals import totals, windowed
-from stridelab.text import pads, policy, side
+from stridelab.geometry.totals import MANY_MAPS, totals, windowed
+from stridelab.text import by, pads, policy, side
 
 Region = tuple[Pair, Pair]
 """((first row, last row), (first column, last column)); may reach outside its map, into padding."""
-
-MANY_MAPS = 8
-"""Beyond them only the last map of each size is shown."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,7 @@ def one_a_size(maps: Sequence[Map]) -> list[Map]:
 
 
 def label_of(layer: LayerGeometry) -> tuple[str, ...]:
-    kernel = "x".join(map(str, layer.kernel_size))
-    words = [layer.name, f"{kernel}, stride {side(layer.stride)}"]
+    words = [layer.name, f"{by(layer.kernel_size)}, stride {side(layer.stride)}"]
     if layer.dilation != (1, 1):
         words.append(f"dilation {side(layer.dilation)}")
     return (*words, pad_words(layer))

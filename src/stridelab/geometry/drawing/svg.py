@@ -31,8 +31,8 @@ def text(
     )
 
 
-def rect(box: Box, *, fill: str = "none", stroke: str = "none", opacity: float = 1, width: float = 1) -> str:
-    return f'<rect {place(box)} fill="{fill}" stroke="{stroke}" stroke-width="{width}" opacity="{opacity}"/>'
+def rect(box: Box, *, fill: str = "none", stroke: str = "none", opacity: float = 1) -> str:
+    return f'<rect {place(box)} fill="{fill}" stroke="{stroke}" stroke-width="1" opacity="{opacity}"/>'
 
 
 def place(box: Box) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,7 +54,3 @@ class Call:
 
 def first(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output[0]
-
-
-def spell(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))

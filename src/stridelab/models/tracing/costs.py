@@ -18,6 +18,10 @@ HIDDEN_WORKSPACE = "mkldnn_rnn_layer"
 """Keeps a workspace of oneDNN's for the backward pass, which has no size on tensors without numbers."""
 
 
+WHOLE = {"aten::linear", "prim::device"}
+"""Counted or answered as they are, where a pass in inference mode brings them here undivided."""
+
+
 class SavedTensors:
     """The memory that autograd keeps of a forward pass, each storage once, without that of tensors in `held`."""
 
@@ -72,6 +76,11 @@ class Costs(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():
+            if torch.is_inference_mode_enabled() and func._schema.name not in WHOLE:  # nothing else takes it apart then
+                with self:
+                    output = func.decompose(*args, **(kwargs or {}))
+                if output is not NotImplemented:
+                    return output
             output = func(*args, **(kwargs or {}))
         self._hidden |= HIDDEN_WORKSPACE in func._schema.name
         macs = macs_of(func, args, kwargs or {}, output)

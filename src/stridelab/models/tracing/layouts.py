@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from .calls import Call, Made, NewLayout, Unfollowed, first, spell
+from stridelab.text import by
+
+from .calls import Call, Made, NewLayout, Unfollowed, first
 from .origins import Dims
 
 
@@ -55,7 +57,7 @@ def regroup(old: Sequence[int], dims: Dims, new: Sequence[int]) -> Dims:
         roles = [dims[axis] for axis in range(start_i, i) if old[axis] > 1]
         made = [axis for axis in range(start_j, j) if new[axis] > 1]
         if len(set(roles)) > 1 and len(made) > 1:
-            raise Unfollowed(f"reshapes {spell(old)} to {spell(new)} across {'-'.join(roles)}")
+            raise Unfollowed(f"reshapes {by(old)} to {by(new)} across {'-'.join(roles)}")
         joined = "".join(dict.fromkeys(roles))
         result += [joined if axis in made else "1" for axis in range(start_j, j)]
     return tuple(result)

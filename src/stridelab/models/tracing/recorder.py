@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from stridelab.geometry import IMAGE, KINDS, Layer
 from stridelab.geometry.effect import MapSize
+from stridelab.text import by
 
 from .calls import Call, Made, NotOnGrid, Unfollowed
 from .costs import Costs
@@ -152,7 +153,7 @@ class LayerRecorder(TorchFunctionMode):
             layer = Layer(self._name(name), effect.kind, sources, **fields)
             grid = KINDS[layer.kind](layer, [self._grids[source] for source in sources]).grid
             if not fits(grid, effect.dims, tensor, self._batch_size):
-                raise Unfollowed(f"makes {'x'.join(map(str, tensor.shape[1:]))}, by its geometry {grid}")
+                raise Unfollowed(f"makes {by(tensor.shape[1:])}, by its geometry {grid}")
             self._emit(layer, grid, tensor, effect.dims, params)
 
     def _opaque(

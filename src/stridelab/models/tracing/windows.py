@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from math import gcd
 from typing import Any
 
-from .calls import Call, Made, NotOnGrid, Unfollowed, first, spell
+from stridelab.text import by
+
+from .calls import Call, Made, NotOnGrid, Unfollowed, first
 from .origins import GRID
 
 
@@ -56,7 +58,7 @@ def conv_transpose2d(call: Call) -> Made:
     if any(
         step > 1 and (k < step or gcd(d, step) > 1) for k, d, step in zip(kernel_size, dilation, stride, strict=True)
     ):
-        raise Unfollowed(f"by steps of {spell(stride)} leaves gaps, where it reads nothing")
+        raise Unfollowed(f"by steps of {by(stride)} leaves gaps, where it reads nothing")
     return Made(
         "conv_transpose",
         GRID,
@@ -82,8 +84,8 @@ def interpolate(call: Call) -> Made:
     size, made = call.maps[0].shape[2:], pair(call.output.shape[2:])
     factors = () if factor is None or call.get(5, "recompute_scale_factor") or aligned else factor
     factors = factors if isinstance(factors, tuple | list) else (factors, factors)
-    if any(before * by != after for before, by, after in zip(size, factors, made, strict=False)):
-        raise Unfollowed(f"by a factor of {factor} makes no whole number of pixels of {spell(size)}")
+    if any(before * times != after for before, times, after in zip(size, factors, made, strict=False)):
+        raise Unfollowed(f"by a factor of {factor} makes no whole number of pixels of {by(size)}")
     how = "aligned" if aligned else mode
     return Made(
         "interpolate", GRID, {"output_size": made, "function": how, "padding_mode": "zeros" if aligned else "replicate"}

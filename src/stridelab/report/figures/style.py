@@ -161,8 +161,8 @@ def tick(value: float, _position: object = None) -> str:
     return f"{number} {unit}".rstrip()
 
 
-def around(values: ArrayLike, *, least: float, wide: ArrayLike = (), most: float = 3.0) -> tuple[float, float]:
-    """Axis limits that hold all `values`, and `wide` ones (interval ends) as far as `most` times the values' range.
+def around(values: ArrayLike, *, least: float, wide: ArrayLike = ()) -> tuple[float, float]:
+    """Axis limits that hold all `values`, and `wide` ones (interval ends) as far as three times the values' range.
 
     They are `least` apart or more. With two seeds an interval is nine times as wide as their distance: showing all
     of it would hide the seeds.
@@ -171,8 +171,8 @@ def around(values: ArrayLike, *, least: float, wide: ArrayLike = (), most: float
     span = max(high - low, least)
     ends = np.asarray(wide, dtype=float)
     ends = ends[np.isfinite(ends)]
-    lower = max(min(low, ends.min(initial=low)), low - (most - 1) / 2 * span)
-    upper = min(max(high, ends.max(initial=high)), high + (most - 1) / 2 * span)
+    lower = max(min(low, ends.min(initial=low)), low - span)
+    upper = min(max(high, ends.max(initial=high)), high + span)
     margin = 0.06 * (upper - lower)
     short = max(least - (upper - lower), 0.0) / 2
     return lower - margin - short, upper + margin + short

@@ -45,7 +45,7 @@ def on_ray(config: Config, num_runs: int) -> RayLauncher:
             f"launcher=ray: no node can carry a run with sweep.cpus_per_run={cpus:g} and sweep.gpus_per_run={gpus:g}; "
             f"the largest has {most['CPU']:g} CPUs and {most['GPU']:g} GPUs."
         )
-    if address is not None and not (large := fit_nodes(large, Path(config.paths.results_dir))):
+    if address is not None and not (large := fit_nodes(large, config.results)):
         raise ValueError(f"launcher.address={address}: none of its nodes that could carry a run is there any more.")
     there_is = sum(room(node["Resources"], cpus=cpus, gpus=gpus) for node in large)
     return RayLauncher(min(sweep.jobs or there_is, num_runs), cpus=cpus, gpus=gpus)

@@ -61,7 +61,7 @@ def on_slurm(config: Config, num_runs: int) -> SlurmLauncher:
         )
     options = [f"--cpus-per-task={config.trainer.threads}", *shlex.split(config.launcher.sbatch)]
     refuse_bad_options(options, config.launcher.sbatch)
-    results = Path(config.paths.results_dir).absolute()
+    results = config.results.absolute()
     if not sweep.preview:
         refuse_unfit_node(options, results)
     return SlurmLauncher(
