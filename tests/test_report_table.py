@@ -516,7 +516,8 @@ def test_what_lies_within_the_margin_that_was_set_beforehand_is_called_equivalen
         runs += [
             Fake("1-2-2", s, 0.9 + shift + rng.normal(0, 0.003), name=name, config=runs[0].config) for s in range(8)
         ]
-    comparison = report.compare(sweep_of(runs))
+    sweep = sweep_of(runs)
+    comparison = report.compare(sweep)
     found = {name: row["difference_verdict"] for name, row in comparison.by_variant.items()}
     assert found == {"strides=1-1-1": "baseline", "twin": "equivalent", "near": "differs", "far": "differs"}
     assert equivalent_text(comparison) == "equivalent within \u00b11 point"
@@ -525,6 +526,11 @@ def test_what_lies_within_the_margin_that_was_set_beforehand_is_called_equivalen
     assert verdict_text(near | {"difference_p_equivalent": 0.01}).startswith("differs, within the margin (p=")
     without = differences(comparison.runs, metric="test/acc", baseline="strides=1-1-1").set_index("variant")
     assert without.loc["twin", "verdict"] == statistics.UNDECIDED
+    loss = report.compare(sweep, metric="test/loss")
+    assert "equivalent" not in set(loss.variants["difference_verdict"]), "a margin in points is none of a loss"
+    (said,) = loss.warnings
+    assert said.startswith("sweep.margin, 1 point, is of test/acc: ")
+    assert report.compare(sweep, metric="val/acc").margin == 1.0
 
 
 def test_seeds_added_after_a_report_that_could_decide_are_said_and_paid_for() -> None:

@@ -47,7 +47,7 @@ class Comparison:
     """The variant that the others are compared with."""
     controls: Controls
     margin: float = 0.0
-    """Differences up to it do not matter, in the metric's shown unit: `sweep.margin`; 0: not set."""
+    """Differences up to it do not matter, in the metric's shown unit: `sweep.margin`; 0: not set for its unit."""
     earlier: tuple[int, ...] = ()
     """Seeds a variant of each earlier report that could have ended the search for a difference."""
     budget: Mapping[str, float] | None = None
@@ -172,14 +172,15 @@ def compare(
     lost = [*(key for key in planned if key not in found), *(key for key in sweep.missing if key not in planned)]
     missing = tuple(planned.get(signature, signature) for signature in lost)
     runs = run_table(sweep)
-    metric = _metric(runs, metric)
+    judged, metric = _metric(runs, None), _metric(runs, metric)
     if metric not in runs:
         runs[metric] = np.nan
     with_result = runs.loc[(runs["status"] == "finished") & runs[metric].notna(), "variant"]
     asked = next(iter([*planned.values(), *runs["variant"]]))
     baseline = _full(baseline, runs["variant"])
     chosen = baseline or next(iter([*with_result, asked]))
-    margin = margin_of(sweep)
+    of_its_unit = measure_of(metric).shown_unit == measure_of(judged).shown_unit
+    margin = margin_of(sweep) if of_its_unit else 0.0
     looks = _decisive(runs, earlier)
     variants = _variants(runs, metric=metric, baseline=chosen, margin=margin, looks=1 + len(looks))
     return Comparison(
@@ -194,7 +195,10 @@ def compare(
         budget=budget,
         asked=asked_for,
         missing=missing,
-        warnings=tuple(_warnings(missing, sweep, baseline=chosen, asked=baseline or asked, metric=metric)),
+        warnings=(
+            *_warnings(missing, sweep, baseline=chosen, asked=baseline or asked, metric=metric),
+            *_unread_margin(sweep, metric, judged=judged, is_read=of_its_unit),
+        ),
     )
 
 
@@ -227,6 +231,12 @@ def _warnings(missing: Sequence[str], sweep: SweepRecord, *, baseline: str, aske
         )
     if baseline != asked:
         yield f"{asked}, the first variant, has no finished run with {metric}; {baseline} is the baseline in its place."
+
+
+def _unread_margin(sweep: SweepRecord, metric: str, *, judged: str, is_read: bool) -> Iterator[str]:
+    if not is_read and (margin := margin_of(sweep)):
+        of = f"{margin:g} {measure_of(judged).difference_unit(margin)}".rstrip()
+        yield f"sweep.margin, {of}, is of {judged}: what does not matter in {metric} was not said."
 
 
 def _metric(runs: pd.DataFrame, wanted: str | None) -> str:
