@@ -59,7 +59,7 @@ def class_accuracy(comparison: Comparison) -> Figure:
         f"Accuracy of each class, in points against {plain(comparison.short(comparison.baseline))}",
         note="Means over seeds, paired; bold: Student's 95 % interval of that class excludes 0 (not corrected for the "
         "number of classes). Below: of the images of a class (row), how many in 100 are taken for another (column), "
-        "over all seeds; the baseline and the variant that loses most. "
+        "over all seeds; the baseline and the variant that loses most, or gains least. "
         f"{left_out(len(others), len(paired), 'are shown')}",
     )
     return figure
