@@ -19,12 +19,13 @@ from rich.console import Console
 from stridelab.cli.plan import USAGE
 from stridelab.config import Config, load
 from stridelab.config.grid import grid_of
-from stridelab.geometry import compose, layer, measure, parse_plan, training_memory
+from stridelab.geometry import LayerGeometry, compose, layer, measure, parse_plan, training_memory
 from stridelab.plan import examine, formats, layer_plan_of, print_plan
 from stridelab.plan.formats import FORMATS
 from stridelab.plan.json_csv import CSV_COLUMNS, LAYER_FIELDS
 from stridelab.plan.space import rows_of
 from stridelab.plan.table import SAMPLE, lines_of
+from stridelab.plan.variant import refuse_spoilt_kernel
 from stridelab.plan.variant_row import VariantRow
 from stridelab.plan.warnings import WARNINGS, warnings_of
 from stridelab.text import human, human_bytes, markdown_text, printable
@@ -266,6 +267,7 @@ def test_a_batch_of_one_on_a_map_of_one_is_impossible() -> None:
     [
         (["model=resnet", "model.width=8"], "a 1x1 convolution with a stride, of 8 channels;"),
         (["model.strides=2-1-1", "model.kernel_sizes=1-3-3"], "'conv1' is a 1x1 convolution with a stride, of 1 chann"),
+        (["model=resnet", "model.width=8", "trainer.precision=bf16-mixed"], "of 8 channels;"),
         (["model=resnet", "model.width=16"], ""),
         (["model.strides=2-1-1"], ""),
         (["model=resnet", "model.width=8", "trainer.channels_last=false"], ""),
@@ -277,6 +279,16 @@ def test_what_pytorch_trains_with_memory_that_is_not_its_own_is_refused(words: l
     error = examine(load(words), keys=()).error
     assert named in (error or "")
     assert bool(named) is bool(error)
+
+
+def test_a_grouped_convolution_takes_another_kernel_than_the_one_that_is_refused() -> None:
+    def strided_point(groups: int) -> list[LayerGeometry]:
+        point = layer("conv", kernel_size=1, stride=2, out_channels=8, groups=groups)
+        return compose([point], input_size=28, input_channels=8)
+
+    with pytest.raises(ValueError, match="a 1x1 convolution with a stride, of 8 channels;"):
+        refuse_spoilt_kernel(load([]), strided_point(1))
+    refuse_spoilt_kernel(load([]), strided_point(8))
 
 
 def test_rows_are_written_as_they_are_computed() -> None:

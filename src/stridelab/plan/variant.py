@@ -82,8 +82,8 @@ def refuse_wide_crop(config: Config) -> None:
 
 def refuse_spoilt_kernel(config: Config, layers: Sequence[LayerGeometry]) -> None:
     """PyTorch's kernel on CPUs for the weights' gradient of a strided 1x1 convolution, channels last, writes past its
-    memory (https://github.com/uxlfoundation/oneDNN/issues/6035; PyTorch 2.11 and 2.14 crash, on maps of 48 px and
-    more)."""
+    memory (https://github.com/uxlfoundation/oneDNN/issues/6035; PyTorch 2.11 and 2.14 crash on maps of 48 or 64 px,
+    by machine; grouped ones and 64 bits take other kernels)."""
     trainer = config.trainer
     if trainer.accelerator not in ("cpu", "auto") or not trainer.channels_last or trainer.precision == "64-true":
         return

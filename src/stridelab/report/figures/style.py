@@ -106,12 +106,12 @@ def headline(figure: Figure, title: str, *, note: str = "") -> None:
         figure.supxlabel(wrapped(note, figure), x=0.008, ha="left", fontsize=NOTE_PT, color=GREY)
 
 
-def forest_axes(axes: Axes, labels: Sequence[str], texts: Sequence[str]) -> None:
-    """Rows from the top, a label to the left and a text to the right of each, about a line at 0."""
-    places = range(len(labels))
+def forest_axes(axes: Axes, names: Sequence[str], texts: Sequence[str]) -> None:
+    """Rows from the top, a name to the left and a text to the right of each, about a line at 0."""
+    places = range(len(names))
     axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
-    axes.set_ylim(len(labels) - 0.45, -0.55)
-    axes.set_yticks(places, list(labels))
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.set_yticks(places, list(names))
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
